@@ -1,0 +1,10 @@
+//! The arithmetic of elasticity: which samples a step uses, who carries which logical shard, and in which order
+//! gradients are added. All of it depends on the job alone, never on how many workers there are (invariants 6 and 7).
+
+mod assignment;
+mod order;
+mod tree;
+
+pub use assignment::{ShardRange, assign};
+pub use order::{SampleOrder, StepSlice};
+pub use tree::{ReductionTree, TreeNode};

@@ -1,0 +1,20 @@
+//! The pure core of Neap: what to run where, what to rent, what it costs, and why.
+//!
+//! Nothing in this crate reads a clock, opens a file or a socket, starts a thread or draws from global randomness;
+//! `clippy.toml` beside this crate bans them. Time and random generators come in as arguments, so that production,
+//! `explain`, the simulator and the tests run the same code.
+//!
+//! Read in this order: [`model`] (ids, units, states), [`spec`] (job files), [`elastic`] (logical shards, sample order,
+//! reduction tree), [`pricing`] (the ledger's arithmetic), [`policy`] (`decide`).
+
+#![forbid(unsafe_code)]
+
+pub mod model;
+
+pub mod spec;
+
+pub mod elastic;
+
+pub mod pricing;
+
+pub mod policy;

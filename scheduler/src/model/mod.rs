@@ -1,0 +1,11 @@
+//! The vocabulary every crate shares: ids, units of measure, and the states of jobs and nodes.
+
+mod ids;
+mod node;
+mod states;
+mod units;
+
+pub use ids::{Generation, IdParseError, JobId, MembershipEpoch, NodeId, WorkerId};
+pub use node::{Market, NodeSize, Offer};
+pub use states::{CancelReason, FailReason, IllegalTransition, JobState, NodeState, PendingReason, RecoverReason};
+pub use units::{CpuMillis, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, MoneyParseError};

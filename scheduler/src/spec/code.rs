@@ -1,0 +1,123 @@
+//! The codes of faults in job files: stable numbers that people search for and `neap explain E044` explains.
+//!
+//! Numbers below E080 are those of the field they belong to. E080–E089 are about the file as text, E090 and E091 about
+//! keys and values that Neap does not know (yet). A number is never used again for something else.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($variant:ident = $id:literal, $title:literal, $text:literal;)+) => {
+        /// What kind of fault it is. The number is stable; the message beside it may change.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable number, for example `E044`.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id),+ }
+            }
+
+            /// What it means, in one line.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+
+            /// What it means and what to do about it, in a few sentences.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    Version = "E001", "the job file's version is not 1",
+        "Every job file says `version: 1`, so that a later format can be told apart from this one.";
+    Kind = "E002", "unknown kind of job",
+        "`kind` says what the job is: `train` trains a model with one of the entries built in or registered.";
+    KindBlock = "E003", "the block of the job's kind is missing, or there is another one",
+        "A job has exactly the block that its `kind` names: with `kind: train` a block `train:`, and no `command:` or `tune:`.";
+    Name = "E004", "the name is not a DNS label",
+        "Names end up in host names and labels: 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last. Leave `name` out and one is made up.";
+    Project = "E006", "unknown project",
+        "The project must exist and you must be allowed to submit to it. Without `project` the job goes to `default`.";
+    Workers = "E010", "the numbers of workers contradict each other",
+        "`workers` is one number, a range `\"2..8\"`, or `{min, target, max}` with 1 ≤ min ≤ target ≤ max. Below `min` the job does not run, `target` is what is aimed at, above `max` it never goes.";
+    Cpus = "E012", "not a number of processors",
+        "`resources.cpus` is what one worker needs: `4`, `4+`, `4..8` or a part such as `0.5`. Of a range the lower end is the need.";
+    Memory = "E013", "not an amount of memory",
+        "`resources.memory` needs a unit: kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024), as in `16GB`, `16GB..` or `16GB..64GB`. Of a range the lower end is the need.";
+    MaxPrice = "E017", "the price limit cannot be used",
+        "`max_price` is the most one node may cost, in dollars per hour, above 0 and with at most six decimals: `max_price: 0.35`.";
+    CheckpointUri = "E030", "checkpoints cannot be written there",
+        "`checkpoint.uri` names a local folder: a path (relative ones start at the job file's folder) or `file:///an/absolute/path`. Without it the project's own store is used.";
+    CheckpointEvery = "E031", "not a checkpoint interval",
+        "`checkpoint.every` is `auto` (each epoch for now), `none`, a number of epochs as in `2epochs`, or of steps as in `100steps`.";
+    DataMissing = "E032", "a data set is missing",
+        "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
+    UnknownEntry = "E040", "unknown train entry",
+        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or a type that the program registered.";
+    BatchNotDivisible = "E044", "the global batch cannot be cut into equal shards",
+        "Every step's `global_batch` samples are cut into `logical_shards` equal parts, whatever the number of workers, so the first must be a multiple of the second.";
+    TooFewShards = "E045", "more workers than logical shards",
+        "A worker carries at least one logical shard, so `workers` can never be more than `train.logical_shards`. The number of shards is part of the job and decides its result; the number of workers does not.";
+    Length = "E046", "the training's length is not said once",
+        "A training ends after `train.epochs` passes over the data or after `train.steps` steps; give exactly one of them.";
+    Determinism = "E047", "the exchange of parameters cannot be strict",
+        "`determinism: strict` means bit-identical parameters whatever the workers. That takes a synchronous exchange without lossy compression; otherwise use `determinism: samples`.";
+    Param = "E048", "a parameter does not fit the entry",
+        "`train.params` are the entry's own settings; it says which there are, of which type and in which range.";
+    Syntax = "E080", "not valid YAML",
+        "A job file is one YAML 1.2 document. Indent with spaces, put a space after each `:`, and quote texts that hold `: `, ` #` or start with a special character.";
+    NotAJob = "E081", "the file holds no job",
+        "A job file is a map of keys to values that starts with `version: 1` and `kind: train`.";
+    YamlFeature = "E082", "a YAML feature that job files do not use",
+        "Anchors, aliases, merge keys, tags, composite keys and several documents in one file are refused: a job file says each thing once and in plain sight.";
+    DuplicateKey = "E083", "a key is given twice",
+        "Each key may stand once in its map; which of two values counts would be a guess.";
+    WrongType = "E084", "a value of the wrong type",
+        "The field takes another type: a number, a text, `true` or `false`, a list or a map. A text that looks like a number needs quotes.";
+    BadValue = "E085", "a value that the field does not take",
+        "The value has the right type but is outside of what the field takes.";
+    Missing = "E086", "a required field is missing",
+        "The field has no default, so it must be given.";
+    TooLarge = "E087", "the file is too large or nested too deeply",
+        "A job file has at most 64 KiB and 16 levels. Larger things (lists of files, environments) belong in the data or the program.";
+    NotBuiltYet = "E090", "not built yet",
+        "The field or value is part of the job format, but this version of Neap cannot do it yet. It is refused rather than ignored.";
+    UnknownKey = "E091", "unknown key",
+        "The key is not part of the job format; often it is a slip of the pen or stands in the wrong block.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.id())
+    }
+}
+
+/// The code with this number, in upper or lower case.
+pub fn explain(code: &str) -> Option<Code> {
+    Code::ALL.iter().copied().find(|known| known.id().eq_ignore_ascii_case(code.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_sorted_and_unique() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].id() < pair[1].id()));
+    }
+
+    #[test]
+    fn a_code_is_found_by_its_number() {
+        assert_eq!(explain("E044"), Some(Code::BatchNotDivisible));
+        assert_eq!(explain(" e044 "), Some(Code::BatchNotDivisible));
+        assert_eq!(explain("E999"), None);
+    }
+}

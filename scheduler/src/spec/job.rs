@@ -1,0 +1,181 @@
+//! A job as the rest of Neap sees it: valid by construction, made only by [`super::parse`].
+
+use std::collections::BTreeMap;
+
+use crate::model::{Market, MicroUsdPerHour, NodeSize};
+
+/// A valid job of `kind: train`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSpec {
+    /// DNS label of at most 63 characters, or nothing: the control plane then makes one up.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: String,
+    /// Copied to cost lines.
+    pub labels: BTreeMap<String, String>,
+    /// How many workers may carry the job.
+    pub workers: WorkerRange,
+    /// What one worker needs.
+    pub resources: NodeSize,
+    /// Which market its nodes come from.
+    pub market: Market,
+    /// The most one node may cost.
+    pub max_price: Option<MicroUsdPerHour>,
+    /// What happens when a node is taken back.
+    pub on_preempt: OnPreempt,
+    /// How often workers that crash by themselves are started again.
+    pub max_restarts: u32,
+    /// Where and how often the training state is saved.
+    pub checkpoint: CheckpointSpec,
+    /// The data sets by name: `train` always, `eval` where there is one.
+    pub data: BTreeMap<String, DataSpec>,
+    /// The training itself.
+    pub train: TrainSpec,
+}
+
+/// How many workers may carry a job: `1 ≤ min ≤ target ≤ max ≤ logical_shards`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerRange {
+    /// Below this the job does not run.
+    pub min: u32,
+    /// What the scheduler aims at.
+    pub target: u32,
+    /// Never more than this.
+    pub max: u32,
+}
+
+/// What happens when a node is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPreempt {
+    /// Go on with the others, and rent a replacement while below the target.
+    Replace,
+    /// Go on with the others; rent again only when below the minimum.
+    Shrink,
+}
+
+/// Where and how often the training state is saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointSpec {
+    /// A local folder, absolute; `None` is the project store under the control plane's home.
+    pub folder: Option<String>,
+    /// How often.
+    pub every: CheckpointEvery,
+    /// How many are kept; at least 2, so that a damaged newest one never is the only one.
+    pub keep: u32,
+    /// Whether a preemption notice asks for one.
+    pub on_notice: bool,
+}
+
+/// How often a checkpoint is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointEvery {
+    /// At the end of every so many epochs (`auto` is 1).
+    Epochs(u32),
+    /// After every so many steps.
+    Steps(u64),
+    /// Only at the end and on notice.
+    Never,
+}
+
+/// One data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSpec {
+    /// An absolute path of a file or folder.
+    pub path: String,
+    /// How it is stored.
+    pub format: DataFormat,
+    /// Which part of it is meant.
+    pub part: DataPart,
+    /// The column that holds the class (CSV); the last one where none is named.
+    pub label: Option<String>,
+    /// The seed of the sample order; `None` keeps the order of the file.
+    pub shuffle_seed: Option<u64>,
+}
+
+/// How a data set is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFormat {
+    /// IDX files of the MNIST family, gzipped or not, in a folder.
+    Idx,
+    /// Comma-separated values with a header line, gzipped or not.
+    Csv,
+}
+
+/// Which part of a data set is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataPart {
+    /// All of it.
+    All,
+    /// The named training part of a known folder.
+    Train,
+    /// The named test part of a known folder.
+    Test,
+    /// Rows `from..to`, counted from 0, `to` not included.
+    Rows {
+        /// First row.
+        from: u64,
+        /// One past the last row.
+        to: u64,
+    },
+}
+
+/// The training itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainSpec {
+    /// A registered entry: `mlp`, `cnn`.
+    pub entry: String,
+    /// Where the parameter server lives.
+    pub server: ServerPlacement,
+    /// Samples per step over all logical shards; a multiple of `logical_shards`.
+    pub global_batch: u32,
+    /// Into how many fixed parts every step is cut, whatever carries them.
+    pub logical_shards: u32,
+    /// When it ends.
+    pub length: TrainLength,
+    /// How far the result may depend on the workers.
+    pub determinism: Determinism,
+    /// Seed of the initial parameters.
+    pub seed: u64,
+    /// The entry's own parameters, checked by the entry.
+    pub params: BTreeMap<String, ParamValue>,
+}
+
+/// Where the parameter server lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerPlacement {
+    /// In the process of one of the workers.
+    Colocated,
+    /// On a node of its own, beside the workers.
+    Separate,
+}
+
+/// When a training ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainLength {
+    /// After this many passes over the data.
+    Epochs(u32),
+    /// After this many steps.
+    Steps(u64),
+}
+
+/// How far the result may depend on who carried the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Determinism {
+    /// Bit-identical whatever the workers.
+    Strict,
+    /// The same samples in the same order; rounding may differ.
+    Samples,
+}
+
+/// A parameter of an entry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParamValue {
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A word.
+    Text(String),
+    /// A switch.
+    Bool(bool),
+}
