@@ -1,0 +1,12 @@
+//! Every message that crosses a process boundary, as types of their own.
+//!
+//! Domain types never go on the wire: each message is spelled out here and converted at the edge, so that a refactor of
+//! the core cannot break a peer of another version. Messages are positional ([`crate::codec`]), so an enum only grows
+//! at its end and a struct never changes: a new need is a new variant.
+//!
+//! Three conversations: [`agent`] between control plane and node agent, [`worker`] between a node agent and the worker
+//! processes it started, [`training`] between the workers of one job.
+
+pub mod agent;
+pub mod training;
+pub mod worker;

@@ -1,0 +1,328 @@
+//! Training between the workers of one job: the launch data of the workload `train`, and the traffic between trainer
+//! shards, parameter server and data loader.
+
+use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
+use neap_scheduler::spec::{
+    CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement, TrainLength,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::remote::Protocol;
+
+/// The name of the training workload in the registry of workloads.
+pub const TRAIN_WORKLOAD: &str = "train";
+
+/// What the workload `train` is started with ([`super::worker::WorkerLaunch::args`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainLaunch {
+    /// The job.
+    pub job: JobId,
+    /// Its name, for the model card.
+    pub job_name: String,
+    /// Digest of what defines the result, in hex.
+    pub spec_hash: String,
+    /// The entry.
+    pub entry: String,
+    /// The entry's parameters, sorted by name.
+    pub params: Vec<(String, Param)>,
+    /// The training data.
+    pub train_data: Data,
+    /// The evaluation data.
+    pub eval_data: Option<Data>,
+    /// Samples per step over all logical shards.
+    pub global_batch: u32,
+    /// Into how many fixed parts every step is cut.
+    pub logical_shards: u32,
+    /// When it ends.
+    pub length: Length,
+    /// Whether the result must be bit-identical whatever the workers.
+    pub strict: bool,
+    /// Whether the parameter server has a node of its own.
+    pub separate_server: bool,
+    /// Seed of the initial parameters.
+    pub seed: u64,
+    /// Where checkpoints go: an absolute local folder.
+    pub checkpoint_folder: String,
+    /// How often.
+    pub checkpoint_every: Every,
+    /// How many are kept.
+    pub checkpoint_keep: u32,
+    /// Where the model and its card go: an absolute local folder.
+    pub model_folder: String,
+}
+
+/// A parameter of an entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Param {
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A word.
+    Text(String),
+    /// A switch.
+    Bool(bool),
+}
+
+/// A data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// An absolute path of a file or folder.
+    pub path: String,
+    /// How it is stored.
+    pub format: Format,
+    /// Which part is meant.
+    pub part: Part,
+    /// The column that holds the class.
+    pub label: Option<String>,
+    /// The seed of the sample order.
+    pub shuffle_seed: Option<u64>,
+}
+
+/// How a data set is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// IDX files of the MNIST family in a folder.
+    Idx,
+    /// Comma-separated values with a header line.
+    Csv,
+}
+
+/// Which part of a data set is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// All of it.
+    All,
+    /// The training part of a known folder.
+    Train,
+    /// The test part of a known folder.
+    Test,
+    /// Rows `from..to`.
+    Rows(u64, u64),
+}
+
+/// When a training ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Length {
+    /// After this many epochs.
+    Epochs(u32),
+    /// After this many steps.
+    Steps(u64),
+}
+
+/// How often a checkpoint is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Every {
+    /// At the end of every so many epochs.
+    Epochs(u32),
+    /// After every so many steps.
+    Steps(u64),
+    /// Only on notice.
+    Never,
+}
+
+/// What a launch has beyond the job file.
+#[derive(Debug, Clone)]
+pub struct LaunchPlace {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub job_name: String,
+    /// Digest of what defines the result, in hex.
+    pub spec_hash: String,
+    /// The checkpoint folder, for jobs that name none.
+    pub checkpoint_folder: String,
+    /// Where the model and its card go.
+    pub model_folder: String,
+}
+
+impl TrainLaunch {
+    /// The launch of a job.
+    pub fn new(spec: &JobSpec, place: LaunchPlace) -> Self {
+        let train = &spec.train;
+        Self {
+            job: place.job,
+            job_name: place.job_name,
+            spec_hash: place.spec_hash,
+            entry: train.entry.clone(),
+            params: train.params.iter().map(|(name, value)| (name.clone(), Param::from(value))).collect(),
+            train_data: Data::from(&spec.data["train"]),
+            eval_data: spec.data.get("eval").map(Data::from),
+            global_batch: train.global_batch,
+            logical_shards: train.logical_shards,
+            length: match train.length {
+                TrainLength::Epochs(epochs) => Length::Epochs(epochs),
+                TrainLength::Steps(steps) => Length::Steps(steps),
+            },
+            strict: train.determinism == Determinism::Strict,
+            separate_server: train.server == ServerPlacement::Separate,
+            seed: train.seed,
+            checkpoint_folder: spec.checkpoint.folder.clone().unwrap_or(place.checkpoint_folder),
+            checkpoint_every: match spec.checkpoint.every {
+                CheckpointEvery::Epochs(epochs) => Every::Epochs(epochs),
+                CheckpointEvery::Steps(steps) => Every::Steps(steps),
+                CheckpointEvery::Never => Every::Never,
+            },
+            checkpoint_keep: spec.checkpoint.keep,
+            model_folder: place.model_folder,
+        }
+    }
+}
+
+impl From<&ParamValue> for Param {
+    fn from(value: &ParamValue) -> Self {
+        match value {
+            ParamValue::Int(value) => Self::Int(*value),
+            ParamValue::Float(value) => Self::Float(*value),
+            ParamValue::Text(value) => Self::Text(value.clone()),
+            ParamValue::Bool(value) => Self::Bool(*value),
+        }
+    }
+}
+
+impl From<&DataSpec> for Data {
+    fn from(data: &DataSpec) -> Self {
+        Self {
+            path: data.path.clone(),
+            format: match data.format {
+                DataFormat::Idx => Format::Idx,
+                DataFormat::Csv => Format::Csv,
+            },
+            part: match data.part {
+                DataPart::All => Part::All,
+                DataPart::Train => Part::Train,
+                DataPart::Test => Part::Test,
+                DataPart::Rows { from, to } => Part::Rows(from, to),
+            },
+            label: data.label.clone(),
+            shuffle_seed: data.shuffle_seed,
+        }
+    }
+}
+
+/// Trainer → parameter server. The server's process registers the actor `parameter-server` for it.
+#[derive(Debug)]
+pub struct ServerProtocol;
+
+/// The name under which the actor of [`ServerProtocol`] is registered.
+pub const SERVER_ACTOR: &str = "parameter-server";
+
+impl Protocol for ServerProtocol {
+    const NAME: &'static str = "parameter-server";
+    type Cast = TrainerHello;
+    type Request = ();
+    type Reply = ();
+    type BulkHeader = GradientHeader;
+}
+
+/// A trainer has joined a membership and wants the parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainerHello {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// The trainer.
+    pub worker: WorkerId,
+}
+
+/// Announces the gradients of one trainer for one step: one payload a tree node, in the order of `parts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GradientHeader {
+    /// The membership; an older one is refused.
+    pub membership: MembershipEpoch,
+    /// The trainer.
+    pub worker: WorkerId,
+    /// The step the gradients belong to, counted from 0 since the start of the job.
+    pub step: u64,
+    /// The parts the payload consists of, each as long as the parameters.
+    pub parts: Vec<GradientPart>,
+}
+
+/// The sum of the gradients under one node of the reduction tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GradientPart {
+    /// The node's level; 0 are the logical shards themselves.
+    pub level: u32,
+    /// The node's position in its level.
+    pub index: u32,
+    /// Sum of the training loss over the samples below the node, per logical shard in order (added up by the server in
+    /// the fixed order).
+    pub shard_losses: Vec<f64>,
+    /// The sample ids that were used, in order.
+    pub samples: Vec<u32>,
+}
+
+/// Parameter server → trainer. Every worker registers the actor `trainer` for it.
+#[derive(Debug)]
+pub struct TrainerProtocol;
+
+/// The name under which the actor of [`TrainerProtocol`] is registered.
+pub const TRAINER_ACTOR: &str = "trainer";
+
+impl Protocol for TrainerProtocol {
+    const NAME: &'static str = "trainer";
+    type Cast = ();
+    type Request = ();
+    type Reply = ();
+    type BulkHeader = ParametersHeader;
+}
+
+/// Announces the parameters with which a step is computed; the payload is all parameters as `f32`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParametersHeader {
+    /// The membership; an older one is ignored.
+    pub membership: MembershipEpoch,
+    /// The step to compute with them, counted from 0 since the start of the job.
+    pub step: u64,
+}
+
+/// Trainer → data loader of another worker, for a node that cannot read the data itself. Every worker that can read it
+/// registers the actor `data-loader`.
+#[derive(Debug)]
+pub struct LoaderProtocol;
+
+/// The name under which the actor of [`LoaderProtocol`] is registered.
+pub const LOADER_ACTOR: &str = "data-loader";
+
+impl Protocol for LoaderProtocol {
+    const NAME: &'static str = "data-loader";
+    type Cast = ();
+    type Request = LoaderRequest;
+    type Reply = LoaderReply;
+    type BulkHeader = ();
+}
+
+/// What a trainer asks of a data loader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoaderRequest {
+    /// What the training data is.
+    Describe,
+    /// These samples, in this order.
+    Samples(Vec<u32>),
+}
+
+/// What a data loader answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoaderReply {
+    /// Number of samples, shape of one sample (height, width, channels), number of classes, and content digest.
+    Description {
+        /// How many samples there are.
+        samples: u32,
+        /// Height, width, channels.
+        shape: [u32; 3],
+        /// How many classes there are.
+        classes: u32,
+        /// Digest (blake3) of the content.
+        digest: [u8; 32],
+    },
+    /// The samples asked for: features one byte each, sample after sample, and their classes.
+    Samples {
+        /// Features.
+        #[serde(with = "serde_bytes")]
+        features: Vec<u8>,
+        /// Classes.
+        #[serde(with = "serde_bytes")]
+        classes: Vec<u8>,
+    },
+    /// This loader cannot read the data either.
+    Unavailable(String),
+}

@@ -1,0 +1,267 @@
+//! Between a node agent and the worker processes it started, and what a worker has to say to the control plane.
+//!
+//! A worker reaches only its own agent; the agent checks that the worker speaks of its own job, and passes its reports
+//! on under the node's lease.
+
+use std::net::SocketAddr;
+
+use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+use crate::remote::Protocol;
+
+/// What an agent writes to a new worker's standard input: one frame, after which the pipe stays open. Its end tells the
+/// worker that the agent is gone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerLaunch {
+    /// The job.
+    pub job: JobId,
+    /// This worker.
+    pub worker: WorkerId,
+    /// Proves to the job's other workers, and to the agent, who this is.
+    pub identity: Identity,
+    /// Where the agent listens.
+    pub agent: SocketAddr,
+    /// Where to listen for the job's other workers; port 0 takes any.
+    pub bind: SocketAddr,
+    /// How many threads may compute at once.
+    pub compute_threads: u32,
+    /// Which registered workload runs.
+    pub workload: String,
+    /// What it is started with; only the workload reads it.
+    pub args: Vec<u8>,
+}
+
+/// Agent → worker. The worker registers the actor `worker` for it.
+#[derive(Debug)]
+pub struct WorkerProtocol;
+
+/// The name under which a worker registers the actor of [`WorkerProtocol`].
+pub const WORKER_ACTOR: &str = "worker";
+
+impl Protocol for WorkerProtocol {
+    const NAME: &'static str = "worker";
+    type Cast = WorkerCommand;
+    type Request = ();
+    type Reply = ();
+    type BulkHeader = ();
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum WorkerCommand {
+    /// Who carries the job from now on. Older epochs are ignored.
+    Membership(Membership),
+    /// The job's nodes are about to change or to be taken back: save the state at the next step's end if this worker
+    /// is the parameter server, and report [`WorkerReport::Checkpoint`].
+    SaveNow {
+        /// The membership the request was made for.
+        epoch: MembershipEpoch,
+    },
+    /// End cleanly: save the state if this worker is the parameter server and `save` is set, report
+    /// [`WorkerReport::Stopped`], and exit.
+    Stop {
+        /// Whether a checkpoint is wanted.
+        save: bool,
+    },
+}
+
+/// Who carries a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The fencing epoch that every effect under this membership carries.
+    pub epoch: MembershipEpoch,
+    /// The workers, each with its block of logical shards.
+    pub members: Vec<Member>,
+    /// Whose process hosts the parameter server.
+    pub server: WorkerId,
+    /// From which step on the server must know the state: `None` lets a server that is already running go on, or starts
+    /// the job from its initial parameters; a server that is new here loads this checkpoint.
+    pub restore: Option<CheckpointRef>,
+}
+
+impl Membership {
+    /// The member that is this worker.
+    pub fn member(&self, worker: WorkerId) -> Option<&Member> {
+        self.members.iter().find(|member| member.worker == worker)
+    }
+}
+
+/// One worker of a membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// First logical shard it carries.
+    pub shard_start: u32,
+    /// One past the last; equal to the first for a worker that only hosts the parameter server.
+    pub shard_end: u32,
+}
+
+/// A checkpoint that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// Its name in the job's checkpoint folder.
+    pub name: String,
+    /// The step after which it was taken.
+    pub step: u64,
+}
+
+/// Worker → agent → control plane. The agent registers the actor `worker-host` for it.
+#[derive(Debug)]
+pub struct WorkerHostProtocol;
+
+/// The name under which an agent registers the actor of [`WorkerHostProtocol`].
+pub const WORKER_HOST_ACTOR: &str = "worker-host";
+
+impl Protocol for WorkerHostProtocol {
+    const NAME: &'static str = "worker-host";
+    type Cast = WorkerReport;
+    type Request = WorkerHello;
+    type Reply = ();
+    type BulkHeader = ();
+}
+
+/// A worker's first word: it is up and listens here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerHello {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Where other workers reach it.
+    pub addr: SocketAddr,
+}
+
+/// What a worker reports. Everything that counts carries the membership epoch that allows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum WorkerReport {
+    /// The parameter server's position, a few times a second and after the first step.
+    Progress(Progress),
+    /// All samples of an epoch are committed.
+    EpochFinished(EpochFinished),
+    /// A checkpoint is on disk and verified.
+    Checkpoint(CheckpointPublished),
+    /// Another member does not answer any more. A hint: the control plane decides.
+    PeerLost {
+        /// The membership in which it was seen.
+        epoch: MembershipEpoch,
+        /// Who is missing.
+        worker: WorkerId,
+    },
+    /// The training is done and the model is on disk.
+    Finished(Finished),
+    /// Asked to stop, and stopping.
+    Stopped {
+        /// The membership.
+        epoch: MembershipEpoch,
+    },
+    /// The job cannot go on, whoever carries it.
+    Failed {
+        /// The membership.
+        epoch: MembershipEpoch,
+        /// Whose fault it is.
+        kind: FailureKind,
+        /// What happened, where, and what to do.
+        message: String,
+    },
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The job's parameters or code.
+    User,
+    /// The data or the disk did not turn out as the job file says.
+    Invalid,
+    /// A sample was used twice or not at all.
+    DataLedger,
+}
+
+/// Where a training stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// Steps committed since the start of the job.
+    pub step: u64,
+    /// Steps in the whole job.
+    pub steps_total: u64,
+    /// The epoch the next step belongs to, counted from 0.
+    pub epoch: u32,
+    /// Epochs in the whole job.
+    pub epochs_total: u32,
+    /// Samples committed since the start of the job.
+    pub samples: u64,
+    /// Mean training loss per sample since the last report.
+    pub loss: f64,
+    /// Samples committed per second since the last report.
+    pub samples_per_second: f64,
+}
+
+/// The outcome of one epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochFinished {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// The epoch, counted from 0.
+    pub epoch: u32,
+    /// Steps committed since the start of the job.
+    pub step: u64,
+    /// Samples committed in this epoch: exactly the size of the data set.
+    pub samples: u64,
+    /// Digest (blake3) of the sample ids in the order they were committed.
+    pub sample_digest: [u8; 32],
+    /// Mean training loss per sample.
+    pub train_loss: f64,
+    /// Outcome on the evaluation data, where the job names any.
+    pub eval: Option<EvalMetrics>,
+}
+
+/// Outcome on the evaluation data.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EvalMetrics {
+    /// Mean loss per sample.
+    pub loss: f64,
+    /// Share of samples whose class was predicted, 0 to 1.
+    pub accuracy: f64,
+    /// How many samples.
+    pub samples: u64,
+}
+
+/// A checkpoint that was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointPublished {
+    /// The membership under which it was written.
+    pub membership: MembershipEpoch,
+    /// Its name and step.
+    pub checkpoint: CheckpointRef,
+    /// The epoch it lies in.
+    pub epoch: u32,
+    /// Digest (blake3) of its manifest.
+    pub digest: [u8; 32],
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// The end of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// Steps committed.
+    pub steps: u64,
+    /// Epochs completed.
+    pub epochs: u32,
+    /// Mean training loss of the last epoch.
+    pub train_loss: f64,
+    /// Outcome on the evaluation data.
+    pub eval: Option<EvalMetrics>,
+    /// The model file (safetensors).
+    pub model_path: String,
+    /// The model card (JSON).
+    pub card_path: String,
+    /// Digest (blake3) of the model file.
+    pub model_digest: [u8; 32],
+}
