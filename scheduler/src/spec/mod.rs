@@ -1,8 +1,51 @@
-//! Job files.
+//! Job files: from text to a [`JobSpec`] that is valid by construction, or to all faults with their places.
+//!
+//! [`parse`] is the way in: text → tree with places (`tree`) → typed fields (`field`, with the keys of `layout`) → job
+//! (`read`). Nothing here opens a file: whether data exists and prices can be met is checked later, with live data.
+//! [`json_schema`] describes the same format for editors.
 
+mod canonical;
+mod code;
+mod context;
+mod fault;
+mod field;
 mod job;
+mod layout;
+mod quantity;
+mod read;
+mod tree;
 
+pub use code::{Code, explain};
+pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
+pub use fault::{Fault, Severity, Span};
 pub use job::{
     CheckpointEvery, CheckpointSpec, DataFormat, DataPart, DataSpec, Determinism, JobSpec, OnPreempt, ParamValue,
     ServerPlacement, TrainLength, TrainSpec, WorkerRange,
 };
+pub use tree::JOB_FILE_BYTES_MAX;
+
+use fault::Faults;
+
+/// A valid job and what its user should know about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParsedJob {
+    /// The job.
+    pub spec: JobSpec,
+    /// Faults that do not stop it.
+    pub warnings: Vec<Fault>,
+}
+
+/// Parses and checks one job file, without looking at anything outside of it.
+///
+/// # Errors
+///
+/// All faults of the file at once, sorted by position; at least one of them is an error.
+pub fn parse(text: &str, context: &ParseContext) -> Result<ParsedJob, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let spec = tree::read(text, &mut faults).and_then(|root| read::job(&root, context, &mut faults));
+    let (spec, warnings) = faults.finish(spec)?;
+    Ok(ParsedJob { spec, warnings })
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,11 @@
 //! module knows YAML and nothing of jobs: it refuses what job files do not use (anchors, aliases, merge keys, tags,
 //! composite keys, several documents), duplicate keys, and texts beyond the limits.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, StrInput, options};
+use serde_saphyr::granit_parser::{
+    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, StrInput, options,
+};
 
 use super::code::Code;
 use super::fault::{Faults, Reported, Span};
@@ -201,8 +202,7 @@ impl<'a> Reader<'a, '_> {
         let length = self.text.len();
         let floor = |offset: Option<usize>| self.text.floor_char_boundary(offset.unwrap_or(length).min(length));
         let (start, end) = (floor(span.start.byte_offset()), floor(span.end.byte_offset()));
-        let raw = self.text.get(start..end).map_or(Cow::Borrowed(""), Cow::Borrowed);
-        let end = start + raw.trim_end().len();
+        let end = start + self.text.get(start..end).unwrap_or_default().trim_end().len();
         Span { line: span.start.line().max(1), column: span.start.col() + 1, bytes: start..end }
     }
 }

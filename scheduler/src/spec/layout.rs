@@ -1,0 +1,175 @@
+//! Which keys each block of a job file has: those that are read, and those that are part of the format but not built
+//! yet. Keys outside both lists are unknown.
+
+/// The keys of one block.
+pub(super) struct Layout {
+    /// Where the block is, `<name>` standing for any key; empty for the file itself.
+    pub(super) path: &'static str,
+    /// The keys that are read.
+    pub(super) keys: &'static [&'static str],
+    /// The blocks of other kinds of job; the reader of `kind` speaks about them.
+    pub(super) kinds: &'static [&'static str],
+    /// The keys that are refused as not built yet, with what to do instead.
+    pub(super) planned: &'static [(&'static str, &'static str)],
+}
+
+const LEAVE_OUT: &str = "leave it out";
+
+pub(super) const JOB: Layout = Layout {
+    path: "",
+    keys: &[
+        "version",
+        "kind",
+        "name",
+        "description",
+        "project",
+        "labels",
+        "workers",
+        "resources",
+        "placement",
+        "market",
+        "max_price",
+        "elastic",
+        "retry",
+        "checkpoint",
+        "data",
+        "train",
+    ],
+    kinds: &["command", "tune"],
+    planned: &[
+        ("queue", "leave it out; jobs start in the order they came"),
+        ("priority", "leave it out; jobs start in the order they came"),
+        ("depends_on", "run the jobs one after the other with `neap run --wait`"),
+        ("schedule", "start the job from cron with `neap run`"),
+        ("infra", "leave it out; nodes come from the local provider"),
+        ("budget", "limit the price of a node with `max_price`"),
+        ("deadline", LEAVE_OUT),
+        ("max_duration", "limit the training with `train.epochs` or `train.steps`"),
+        ("objective", "leave it out; the cheapest node that fits is taken"),
+        ("array", "only `kind: train` can be run"),
+        ("utilization", LEAVE_OUT),
+        ("notify", "wait for the job with `neap run --wait` and look at the exit code"),
+    ],
+};
+
+pub(super) const WORKERS: Layout = Layout {
+    path: "workers",
+    keys: &["min", "target", "max"],
+    kinds: &[],
+    planned: &[("per_node", "leave it out; each node carries one worker of the job")],
+};
+
+pub(super) const RESOURCES: Layout = Layout {
+    path: "resources",
+    keys: &["cpus", "memory"],
+    kinds: &[],
+    planned: &[
+        ("disk", LEAVE_OUT),
+        ("gpu", "leave it out; training runs on the processor with `train.backend: flex`"),
+        ("shm_size", LEAVE_OUT),
+        ("instance_type", "say what is needed with `cpus` and `memory`"),
+        ("any_of", "say what is needed with `cpus` and `memory`"),
+        ("ordered", "say what is needed with `cpus` and `memory`"),
+    ],
+};
+
+pub(super) const PLACEMENT: Layout = Layout {
+    path: "placement",
+    keys: &["gang"],
+    kinds: &[],
+    planned: &[
+        ("strategy", "leave it out; each worker gets a node of its own"),
+        ("same_zone", "leave it out; the local provider has one zone"),
+        ("gang_timeout", "leave it out; the job waits until `workers.min` nodes can be had"),
+    ],
+};
+
+pub(super) const ELASTIC: Layout = Layout {
+    path: "elastic",
+    keys: &["on_preempt"],
+    kinds: &[],
+    planned: &[("resize_interval", LEAVE_OUT), ("cooldown", LEAVE_OUT)],
+};
+
+pub(super) const RETRY: Layout = Layout {
+    path: "retry",
+    keys: &["max_restarts"],
+    kinds: &[],
+    planned: &[
+        ("on_events", "leave it out; lost nodes are always replaced, crashes count against `max_restarts`"),
+        ("window", LEAVE_OUT),
+        ("backoff", LEAVE_OUT),
+        ("retry_exit_codes", LEAVE_OUT),
+    ],
+};
+
+pub(super) const CHECKPOINT: Layout = Layout {
+    path: "checkpoint",
+    keys: &["uri", "every", "keep", "on_notice"],
+    kinds: &[],
+    planned: &[("managed", "leave it out; training jobs write their checkpoints themselves")],
+};
+
+pub(super) const DATA: Layout = Layout { path: "data", keys: &["train", "eval"], kinds: &[], planned: &[] };
+
+pub(super) const DATA_SET: Layout = Layout {
+    path: "data.<name>",
+    keys: &["uri", "format", "split", "label", "shuffle"],
+    kinds: &[],
+    planned: &[
+        ("micro_shard", LEAVE_OUT),
+        ("prefetch", LEAVE_OUT),
+        ("locality", LEAVE_OUT),
+        ("delivery", "leave it out; every sample is used exactly once per epoch"),
+    ],
+};
+
+pub(super) const SPLIT: Layout = Layout {
+    path: "data.<name>.split",
+    keys: &["rows"],
+    kinds: &[],
+    planned: &[("hash", "cut the data by rows, as in `{rows: 0..1500}`")],
+};
+
+pub(super) const SHUFFLE: Layout = Layout {
+    path: "data.<name>.shuffle",
+    keys: &["seed"],
+    kinds: &[],
+    planned: &[("window", "leave it out; the whole data set is shuffled")],
+};
+
+pub(super) const TRAIN: Layout = Layout {
+    path: "train",
+    keys: &[
+        "entry",
+        "backend",
+        "strategy",
+        "ps",
+        "global_batch",
+        "logical_shards",
+        "epochs",
+        "steps",
+        "determinism",
+        "seed",
+        "params",
+    ],
+    kinds: &[],
+    planned: &[
+        ("artifact", "leave it out; the entries built in are `mlp` and `cnn`"),
+        ("micro_batch", "leave it out; a logical shard is computed in one piece"),
+    ],
+};
+
+pub(super) const PS: Layout = Layout {
+    path: "train.ps",
+    keys: &["servers", "placement", "consistency"],
+    kinds: &[],
+    planned: &[
+        ("staleness", "leave it out; the exchange is synchronous"),
+        ("compression", "leave it out; gradients are sent whole"),
+    ],
+};
+
+/// Every block with fixed keys.
+pub(super) const ALL: &[Layout] =
+    &[JOB, WORKERS, RESOURCES, PLACEMENT, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN, PS];

@@ -1,0 +1,232 @@
+//! From the tree to the job. Every field is read even where others are faulty, so that all faults are found at once;
+//! only then the parts are put together.
+
+mod data;
+mod node;
+mod params;
+mod train;
+
+use std::collections::BTreeMap;
+
+use super::code::Code;
+use super::context::ParseContext;
+use super::fault::{Faults, Reported, Span};
+use super::field::{Block, Field, Missing};
+use super::job::{CheckpointEvery, CheckpointSpec, JobSpec, OnPreempt};
+use super::layout;
+use super::quantity;
+use super::tree::Node;
+
+const DESCRIPTION_CHARS_MAX: usize = 1000;
+const LABELS_MAX: usize = 32;
+const LABEL_KEY_CHARS_MAX: usize = 63;
+const LABEL_VALUE_CHARS_MAX: usize = 256;
+
+/// A job that restarts more often than this does not get better by it.
+const RESTARTS_MAX: u32 = 1000;
+const CHECKPOINTS_KEPT_MAX: u32 = 1000;
+const CHECKPOINTS_KEPT_MIN: u32 = 2;
+const CHECKPOINTS_KEPT: u32 = 3;
+
+/// The kinds of job that the format knows; only one can be run yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Train,
+}
+
+/// Reads the whole job.
+pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> Result<JobSpec, Reported> {
+    let start =
+        Span { line: root.span.line, column: root.span.column, bytes: root.span.bytes.start..root.span.bytes.start };
+    let field = Field { path: String::new(), key_span: &start, node: root };
+    let job = field.block(faults, &layout::JOB)?;
+    let version = job.required(faults, "version", missing("start the file with `version: 1`"), version);
+    let kind = kind(&job, faults).and_then(|kind| no_other_block(kind, &job, faults));
+    let name = job.optional(faults, "name", name);
+    let description = job.optional(faults, "description", description);
+    let project = job.optional(faults, "project", project);
+    let labels = job.optional(faults, "labels", labels);
+    let workers = node::workers(&job, faults);
+    let resources = node::resources(&job, faults);
+    let gang = job.optional(faults, "placement", gang);
+    let market = node::market(&job, faults);
+    let max_price = job.optional(faults, "max_price", node::max_price);
+    let on_preempt = job.optional(faults, "elastic", on_preempt);
+    let max_restarts = job.optional(faults, "retry", max_restarts);
+    let checkpoint = job.optional(faults, "checkpoint", |field, faults| checkpoint(field, context, faults));
+    let data = data::data_sets(&job, context, faults);
+    let train = match kind {
+        Ok(Kind::Train) => train::train(&job, workers.as_ref().ok(), context, faults),
+        Err(reported) => Err(reported),
+    };
+    (version?, project?, gang?);
+    Ok(JobSpec {
+        name: name?,
+        description: description?.unwrap_or_default(),
+        labels: labels?.unwrap_or_default(),
+        workers: workers?,
+        resources: resources?,
+        market: market?,
+        max_price: max_price?,
+        on_preempt: on_preempt?.flatten().unwrap_or(OnPreempt::Shrink),
+        max_restarts: max_restarts?.flatten().unwrap_or(0),
+        checkpoint: checkpoint?.unwrap_or(CheckpointSpec {
+            folder: None,
+            every: CheckpointEvery::Epochs(1),
+            keep: CHECKPOINTS_KEPT,
+            on_notice: true,
+        }),
+        data: data?,
+        train: train?,
+    })
+}
+
+/// What a missing field of no special code says.
+fn missing(help: &str) -> Missing<'_> {
+    Missing { code: Code::Missing, help }
+}
+
+fn version(field: &Field<'_>, faults: &mut Faults) -> Result<(), Reported> {
+    field.whole_or(faults, 1..=1, Code::Version).map(|_| ())
+}
+
+fn kind(job: &Block<'_>, faults: &mut Faults) -> Result<Kind, Reported> {
+    job.required(faults, "kind", missing("say `kind: train`"), |field, faults| {
+        field.choice(faults, Code::Kind, &[("train", Kind::Train)], &["command", "tune"])
+    })
+}
+
+/// The blocks of the other kinds must not be there. (Where the kind itself is refused, its block goes with it.)
+fn no_other_block(kind: Kind, job: &Block<'_>, faults: &mut Faults) -> Result<Kind, Reported> {
+    let others = layout::JOB.kinds.iter().filter_map(|block| Some((block, job.get(block)?)));
+    let refused = others.map(|(block, field)| {
+        let message = format!("a job of `kind: train` has no block `{block}`");
+        faults.error(Code::KindBlock, &field.path, field.key_span, message, "remove the block, or change `kind`")
+    });
+    refused.last().map_or(Ok(kind), Err)
+}
+
+fn name(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reported> {
+    let name = field.text(faults)?;
+    if quantity::is_dns_label(name) {
+        return Ok(name.to_owned());
+    }
+    let message = format!("{} is not a DNS label", field.found());
+    let help = "use 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last";
+    Err(field.fault(faults, Code::Name, message, help))
+}
+
+fn description(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reported> {
+    let text = field.text(faults)?;
+    let chars = text.chars().count();
+    if chars <= DESCRIPTION_CHARS_MAX {
+        return Ok(text.to_owned());
+    }
+    let message = format!("the description has {chars} characters");
+    Err(field.fault(faults, Code::BadValue, message, format!("keep it within {DESCRIPTION_CHARS_MAX}")))
+}
+
+fn project(field: &Field<'_>, faults: &mut Faults) -> Result<(), Reported> {
+    if field.text(faults)? == "default" {
+        return Ok(());
+    }
+    let message = format!("there is no project {}", field.found());
+    Err(field.fault(faults, Code::Project, message, "leave `project` out; the only project so far is `default`"))
+}
+
+fn labels(field: &Field<'_>, faults: &mut Faults) -> Result<BTreeMap<String, String>, Reported> {
+    let entries = field.entries(faults, "give a map of texts, as in `{team: vision}`")?;
+    if entries.len() > LABELS_MAX {
+        let message = format!("there are {} labels", entries.len());
+        return Err(field.fault(faults, Code::BadValue, message, format!("a job has at most {LABELS_MAX}")));
+    }
+    let labels: Vec<_> = entries.iter().map(|(key, field)| label(key, field, faults)).collect();
+    labels.into_iter().collect()
+}
+
+fn label(key: &str, field: &Field<'_>, faults: &mut Faults) -> Result<(String, String), Reported> {
+    let value = field.text(faults);
+    if key.is_empty() || key.chars().count() > LABEL_KEY_CHARS_MAX {
+        let help = format!("use 1 to {LABEL_KEY_CHARS_MAX} characters");
+        return Err(faults.error(Code::BadValue, &field.path, field.key_span, "a label's key of that length", help));
+    }
+    let value = value?;
+    if value.chars().count() > LABEL_VALUE_CHARS_MAX {
+        let help = format!("use at most {LABEL_VALUE_CHARS_MAX} characters");
+        return Err(field.fault(faults, Code::BadValue, "a label's value of that length", help));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn gang(field: &Field<'_>, faults: &mut Faults) -> Result<(), Reported> {
+    let block = field.block(faults, &layout::PLACEMENT)?;
+    let gang = block.optional(faults, "gang", |field, faults| Ok((field.switch(faults)?, field.clone())))?;
+    match gang {
+        Some((false, field)) => {
+            let help = "leave it out; the workers of `workers.min` start together";
+            Err(field.fault(faults, Code::NotBuiltYet, "`gang: false` is not built yet", help))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn on_preempt(field: &Field<'_>, faults: &mut Faults) -> Result<Option<OnPreempt>, Reported> {
+    let block = field.block(faults, &layout::ELASTIC)?;
+    block.optional(faults, "on_preempt", |field, faults| {
+        let built = [("shrink", OnPreempt::Shrink), ("replace", OnPreempt::Replace)];
+        field.choice(faults, Code::BadValue, &built, &["wait", "restart"])
+    })
+}
+
+fn max_restarts(field: &Field<'_>, faults: &mut Faults) -> Result<Option<u32>, Reported> {
+    let block = field.block(faults, &layout::RETRY)?;
+    block.optional(faults, "max_restarts", |field, faults| field.whole_u32(faults, 0..=RESTARTS_MAX))
+}
+
+fn checkpoint(field: &Field<'_>, context: &ParseContext, faults: &mut Faults) -> Result<CheckpointSpec, Reported> {
+    let block = field.block(faults, &layout::CHECKPOINT)?;
+    let folder =
+        block.optional(faults, "uri", |field, faults| data::local_path(field, Code::CheckpointUri, context, faults));
+    let every = block.optional(faults, "every", checkpoint_every);
+    let keep = block.optional(faults, "keep", checkpoints_kept);
+    let on_notice = block.optional(faults, "on_notice", |field, faults| field.switch(faults));
+    Ok(CheckpointSpec {
+        folder: folder?,
+        every: every?.unwrap_or(CheckpointEvery::Epochs(1)),
+        keep: keep?.unwrap_or(CHECKPOINTS_KEPT),
+        on_notice: on_notice?.unwrap_or(true),
+    })
+}
+
+fn checkpoint_every(field: &Field<'_>, faults: &mut Faults) -> Result<CheckpointEvery, Reported> {
+    let help = "write `auto`, `none`, `2epochs` or `100steps`";
+    let (text, _) = field.scalar(faults, "an interval", help)?;
+    match text {
+        "auto" => return Ok(CheckpointEvery::Epochs(1)),
+        "none" => return Ok(CheckpointEvery::Never),
+        _ => {}
+    }
+    match quantity::counted(text) {
+        Some((steps @ 1.., "step" | "steps")) => Ok(CheckpointEvery::Steps(steps)),
+        Some((epochs @ 1..=0xFFFF_FFFF, "epoch" | "epochs")) => Ok(CheckpointEvery::Epochs(epochs as u32)),
+        Some((1.., "s" | "m" | "h" | "d")) => Err(field.fault(
+            faults,
+            Code::NotBuiltYet,
+            format!("an interval of time, `{text}`, is not built yet"),
+            help,
+        )),
+        _ => {
+            let message = format!("{} is not a checkpoint interval", field.found());
+            Err(field.fault(faults, Code::CheckpointEvery, message, help))
+        }
+    }
+}
+
+fn checkpoints_kept(field: &Field<'_>, faults: &mut Faults) -> Result<u32, Reported> {
+    let keep = field.whole_u32(faults, 1..=CHECKPOINTS_KEPT_MAX)?;
+    if keep < CHECKPOINTS_KEPT_MIN {
+        let message = "a single checkpoint leaves nothing when it is damaged; 2 are kept";
+        faults.warning(Code::BadValue, &field.path, field.span(), message, "write `keep: 2`");
+    }
+    Ok(keep.max(CHECKPOINTS_KEPT_MIN))
+}

@@ -1,0 +1,179 @@
+//! The training itself, and what it has to agree on with the workers and the entry.
+
+use super::super::code::Code;
+use super::super::context::{EntryInfo, ParseContext};
+use super::super::fault::{Faults, Reported};
+use super::super::field::{Block, Field, Missing, similar, words};
+use super::super::job::{Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
+use super::super::layout;
+use super::{missing, params};
+
+const LOGICAL_SHARDS: u32 = 8;
+const LOGICAL_SHARDS_MAX: u32 = 10_000;
+const BATCH_MAX: u32 = 1 << 24;
+
+/// `train`, with the checks across fields.
+pub(super) fn train(
+    job: &Block<'_>,
+    workers: Option<&WorkerRange>,
+    context: &ParseContext,
+    faults: &mut Faults,
+) -> Result<TrainSpec, Reported> {
+    let no_block = Missing { code: Code::KindBlock, help: "add the block `train:` with `entry` and `epochs`" };
+    job.required(faults, "train", no_block, |field, faults| train_block(field, job, workers, context, faults))
+}
+
+fn train_block(
+    field: &Field<'_>,
+    job: &Block<'_>,
+    workers: Option<&WorkerRange>,
+    context: &ParseContext,
+    faults: &mut Faults,
+) -> Result<TrainSpec, Reported> {
+    let train = field.block(faults, &layout::TRAIN)?;
+    let known = words(context.entries.iter().map(|known| known.name.as_str()));
+    let help = format!("say what to train; known are {known}");
+    let entry = train.required(faults, "entry", missing(&help), |field, faults| entry(field, context, faults));
+    let backend = train.optional(faults, "backend", |field, faults| {
+        field.choice(faults, Code::BadValue, &[("flex", ())], &["wgpu", "cuda"])
+    });
+    let strategy = train.optional(faults, "strategy", |field, faults| {
+        field.choice(faults, Code::BadValue, &[("ps", ())], &["allreduce"])
+    });
+    let server = train.optional(faults, "ps", server);
+    let shards =
+        train.optional(faults, "logical_shards", |field, faults| field.whole_u32(faults, 1..=LOGICAL_SHARDS_MAX));
+    let shards = shards.map(|shards| shards.unwrap_or(LOGICAL_SHARDS));
+    let shards = shards.and_then(|shards| enough_shards(shards, workers, &train, job, faults));
+    let batch = train.optional(faults, "global_batch", |field, faults| field.whole_u32(faults, 1..=BATCH_MAX));
+    let batch = match (&batch, &shards, &entry) {
+        (Ok(Some(batch)), Ok(shards), _) => divisible(*batch, *shards, "global_batch", &train, faults),
+        (Ok(None), Ok(shards), Ok(entry)) => divisible(entry.default_batch, *shards, "logical_shards", &train, faults),
+        (Ok(Some(batch)), ..) => Ok(*batch),
+        (Ok(None), Err(reported), _) | (Ok(None), _, Err(reported)) | (Err(reported), ..) => Err(*reported),
+    };
+    let length = length(&train, faults);
+    let determinism = determinism(&train, faults);
+    let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
+    let params = params::params(&train, entry.as_ref().ok().copied(), faults);
+    (backend?, strategy?);
+    Ok(TrainSpec {
+        entry: entry?.name.clone(),
+        server: server?.unwrap_or(ServerPlacement::Colocated),
+        global_batch: batch?,
+        logical_shards: shards?,
+        length: length?,
+        determinism: determinism?,
+        seed: seed?.unwrap_or(0),
+        params: params?,
+    })
+}
+
+fn entry<'a>(field: &Field<'_>, context: &'a ParseContext, faults: &mut Faults) -> Result<&'a EntryInfo, Reported> {
+    let name = field.text(faults)?;
+    if let Some(entry) = context.entries.iter().find(|entry| entry.name == name) {
+        return Ok(entry);
+    }
+    let names = || context.entries.iter().map(|entry| entry.name.as_str());
+    let known = format!("known are {}", words(names()));
+    let help = similar(name, names()).map_or(known.clone(), |word| format!("did you mean `{word}`? {known}"));
+    Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))
+}
+
+fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Reported> {
+    let block = field.block(faults, &layout::PS)?;
+    let servers = block.optional(faults, "servers", |field, faults| match field.whole_u32(faults, 1..=u32::MAX)? {
+        1 => Ok(()),
+        more => {
+            let message = format!("{more} parameter servers are not built yet");
+            Err(field.fault(faults, Code::NotBuiltYet, message, "leave `servers` out; there is one"))
+        }
+    });
+    let placement = block.optional(faults, "placement", |field, faults| {
+        let built = [("colocated", ServerPlacement::Colocated), ("separate", ServerPlacement::Separate)];
+        field.choice(faults, Code::BadValue, &built, &[])
+    });
+    let consistency = block.optional(faults, "consistency", |field, faults| {
+        field.choice(faults, Code::BadValue, &[("sync", ())], &["async", "ssp"])
+    });
+    (servers?, consistency?);
+    Ok(placement?.unwrap_or(ServerPlacement::Colocated))
+}
+
+/// Points at `train.logical_shards` where it is given, otherwise at `workers`.
+fn enough_shards(
+    shards: u32,
+    workers: Option<&WorkerRange>,
+    train: &Block<'_>,
+    job: &Block<'_>,
+    faults: &mut Faults,
+) -> Result<u32, Reported> {
+    let Some(workers) = workers.filter(|workers| workers.max > shards) else { return Ok(shards) };
+    let message = format!("{shards} logical shards cannot be carried by up to {} workers", workers.max);
+    let help = format!("set `train.logical_shards` to {} or more, or allow at most {shards} workers", workers.max);
+    let field = train.get("logical_shards").or_else(|| job.get("workers")).unwrap_or_else(|| train.field.clone());
+    Err(field.fault(faults, Code::TooFewShards, message, help))
+}
+
+fn divisible(batch: u32, shards: u32, point_at: &str, train: &Block<'_>, faults: &mut Faults) -> Result<u32, Reported> {
+    if batch.is_multiple_of(shards) {
+        return Ok(batch);
+    }
+    let below = batch - batch % shards;
+    let above = below + shards;
+    let help = match below {
+        0 => format!("set `global_batch` to {above}"),
+        _ => format!("set `global_batch` to {below} or {above}"),
+    };
+    let message = format!("a global batch of {batch} cannot be cut into {shards} equal shards");
+    let field = train.get(point_at).unwrap_or_else(|| train.field.clone());
+    Err(field.fault(faults, Code::BatchNotDivisible, message, help))
+}
+
+fn length(train: &Block<'_>, faults: &mut Faults) -> Result<TrainLength, Reported> {
+    let epochs = train.optional(faults, "epochs", |field, faults| field.whole_u32(faults, 1..=u32::MAX));
+    let steps = train.optional(faults, "steps", |field, faults| field.whole(faults, 1..=u64::MAX));
+    if let (Some(_), Some(steps)) = (train.get("epochs"), train.get("steps")) {
+        let message = "`epochs` and `steps` are both given";
+        return Err(faults.error(Code::Length, &steps.path, steps.key_span, message, "keep one of them"));
+    }
+    match (epochs?, steps?) {
+        (Some(epochs), _) => Ok(TrainLength::Epochs(epochs)),
+        (None, Some(steps)) => Ok(TrainLength::Steps(steps)),
+        (None, None) => {
+            let help = "add `epochs: 5` or `steps: 1000`";
+            Err(train.field.fault(faults, Code::Length, "neither `epochs` nor `steps` is given", help))
+        }
+    }
+}
+
+/// `strict` where the job says nothing, since the exchange is synchronous.
+fn determinism(train: &Block<'_>, faults: &mut Faults) -> Result<Determinism, Reported> {
+    let given = train.optional(faults, "determinism", |field, faults| {
+        let built = [("strict", Determinism::Strict), ("samples", Determinism::Samples)];
+        Ok((field.choice(faults, Code::BadValue, &built, &["none"])?, field.clone()))
+    })?;
+    let Some((determinism, field)) = given else { return Ok(Determinism::Strict) };
+    if determinism == Determinism::Strict
+        && let Some(reason) = loose_exchange(train)
+    {
+        let message = format!("`strict` cannot be kept with {reason}");
+        return Err(field.fault(faults, Code::Determinism, message, "use `determinism: samples`, or leave that out"));
+    }
+    Ok(determinism)
+}
+
+/// Why the exchange of parameters that the file asks for cannot be bit-identical, if so.
+fn loose_exchange(train: &Block<'_>) -> Option<String> {
+    if train.get("strategy").is_some_and(|field| field.is_word("allreduce")) {
+        return Some("`strategy: allreduce`".to_owned());
+    }
+    let ps = train.get("ps")?;
+    let consistency = ps.get("consistency");
+    let loose = ["async", "ssp"].into_iter().find(|word| consistency.as_ref().is_some_and(|field| field.is_word(word)));
+    match (loose, ps.get("compression")) {
+        (Some(word), _) => Some(format!("`consistency: {word}`")),
+        (None, Some(_)) => Some("lossy `compression`".to_owned()),
+        (None, None) => None,
+    }
+}

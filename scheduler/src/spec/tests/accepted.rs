@@ -1,0 +1,209 @@
+//! Job files that are taken, and what becomes of them.
+
+use super::*;
+use crate::model::{CpuMillis, Market, MemoryMib, MicroUsdPerHour, NodeSize};
+
+/// The least a job file can say.
+pub(super) const SMALL: &str = "\
+version: 1
+kind: train
+data: {train: {uri: digits.csv}}
+train: {entry: mlp, epochs: 2}
+";
+
+/// A file with every field that is built.
+pub(super) const FULL: &str = r#"version: 1
+kind: train
+name: fashion-mnist
+description: "an image classifier"
+project: default
+labels: {team: vision, owner: ana}
+
+workers: {min: 2, target: 3, max: 4}
+resources:
+  cpus: 0.5+
+  memory: 1GiB..4GiB
+placement: {gang: true}
+market: spot
+max_price: 0.35
+
+elastic: {on_preempt: replace}
+retry: {max_restarts: 3}
+
+checkpoint:
+  uri: file:///var/lib/neap/ckpt
+  every: 100steps
+  keep: 5
+  on_notice: false
+
+data:
+  train: {uri: /usr/share/fashion, format: idx, split: train, shuffle: {seed: 7}}
+  eval:
+    uri: eval.csv.gz
+    split: {rows: 10..20}
+    label: digit
+    shuffle: false
+
+train:
+  entry: cnn
+  backend: flex
+  strategy: ps
+  ps: {servers: 1, placement: separate, consistency: sync}
+  global_batch: 64
+  logical_shards: 4
+  epochs: 5
+  determinism: samples
+  seed: 42
+  params: {lr: 1.0e-3, hidden: 64, optimizer: adam, bias: true}
+"#;
+
+fn accepted(text: &str) -> JobSpec {
+    let parsed = parse(text, &context()).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    assert_eq!(parsed.warnings, []);
+    parsed.spec
+}
+
+#[test]
+fn the_smallest_file_gets_the_defaults() {
+    let spec = accepted(SMALL);
+    assert_eq!(spec.name, None);
+    assert_eq!(spec.workers, WorkerRange { min: 1, target: 1, max: 1 });
+    assert_eq!(spec.resources, NodeSize { cpus: CpuMillis(1_000), memory: MemoryMib(954) });
+    assert_eq!((spec.market, spec.max_price), (Market::OnDemand, None));
+    assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Shrink, 0));
+    let checkpoint = CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: 3, on_notice: true };
+    assert_eq!(spec.checkpoint, checkpoint);
+    let digits = DataSpec {
+        path: "/jobs/digits.csv".to_owned(),
+        format: DataFormat::Csv,
+        part: DataPart::All,
+        label: None,
+        shuffle_seed: Some(0),
+    };
+    assert_eq!(spec.data, [("train".to_owned(), digits)].into());
+    let params = [
+        ("hidden".to_owned(), ParamValue::Int(128)),
+        ("lr".to_owned(), ParamValue::Float(0.1)),
+        ("optimizer".to_owned(), ParamValue::Text("sgd".to_owned())),
+    ];
+    let train = TrainSpec {
+        entry: "mlp".to_owned(),
+        server: ServerPlacement::Colocated,
+        global_batch: 128,
+        logical_shards: 8,
+        length: TrainLength::Epochs(2),
+        determinism: Determinism::Strict,
+        seed: 0,
+        params: params.into(),
+    };
+    assert_eq!(spec.train, train);
+}
+
+#[test]
+fn every_field_arrives() {
+    let spec = accepted(FULL);
+    assert_eq!(spec.name.as_deref(), Some("fashion-mnist"));
+    assert_eq!(spec.description, "an image classifier");
+    assert_eq!(spec.labels["owner"], "ana");
+    assert_eq!(spec.workers, WorkerRange { min: 2, target: 3, max: 4 });
+    assert_eq!(spec.resources, NodeSize { cpus: CpuMillis(500), memory: MemoryMib(1024) });
+    assert_eq!((spec.market, spec.max_price), (Market::Spot, Some(MicroUsdPerHour::new(350_000))));
+    assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Replace, 3));
+    assert_eq!(spec.checkpoint.folder.as_deref(), Some("/var/lib/neap/ckpt"));
+    assert_eq!((spec.checkpoint.every, spec.checkpoint.keep), (CheckpointEvery::Steps(100), 5));
+    assert!(!spec.checkpoint.on_notice);
+    assert_eq!((spec.data["train"].format, spec.data["train"].part), (DataFormat::Idx, DataPart::Train));
+    assert_eq!(spec.data["train"].shuffle_seed, Some(7));
+    assert_eq!((spec.data["eval"].path.as_str(), spec.data["eval"].shuffle_seed), ("/jobs/eval.csv.gz", None));
+    assert_eq!(spec.data["eval"].part, DataPart::Rows { from: 10, to: 20 });
+    assert_eq!(spec.data["eval"].label.as_deref(), Some("digit"));
+    assert_eq!(spec.train.server, ServerPlacement::Separate);
+    assert_eq!((spec.train.global_batch, spec.train.logical_shards, spec.train.seed), (64, 4, 42));
+    assert_eq!((spec.train.length, spec.train.determinism), (TrainLength::Epochs(5), Determinism::Samples));
+    assert_eq!(spec.train.params["lr"], ParamValue::Float(0.001));
+    assert_eq!(spec.train.params["bias"], ParamValue::Bool(true));
+}
+
+#[test]
+fn workers_in_every_form() {
+    let cases = [
+        ("4", (4, 4, 4)),
+        ("2..8", (2, 8, 8)),
+        ("\"2..8\"", (2, 8, 8)),
+        ("{min: 2}", (2, 2, 2)),
+        ("{max: 3}", (1, 3, 3)),
+        ("{target: 3}", (1, 3, 3)),
+        ("{min: 1, target: 2, max: 5}", (1, 2, 5)),
+    ];
+    for (text, (min, target, max)) in cases {
+        let spec = accepted(&format!("{SMALL}workers: {text}\n"));
+        assert_eq!(spec.workers, WorkerRange { min, target, max }, "{text}");
+    }
+}
+
+#[test]
+fn checkpoints_in_every_form() {
+    let cases = [
+        ("auto", CheckpointEvery::Epochs(1)),
+        ("none", CheckpointEvery::Never),
+        ("1epoch", CheckpointEvery::Epochs(1)),
+        ("3epochs", CheckpointEvery::Epochs(3)),
+        ("100steps", CheckpointEvery::Steps(100)),
+        ("1step", CheckpointEvery::Steps(1)),
+    ];
+    for (text, every) in cases {
+        assert_eq!(accepted(&format!("{SMALL}checkpoint: {{every: {text}}}\n")).checkpoint.every, every, "{text}");
+    }
+}
+
+#[test]
+fn the_format_follows_from_the_name() {
+    let cases = [
+        ("a.csv", DataFormat::Csv),
+        ("a.csv.gz", DataFormat::Csv),
+        ("train-images-idx3-ubyte.gz", DataFormat::Idx),
+        ("/usr/share/dataset/fashion-mnist/", DataFormat::Idx),
+        ("a.idx", DataFormat::Idx),
+    ];
+    for (uri, format) in cases {
+        assert_eq!(accepted(&SMALL.replace("digits.csv", uri)).data["train"].format, format, "{uri}");
+    }
+}
+
+#[test]
+fn json_is_yaml() {
+    let text = r#"{"version": 1, "kind": "train", "data": {"train": {"uri": "digits.csv"}},
+        "train": {"entry": "mlp", "steps": 10, "params": {"lr": 1}}}"#;
+    let spec = accepted(text);
+    assert_eq!(spec.train.length, TrainLength::Steps(10));
+    assert_eq!(spec.train.params["lr"], ParamValue::Float(1.0));
+}
+
+#[test]
+fn the_canonical_text_covers_the_result_and_nothing_else() {
+    let wanted = "\
+neap job 1
+data.train.format = csv
+data.train.part = all
+data.train.path = \"/jobs/digits.csv\"
+data.train.shuffle_seed = 0
+train.determinism = strict
+train.entry = \"mlp\"
+train.global_batch = 128
+train.length = 2 epochs
+train.logical_shards = 8
+train.params.\"hidden\" = 128
+train.params.\"lr\" = 0.1
+train.params.\"optimizer\" = \"sgd\"
+train.seed = 0
+";
+    let same = [
+        SMALL.to_owned(),
+        format!("{SMALL}workers: 1..8\nname: other\nlabels: {{a: b}}\nmarket: spot\ncheckpoint: {{every: none}}\n"),
+        SMALL.replace("epochs: 2", "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate}"),
+    ];
+    for text in same {
+        assert_eq!(accepted(&text).canonical(), wanted, "{text}");
+    }
+    assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+}

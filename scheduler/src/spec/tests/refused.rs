@@ -1,0 +1,1 @@
+//! Job files that are refused: each code, with its place, message and help.
