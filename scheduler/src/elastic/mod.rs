@@ -2,9 +2,11 @@
 //! gradients are added. All of it depends on the job alone, never on how many workers there are (invariants 6 and 7).
 
 mod assignment;
+mod membership;
 mod order;
 mod tree;
 
 pub use assignment::{ShardRange, assign};
+pub use membership::{Candidate, Grouping, group};
 pub use order::{SampleOrder, StepSlice};
 pub use tree::{ReductionTree, TreeNode};
