@@ -1,0 +1,54 @@
+# Sourced by ops/try and ops/test: makes sure that Neap can be built and trained here, and says what it does.
+#
+# Needs Debian 12 or a relative of it, with Rust. What is there already is left alone, so a second call does nothing.
+# shellcheck shell=bash
+
+FASHION_MNIST=/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
+
+say() { printf '\n==> %s\n' "$*"; }
+fail() {
+    printf '\nerror: %s\n' "$*" >&2
+    exit 1
+}
+
+# Finds cargo, also where the shell has not been told of it yet.
+find_rust() {
+    if ! command -v cargo >/dev/null && [ -f "${HOME:-/root}/.cargo/env" ]; then
+        # shellcheck disable=SC1091
+        . "${HOME:-/root}/.cargo/env"
+    fi
+    command -v cargo >/dev/null || fail "no cargo on the path. Install Rust (https://rustup.rs), then run this again."
+    # With rustup this fetches the version that rust-toolchain.toml names, if need be.
+    cargo --version >/dev/null || fail "cargo does not start; rust-toolchain.toml asks for the version it names."
+}
+
+# Installs the packages that are missing: a C compiler and linker for the build, and the data of the main job.
+install_packages() {
+    local missing=()
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+    [ -e "$FASHION_MNIST" ] || missing+=(dataset-fashion-mnist)
+    if [ ${#missing[@]} -eq 0 ]; then
+        say "system packages: all there"
+        return
+    fi
+    say "system packages: installing ${missing[*]}"
+    apt_install "${missing[@]}" || echo "could not install ${missing[*]}; going on without" >&2
+    command -v cc >/dev/null || fail "there is no C compiler. Install one (Debian: apt-get install gcc libc6-dev), then run this again."
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || { echo "there is no apt-get here" >&2 && return 1; }
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || { echo "installing needs root or sudo" >&2 && return 1; }
+        as_root=(sudo)
+    fi
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=2)
+    "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
+}
+
+prepare() {
+    find_rust
+    install_packages
+}
