@@ -45,10 +45,9 @@ pub(super) enum Fault {
     TooNew(u16),
 }
 
+/// Checks the header at the start of `bytes` and returns its hash, which the first frame goes on from.
 pub(super) fn check_header(bytes: &[u8]) -> Result<ChainHash, Fault> {
-    if bytes.len() < HEADER_BYTES {
-        return Err(Fault::Broken("the header is cut short"));
-    }
+    let bytes = bytes.get(..HEADER_BYTES).ok_or(Fault::Broken("the header is cut short"))?;
     if &bytes[..8] != MAGIC {
         return Err(Fault::Broken("it does not start with the mark of a neap journal"));
     }

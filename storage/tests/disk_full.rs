@@ -1,0 +1,147 @@
+//! A full disk, for real: a file system of 1 MiB in memory. Where it cannot be mounted the tests say SKIPPED.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::scratch;
+use neap_scheduler::model::{JobId, MembershipEpoch, Millis};
+use neap_storage::checkpoint::Meta;
+use neap_storage::model::{ModelCard, ModelError, read_model, write_model};
+use neap_storage::{CheckpointError, CheckpointStore, Journal, JournalError};
+
+/// A mounted file system of 1 MiB, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(test: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "neap-test"]).arg(dir.path()).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(dir)),
+            Ok(output) => {
+                println!("SKIPPED {test}: mount said: {}", String::from_utf8_lossy(&output.stderr).trim());
+                None
+            }
+            Err(error) => {
+                println!("SKIPPED {test}: mount could not be started: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Fills the disk but for about `left` bytes and returns the file that does it.
+    fn fill(&self, left: usize) -> std::path::PathBuf {
+        let path = self.path().join("ballast");
+        let mut size = 1 << 20;
+        while fs::write(&path, vec![1; size]).is_err() {
+            size -= 4_096;
+        }
+        fs::write(&path, vec![1; size.saturating_sub(left)]).unwrap();
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_loses_none_that_was_acknowledged() {
+    let Some(disk) = SmallDisk::mount("a_full_disk_refuses_appends") else { return };
+    let dir = disk.path().join("journal");
+    let (mut journal, _) = Journal::open(&dir).unwrap();
+    let mut acknowledged = Vec::new();
+    let payload = |n: usize| vec![n as u8; 3_000 + n];
+    let error = loop {
+        let next = payload(acknowledged.len());
+        match journal.append(std::slice::from_ref(&next)) {
+            Ok(_) => acknowledged.push(next),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, JournalError::Full { .. }), "{error:?}");
+    assert!(error.is_retryable());
+    assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    assert!(journal.append(&[vec![0; 500_000]]).is_err());
+
+    // What no longer fits was taken back; what fits is appended.
+    let length = fs::metadata(dir.join("journal.neap")).unwrap().len();
+    assert_eq!(length, journal.bytes());
+    journal.append(&[b"small".to_vec()]).unwrap();
+    acknowledged.push(b"small".to_vec());
+    drop(journal);
+
+    let ballast = disk.fill(0);
+    let reopened = Journal::open(&dir).map(|(journal, entries)| (journal.torn().is_none(), entries));
+    if let Ok((whole, entries)) = reopened {
+        assert!(whole);
+        assert_eq!(entries.len(), acknowledged.len());
+    }
+    fs::remove_file(ballast).unwrap();
+    let (_, entries) = Journal::open(&dir).unwrap();
+    assert!(entries.iter().map(|entry| &entry.payload).eq(&acknowledged));
+}
+
+#[test]
+fn a_full_disk_refuses_a_checkpoint_and_keeps_the_earlier_ones() {
+    let Some(disk) = SmallDisk::mount("a_full_disk_refuses_a_checkpoint") else { return };
+    let folder = disk.path().join("checkpoints");
+    let store = CheckpointStore::open(&folder).unwrap();
+    let meta = |step| Meta { membership: MembershipEpoch(1), step, epoch: 0, cursor: 0, extra: serde_json::Value::Null };
+    let published = store.publish(&meta(1), &[("w", &[1; 300_000])]).unwrap();
+
+    let error = store.publish(&meta(2), &[("v", &[3; 100_000]), ("w", &[2; 900_000])]).unwrap_err();
+    assert!(matches!(error, CheckpointError::Full { bytes: 1_000_000, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(folder.to_str().unwrap()) && text.contains("checkpoint.uri"), "{text}");
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(store.load_latest().unwrap().unwrap().name, published.name);
+    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_str().unwrap().starts_with("tmp-")), "{names:?}");
+
+    store.publish(&meta(2), &[("w", &[2; 300_000])]).unwrap();
+    assert_eq!(store.load_latest().unwrap().unwrap().meta.step, 2);
+}
+
+#[test]
+fn a_full_disk_refuses_a_model_and_keeps_the_earlier_one() {
+    let Some(disk) = SmallDisk::mount("a_full_disk_refuses_a_model") else { return };
+    let card = ModelCard {
+        format: neap_storage::model::CARD_FORMAT,
+        job: JobId::new(1),
+        name: "digits".to_owned(),
+        entry: "mlp".to_owned(),
+        spec_hash: "00".to_owned(),
+        data_hash: [("train".to_owned(), "11".to_owned())].into(),
+        params: serde_json::Map::new(),
+        metrics: [("eval_accuracy".to_owned(), 0.5)].into(),
+        steps: 10,
+        epochs: 1,
+        created_at: Millis::new(1),
+    };
+    write_model(disk.path(), &[1; 200_000], &card).unwrap();
+    let error = write_model(disk.path(), &[2; 900_000], &card).unwrap_err();
+    assert!(matches!(error, ModelError::Full { bytes: 900_000, .. }), "{error:?}");
+    assert_eq!(read_model(disk.path()).unwrap(), (vec![1; 200_000], card));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let dir = scratch();
+    let file = dir.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let error = CheckpointStore::open(&file.join("checkpoints")).unwrap_err();
+    assert!(error.to_string().contains("a-file/checkpoints"), "{error}");
+    let error = Journal::open(&file.join("journal")).unwrap_err();
+    assert!(error.to_string().contains("a-file/journal"), "{error}");
+}
