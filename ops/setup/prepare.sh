@@ -22,18 +22,23 @@ find_rust() {
     cargo --version >/dev/null || fail "cargo does not start; rust-toolchain.toml asks for the version it names."
 }
 
-# Installs the packages that are missing: a C compiler and linker for the build, and the data of the main job.
+# Installs the packages that are missing: what the build needs, and the data of the main job.
 install_packages() {
-    local missing=()
-    command -v cc >/dev/null || missing+=(gcc libc6-dev)
-    [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-    [ -e "$FASHION_MNIST" ] || missing+=(dataset-fashion-mnist)
-    if [ ${#missing[@]} -eq 0 ]; then
+    local needed=() data=()
+    command -v cc >/dev/null || needed+=(gcc libc6-dev)
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || needed+=(ca-certificates)
+    [ -e "$FASHION_MNIST" ] || data+=(dataset-fashion-mnist)
+    if [ ${#needed[@]} -eq 0 ] && [ ${#data[@]} -eq 0 ]; then
         say "system packages: all there"
         return
     fi
-    say "system packages: installing ${missing[*]}"
-    apt_install "${missing[@]}" || echo "could not install ${missing[*]}; going on without" >&2
+    say "system packages: installing ${needed[*]} ${data[*]}"
+    if [ ${#needed[@]} -gt 0 ]; then
+        apt_install "${needed[@]}" || echo "could not install ${needed[*]}" >&2
+    fi
+    if [ ${#data[@]} -gt 0 ]; then
+        apt_install "${data[@]}" || echo "could not install ${data[*]}; going on without these data" >&2
+    fi
     command -v cc >/dev/null || fail "there is no C compiler. Install one (Debian: apt-get install gcc libc6-dev), then run this again."
 }
 
@@ -42,7 +47,7 @@ apt_install() {
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null || { echo "installing needs root or sudo" >&2 && return 1; }
-        as_root=(sudo)
+        as_root=(sudo ${CI:+-n}) # nobody is there to type a password in CI
     fi
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=2)
     "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
