@@ -113,3 +113,11 @@ impl Faults {
         }
     }
 }
+
+/// Long texts are cut in messages.
+pub(super) fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 48;
+    let line = text.lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(CHARS_MAX).collect();
+    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+}

@@ -4,13 +4,16 @@
 use std::ops::RangeInclusive;
 
 use super::code::Code;
-use super::fault::{Faults, Reported, Span};
+use super::fault::{Faults, Reported, Span, shortened};
 use super::layout::{self, Layout};
 use super::quantity;
 use super::tree::{Entry, Node, Value};
 
 /// How different a word may be from the one that was probably meant.
-const SIMILARITY_MIN: f64 = 0.8;
+const SIMILARITY_MIN: f64 = 0.85;
+
+/// Longer words are not compared: nobody misspells a key at that length.
+const WORD_BYTES_MAX: usize = 64;
 
 /// A value, the key it stands under, and the way there.
 #[derive(Clone)]
@@ -66,6 +69,7 @@ impl<'a> Field<'a> {
     pub(super) fn found(&self) -> String {
         match &self.node.value {
             Value::Scalar { text, quoted } if is_nothing(text, *quoted) => "nothing".to_owned(),
+            Value::Scalar { text, quoted: true } => format!("\"{}\"", shortened(text)),
             Value::Scalar { text, .. } => format!("`{}`", shortened(text)),
             Value::List => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
@@ -86,7 +90,7 @@ impl<'a> Field<'a> {
     pub(super) fn text(&self, faults: &mut Faults) -> Result<&'a str, Reported> {
         let (text, quoted) = self.scalar(faults, "a text", "give a text")?;
         if !quoted && looks_like_no_text(text) {
-            return Err(self.wrong_type(faults, "a text", &format!("put it in quotes: \"{text}\"")));
+            return Err(self.wrong_type(faults, "a text", &format!("put it in quotes: \"{}\"", shortened(text))));
         }
         Ok(text)
     }
@@ -103,16 +107,20 @@ impl<'a> Field<'a> {
         range: RangeInclusive<u64>,
         code: Code,
     ) -> Result<u64, Reported> {
-        let help = format!("give a number without quotes, from {} to {}", range.start(), range.end());
+        let help = match (*range.start(), *range.end()) {
+            (start, end) if end >= u64::from(u32::MAX) => format!("give a whole number, {start} or more"),
+            (start, end) => format!("give a whole number from {start} to {end}"),
+        };
         let (text, quoted) = self.scalar(faults, "a whole number", &help)?;
         let signless = text.strip_prefix('-').unwrap_or(text);
         let digits = !signless.is_empty() && signless.bytes().all(|byte| byte.is_ascii_digit());
         match quantity::whole(text) {
             Some(number) if !quoted && range.contains(&number) => Ok(number),
             _ if digits && !quoted => {
-                let message = format!("{text} is not from {} to {}", range.start(), range.end());
+                let message = format!("{} is out of range", shortened(text));
                 Err(self.fault(faults, code, message, help))
             }
+            _ if quoted => Err(self.wrong_type(faults, "a whole number", &(help + ", without quotes"))),
             _ => Err(self.wrong_type(faults, "a whole number", &help)),
         }
     }
@@ -152,7 +160,7 @@ impl<'a> Field<'a> {
         }
         let known = built.iter().map(|(word, _)| *word).chain(planned.iter().copied());
         let help = similar(text, known).map_or(help, |word| format!("did you mean `{word}`?"));
-        Err(self.fault(faults, code, format!("{} is none of the words for it", self.found()), help))
+        Err(self.fault(faults, code, format!("unknown value {}", self.found()), help))
     }
 
     /// The entries of a map whose keys are the user's own.
@@ -170,10 +178,9 @@ impl<'a> Field<'a> {
             return Err(self.wrong_type(faults, "a map", &format!("give a map with {keys}")));
         };
         let known = |key: &str| layout.keys.contains(&key) || layout.kinds.contains(&key);
-        for entry in entries.iter().filter(|entry| !known(&entry.key)) {
-            refuse_key(&self.child(entry), &entry.key, layout, faults);
-        }
-        Ok(Block { field: self.clone() })
+        let others = entries.iter().filter(|entry| !known(&entry.key));
+        let refused = others.map(|entry| refuse_key(&self.child(entry), &entry.key, layout, faults)).collect();
+        Ok(Block { field: self.clone(), refused })
     }
 
     fn child(&self, entry: &'a Entry) -> Field<'a> {
@@ -187,6 +194,15 @@ impl<'a> Field<'a> {
 pub(super) struct Block<'a> {
     /// The map as a field.
     pub(super) field: Field<'a>,
+    /// The keys that were refused.
+    pub(super) refused: Vec<RefusedKey>,
+}
+
+/// A key that was reported as unknown or not built yet.
+pub(super) struct RefusedKey {
+    pub(super) reported: Reported,
+    /// The key that was probably meant; it is not reported as missing again.
+    meant: Option<&'static str>,
 }
 
 impl<'a> Block<'a> {
@@ -212,9 +228,11 @@ impl<'a> Block<'a> {
         missing: Missing<'_>,
         read: impl FnOnce(&Field<'a>, &mut Faults) -> Result<T, Reported>,
     ) -> Result<T, Reported> {
-        match self.get(key) {
-            Some(field) => read(&field, faults),
-            None => {
+        let meant = self.refused.iter().find(|refused| refused.meant == Some(key));
+        match (self.get(key), meant) {
+            (Some(field), _) => read(&field, faults),
+            (None, Some(refused)) => Err(refused.reported),
+            (None, None) => {
                 let path =
                     if self.field.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.field.path) };
                 Err(faults.error(missing.code, &path, self.field.key_span, format!("`{key}` is missing"), missing.help))
@@ -229,28 +247,36 @@ pub(super) struct Missing<'a> {
     pub(super) help: &'a str,
 }
 
-fn refuse_key(field: &Field<'_>, key: &str, layout: &Layout, faults: &mut Faults) {
-    if let Some((_, help)) = layout.planned.iter().find(|(planned, _)| *planned == key) {
-        faults.error(Code::NotBuiltYet, &field.path, field.key_span, format!("`{key}` is not built yet"), *help);
-        return;
+fn refuse_key(field: &Field<'_>, key: &str, layout: &'static Layout, faults: &mut Faults) -> RefusedKey {
+    let key_span = field.key_span;
+    if let Some((planned, help)) = layout.planned.iter().find(|(planned, _)| *planned == key) {
+        let message = format!("`{planned}` is not built yet");
+        let reported = faults.error(Code::NotBuiltYet, &field.path, key_span, message, *help);
+        return RefusedKey { reported, meant: None };
     }
     let here = layout.keys.iter().copied().chain(layout.planned.iter().map(|(planned, _)| *planned));
+    let meant = similar(key, here);
     let elsewhere = layout::ALL.iter().find(|other| !other.path.is_empty() && other.keys.contains(&key));
-    let help = match (similar(key, here), elsewhere) {
+    let help = match (meant, elsewhere) {
         (Some(word), _) => format!("did you mean `{word}`?"),
         (None, Some(other)) => format!("it belongs into `{}`", other.path),
         (None, None) => format!("the keys here are {}", words(layout.keys.iter().copied())),
     };
-    faults.error(Code::UnknownKey, &field.path, field.key_span, format!("unknown key `{}`", shortened(key)), help);
+    let message = format!("unknown key `{}`", shortened(key));
+    RefusedKey { reported: faults.error(Code::UnknownKey, &field.path, key_span, message, help), meant }
 }
 
-/// The word of `known` that was probably meant.
+/// The word of `known` that was probably meant: a slip of a letter per three, or the same beginning.
 pub(super) fn similar<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    if text.len() > 64 {
+    let slips_max = (text.len() / 3).max(1);
+    if text.len() > WORD_BYTES_MAX {
         return None;
     }
-    let rated = known.map(|word| (strsim::jaro_winkler(&text.to_lowercase(), word), word));
-    rated.filter(|(rate, _)| *rate >= SIMILARITY_MIN).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+    let rated = known.map(|word| (strsim::osa_distance(text, word), word));
+    let close = |(slips, word): &(usize, &str)| {
+        *slips <= slips_max && *slips < word.len() || strsim::jaro_winkler(text, word) >= SIMILARITY_MIN
+    };
+    rated.filter(close).min_by_key(|(slips, _)| *slips).map(|(_, word)| word)
 }
 
 /// `a`, `b` or `c`.
@@ -272,12 +298,4 @@ fn looks_like_no_text(text: &str) -> bool {
     switch
         || text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
             && text.parse::<f64>().is_ok()
-}
-
-/// Long texts are cut in messages.
-pub(super) fn shortened(text: &str) -> String {
-    const CHARS_MAX: usize = 48;
-    let line = text.lines().next().unwrap_or_default();
-    let cut: String = line.chars().take(CHARS_MAX).collect();
-    if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }

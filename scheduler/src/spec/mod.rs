@@ -13,6 +13,7 @@ mod job;
 mod layout;
 mod quantity;
 mod read;
+mod schema;
 mod tree;
 
 pub use code::{Code, explain};
@@ -22,6 +23,7 @@ pub use job::{
     CheckpointEvery, CheckpointSpec, DataFormat, DataPart, DataSpec, Determinism, JobSpec, OnPreempt, ParamValue,
     ServerPlacement, TrainLength, TrainSpec, WorkerRange,
 };
+pub use schema::json_schema;
 pub use tree::JOB_FILE_BYTES_MAX;
 
 use fault::Faults;

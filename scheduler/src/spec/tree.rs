@@ -11,7 +11,7 @@ use serde_saphyr::granit_parser::{
 };
 
 use super::code::Code;
-use super::fault::{Faults, Reported, Span};
+use super::fault::{Faults, Reported, Span, shortened};
 
 /// The longest job file that is read.
 pub const JOB_FILE_BYTES_MAX: usize = 64 * 1024;
@@ -68,12 +68,14 @@ pub(super) fn read(text: &str, faults: &mut Faults) -> Result<Node, Reported> {
         block_nesting_limit: NESTING_MAX,
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    Reader { text, parser, faults }.document(&start)
+    Reader { text, parser, faults, path: Vec::new() }.document(&start)
 }
 
 struct Reader<'a, 'faults> {
     text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
+    /// The keys above the node that is read.
+    path: Vec<String>,
     faults: &'faults mut Faults,
 }
 
@@ -102,7 +104,7 @@ impl<'a> Reader<'a, '_> {
 
     fn node(&mut self, event: Event<'a>, span: &YamlSpan) -> Result<Node, Reported> {
         if let Some(tag) = event.tag() {
-            let message = format!("the tag `{}`", tag.original());
+            let message = format!("the tag `{}`", shortened(&tag.original()));
             let place = self.span(&span.tag_span().unwrap_or(*span));
             self.refuse(&place, &message, "leave it out; the field says which type it takes");
         }
@@ -114,7 +116,7 @@ impl<'a> Reader<'a, '_> {
             Event::SequenceStart(..) => self.list()?,
             Event::MappingStart(..) => self.map()?,
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let alias = self.text.get(span.bytes.clone()).unwrap_or_default();
+                let alias = shortened(self.text.get(span.bytes.clone()).unwrap_or_default());
                 Value::Refused(self.refuse(&span, &format!("the alias `{alias}`"), "write the value out"))
             }
             _ => Value::Refused(self.faults.error(Code::Syntax, "", &span, "unexpected YAML here", "write it plainly")),
@@ -140,8 +142,12 @@ impl<'a> Reader<'a, '_> {
                 next => next,
             };
             let key = self.node(event, &span)?;
+            let name = if let Value::Scalar { text, .. } = &key.value { text.as_str() } else { "?" };
+            self.path.push(shortened(name));
             let (event, span) = self.next()?;
             let node = self.node(event, &span)?;
+            let path = self.path.join(".");
+            self.path.pop();
             let Value::Scalar { text, quoted } = key.value else {
                 if !matches!(key.value, Value::Refused(_)) {
                     self.refuse(&key.span, "a list or map as a key", "keys are plain words");
@@ -153,8 +159,8 @@ impl<'a> Reader<'a, '_> {
                 continue;
             }
             if let Some(line) = first_lines.get(&text) {
-                let message = format!("`{text}` is given twice, first in line {line}");
-                self.faults.error(Code::DuplicateKey, "", &key.span, message, "remove one of the two");
+                let message = format!("`{}` is given twice, first in line {line}", shortened(&text));
+                self.faults.error(Code::DuplicateKey, &path, &key.span, message, "remove one of the two");
                 continue;
             }
             first_lines.insert(text.clone(), key.span.line);
@@ -168,7 +174,11 @@ impl<'a> Reader<'a, '_> {
             match self.parser.next_event() {
                 Some(Ok((Event::Anchor(_, name), span))) => {
                     let span = self.span(&span);
-                    self.refuse(&span, &format!("the anchor `&{name}`"), "write the value out where it is needed");
+                    self.refuse(
+                        &span,
+                        &format!("the anchor `&{}`", shortened(&name)),
+                        "write the value out where it is needed",
+                    );
                 }
                 Some(Ok(next)) => return Ok(next),
                 Some(Err(error)) => return Err(self.syntax(&error)),
@@ -178,7 +188,8 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn refuse(&mut self, span: &Span, what: &str, help: &str) -> Reported {
-        self.faults.error(Code::YamlFeature, "", span, format!("{what} is not used in job files"), help)
+        let path = self.path.join(".");
+        self.faults.error(Code::YamlFeature, &path, span, format!("{what} is not used in job files"), help)
     }
 
     fn syntax(&mut self, error: &ScanError) -> Reported {
@@ -190,12 +201,13 @@ impl<'a> Reader<'a, '_> {
         }
         let line = self.text.lines().nth(span.line.saturating_sub(1)).unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
-        let help = if indent.contains('\t') {
+        let message = error.info();
+        let help = if indent.contains('\t') || message.contains("tab") {
             "indent with spaces; YAML does not take tabs"
         } else {
             "check indentation, quotes and brackets in this line and the one before"
         };
-        self.faults.error(Code::Syntax, "", &span, format!("not valid YAML: {}", error.info()), help)
+        self.faults.error(Code::Syntax, "", &span, format!("not valid YAML: {message}"), help)
     }
 
     fn span(&self, span: &YamlSpan) -> Span {

@@ -120,6 +120,9 @@ fn split(field: &Field<'_>, format: Option<&DataFormat>, faults: &mut Faults) ->
     if field.is_map() {
         let block = field.block(faults, &layout::SPLIT)?;
         let help = "write `{rows: 0..1500}`";
+        if let (None, Some(other)) = (block.get("rows"), block.refused.first()) {
+            return Err(other.reported);
+        }
         let missing = Missing { code: Code::Missing, help };
         return block.required(faults, "rows", missing, |field, faults| {
             let (text, _) = field.scalar(faults, "a range of rows", help)?;

@@ -28,20 +28,18 @@ const CHECKPOINTS_KEPT_MAX: u32 = 1000;
 const CHECKPOINTS_KEPT_MIN: u32 = 2;
 const CHECKPOINTS_KEPT: u32 = 3;
 
-/// The kinds of job that the format knows; only one can be run yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Train,
-}
-
 /// Reads the whole job.
 pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> Result<JobSpec, Reported> {
     let start =
         Span { line: root.span.line, column: root.span.column, bytes: root.span.bytes.start..root.span.bytes.start };
     let field = Field { path: String::new(), key_span: &start, node: root };
+    if !field.is_map() {
+        let message = format!("the file holds {} instead of a job", field.found());
+        return Err(field.fault(faults, Code::NotAJob, message, "start with `version: 1` and `kind: train`"));
+    }
     let job = field.block(faults, &layout::JOB)?;
     let version = job.required(faults, "version", missing("start the file with `version: 1`"), version);
-    let kind = kind(&job, faults).and_then(|kind| no_other_block(kind, &job, faults));
+    let kind = job.required(faults, "kind", missing("say `kind: train`"), |field, faults| kind(field, &job, faults));
     let name = job.optional(faults, "name", name);
     let description = job.optional(faults, "description", description);
     let project = job.optional(faults, "project", project);
@@ -54,12 +52,20 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     let on_preempt = job.optional(faults, "elastic", on_preempt);
     let max_restarts = job.optional(faults, "retry", max_restarts);
     let checkpoint = job.optional(faults, "checkpoint", |field, faults| checkpoint(field, context, faults));
-    let data = data::data_sets(&job, context, faults);
-    let train = match kind {
-        Ok(Kind::Train) => train::train(&job, workers.as_ref().ok(), context, faults),
-        Err(reported) => Err(reported),
+    // A job of another kind needs none of the two, but what is there is checked.
+    let other_kind = kind.as_ref().err().filter(|_| is_other_kind(&job)).copied();
+    let data = match (other_kind, job.get("data")) {
+        (Some(reported), None) => Err(reported),
+        _ => data::data_sets(&job, context, faults),
     };
-    (version?, project?, gang?);
+    let train = match (other_kind, job.get("train")) {
+        (Some(reported), None) => Err(reported),
+        _ => train::train(&job, workers.as_ref().ok(), context, faults),
+    };
+    version?;
+    kind?;
+    project?;
+    gang?;
     Ok(JobSpec {
         name: name?,
         description: description?.unwrap_or_default(),
@@ -87,23 +93,26 @@ fn missing(help: &str) -> Missing<'_> {
 }
 
 fn version(field: &Field<'_>, faults: &mut Faults) -> Result<(), Reported> {
-    field.whole_or(faults, 1..=1, Code::Version).map(|_| ())
+    if field.is_word("1") {
+        return Ok(());
+    }
+    let message = format!("the version {} is not known", field.found());
+    Err(field.fault(faults, Code::Version, message, "write `version: 1`"))
 }
 
-fn kind(job: &Block<'_>, faults: &mut Faults) -> Result<Kind, Reported> {
-    job.required(faults, "kind", missing("say `kind: train`"), |field, faults| {
-        field.choice(faults, Code::Kind, &[("train", Kind::Train)], &["command", "tune"])
-    })
-}
-
-/// The blocks of the other kinds must not be there. (Where the kind itself is refused, its block goes with it.)
-fn no_other_block(kind: Kind, job: &Block<'_>, faults: &mut Faults) -> Result<Kind, Reported> {
+/// Only `train`, and then without the blocks of the other kinds. (Where another kind is refused, its block goes with it.)
+fn kind(field: &Field<'_>, job: &Block<'_>, faults: &mut Faults) -> Result<(), Reported> {
+    field.choice(faults, Code::Kind, &[("train", ())], layout::JOB.kinds)?;
     let others = layout::JOB.kinds.iter().filter_map(|block| Some((block, job.get(block)?)));
     let refused = others.map(|(block, field)| {
         let message = format!("a job of `kind: train` has no block `{block}`");
         faults.error(Code::KindBlock, &field.path, field.key_span, message, "remove the block, or change `kind`")
     });
-    refused.last().map_or(Ok(kind), Err)
+    refused.last().map_or(Ok(()), Err)
+}
+
+fn is_other_kind(job: &Block<'_>) -> bool {
+    job.get("kind").is_some_and(|kind| layout::JOB.kinds.iter().any(|other| kind.is_word(other)))
 }
 
 fn name(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reported> {
@@ -147,13 +156,15 @@ fn labels(field: &Field<'_>, faults: &mut Faults) -> Result<BTreeMap<String, Str
 fn label(key: &str, field: &Field<'_>, faults: &mut Faults) -> Result<(String, String), Reported> {
     let value = field.text(faults);
     if key.is_empty() || key.chars().count() > LABEL_KEY_CHARS_MAX {
-        let help = format!("use 1 to {LABEL_KEY_CHARS_MAX} characters");
-        return Err(faults.error(Code::BadValue, &field.path, field.key_span, "a label's key of that length", help));
+        let message = format!("the label's key has {} characters", key.chars().count());
+        let help = format!("use 1 to {LABEL_KEY_CHARS_MAX}");
+        return Err(faults.error(Code::BadValue, &field.path, field.key_span, message, help));
     }
     let value = value?;
     if value.chars().count() > LABEL_VALUE_CHARS_MAX {
-        let help = format!("use at most {LABEL_VALUE_CHARS_MAX} characters");
-        return Err(field.fault(faults, Code::BadValue, "a label's value of that length", help));
+        let message = format!("the label's value has {} characters", value.chars().count());
+        let help = format!("use at most {LABEL_VALUE_CHARS_MAX}");
+        return Err(field.fault(faults, Code::BadValue, message, help));
     }
     Ok((key.to_owned(), value.to_owned()))
 }

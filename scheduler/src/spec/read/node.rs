@@ -49,7 +49,7 @@ fn worker_range(field: &Field<'_>, [min, target, max]: [u64; 3], faults: &mut Fa
     let message = if min == 0 {
         "a job needs at least 1 worker".to_owned()
     } else if max > WORKERS_MAX {
-        format!("{max} workers are more than the {WORKERS_MAX} that a job may have")
+        format!("{max} workers are more than a job may have, which is {WORKERS_MAX}")
     } else if min > target {
         format!("the minimum {min} is above the target {target}")
     } else if target > max {
@@ -85,10 +85,10 @@ fn memory(field: &Field<'_>, faults: &mut Faults) -> Result<MemoryMib, Reported>
     if let Some(memory) = quantity::memory(text) {
         return Ok(memory);
     }
-    let bare = quantity::whole(text).is_some();
-    let message =
-        if bare { format!("{text} has no unit") } else { format!("{} is not an amount of memory", field.found()) };
-    let help = if bare { format!("write `{text}GB` or `{text}MiB`") } else { help.to_owned() };
+    let (message, help) = match quantity::whole(text) {
+        Some(number) => (format!("{number} has no unit"), format!("write `{number}GB` or `{number}MiB`")),
+        None => (format!("{} is not an amount of memory", field.found()), help.to_owned()),
+    };
     Err(field.fault(faults, Code::Memory, message, help))
 }
 
@@ -107,9 +107,9 @@ pub(super) fn max_price(field: &Field<'_>, faults: &mut Faults) -> Result<MicroU
     let (text, _) = field.scalar(faults, "a price", help)?;
     let (message, help) = match text.parse::<MicroUsd>() {
         Ok(price) if price > MicroUsd::ZERO => return Ok(MicroUsdPerHour::new(price.get())),
-        Ok(_) => ("max_price must be above 0".to_owned(), help),
+        Ok(_) => ("the price must be above 0".to_owned(), help),
         Err(MoneyParseError::NotAnAmount(_)) if text.starts_with('-') && text.parse::<f64>().is_ok() => {
-            ("max_price must be above 0".to_owned(), help)
+            ("the price must be above 0".to_owned(), help)
         }
         Err(MoneyParseError::NotAnAmount(_)) => (format!("{} is not an amount in dollars", field.found()), help),
         Err(MoneyParseError::TooFine(_)) => {

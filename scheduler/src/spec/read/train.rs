@@ -32,7 +32,7 @@ fn train_block(
 ) -> Result<TrainSpec, Reported> {
     let train = field.block(faults, &layout::TRAIN)?;
     let known = words(context.entries.iter().map(|known| known.name.as_str()));
-    let help = format!("say what to train; known are {known}");
+    let help = format!("say what to train: {known}");
     let entry = train.required(faults, "entry", missing(&help), |field, faults| entry(field, context, faults));
     let backend = train.optional(faults, "backend", |field, faults| {
         field.choice(faults, Code::BadValue, &[("flex", ())], &["wgpu", "cuda"])
@@ -44,7 +44,7 @@ fn train_block(
     let shards =
         train.optional(faults, "logical_shards", |field, faults| field.whole_u32(faults, 1..=LOGICAL_SHARDS_MAX));
     let shards = shards.map(|shards| shards.unwrap_or(LOGICAL_SHARDS));
-    let shards = shards.and_then(|shards| enough_shards(shards, workers, &train, job, faults));
+    let enough = shards.and_then(|shards| enough_shards(shards, workers, &train, job, faults));
     let batch = train.optional(faults, "global_batch", |field, faults| field.whole_u32(faults, 1..=BATCH_MAX));
     let batch = match (&batch, &shards, &entry) {
         (Ok(Some(batch)), Ok(shards), _) => divisible(*batch, *shards, "global_batch", &train, faults),
@@ -56,7 +56,9 @@ fn train_block(
     let determinism = determinism(&train, faults);
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
     let params = params::params(&train, entry.as_ref().ok().copied(), faults);
-    (backend?, strategy?);
+    backend?;
+    strategy?;
+    enough?;
     Ok(TrainSpec {
         entry: entry?.name.clone(),
         server: server?.unwrap_or(ServerPlacement::Colocated),
@@ -75,7 +77,7 @@ fn entry<'a>(field: &Field<'_>, context: &'a ParseContext, faults: &mut Faults) 
         return Ok(entry);
     }
     let names = || context.entries.iter().map(|entry| entry.name.as_str());
-    let known = format!("known are {}", words(names()));
+    let known = format!("choose {}", words(names()));
     let help = similar(name, names()).map_or(known.clone(), |word| format!("did you mean `{word}`? {known}"));
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))
 }
@@ -96,7 +98,8 @@ fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Rep
     let consistency = block.optional(faults, "consistency", |field, faults| {
         field.choice(faults, Code::BadValue, &[("sync", ())], &["async", "ssp"])
     });
-    (servers?, consistency?);
+    servers?;
+    consistency?;
     Ok(placement?.unwrap_or(ServerPlacement::Colocated))
 }
 
@@ -107,8 +110,8 @@ fn enough_shards(
     train: &Block<'_>,
     job: &Block<'_>,
     faults: &mut Faults,
-) -> Result<u32, Reported> {
-    let Some(workers) = workers.filter(|workers| workers.max > shards) else { return Ok(shards) };
+) -> Result<(), Reported> {
+    let Some(workers) = workers.filter(|workers| workers.max > shards) else { return Ok(()) };
     let message = format!("{shards} logical shards cannot be carried by up to {} workers", workers.max);
     let help = format!("set `train.logical_shards` to {} or more, or allow at most {shards} workers", workers.max);
     let field = train.get("logical_shards").or_else(|| job.get("workers")).unwrap_or_else(|| train.field.clone());

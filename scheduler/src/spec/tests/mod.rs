@@ -1,7 +1,9 @@
 //! Tests of the whole way from text to job or faults.
 
 mod accepted;
+mod properties;
 mod refused;
+mod schema;
 
 use super::*;
 

@@ -1,0 +1,396 @@
+//! The JSON Schema of job files, for editors: which keys there are, of which type, and what they mean.
+//!
+//! The types here are the file's form as editors see it; they are never filled. [`super::parse`] reads the same keys (a
+//! test compares the two) and alone knows the rules between fields.
+
+#![expect(dead_code, reason = "the types are only described, never filled")]
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, schema_for};
+
+/// The JSON Schema of job files.
+pub fn json_schema() -> Schema {
+    schema_for!(Job)
+}
+
+/// A job for Neap.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "Neap job")]
+struct Job {
+    /// The version of the format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    version: u32,
+    /// What the job is.
+    kind: Kind,
+    /// DNS label of at most 63 characters; made up where it is left out.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    #[schemars(default)]
+    name: Option<String>,
+    /// Free text.
+    #[schemars(default, length(max = 1000))]
+    description: String,
+    /// The project that the job belongs to.
+    #[schemars(default)]
+    project: Option<Project>,
+    /// Copied to cost lines; at most 32.
+    #[schemars(default)]
+    labels: BTreeMap<String, String>,
+    /// How many workers may carry the job; 1 where it is left out. Never changes the result.
+    #[schemars(default)]
+    workers: Option<Workers>,
+    /// What one worker needs.
+    #[schemars(default)]
+    resources: Option<Resources>,
+    /// How workers are placed.
+    #[schemars(default)]
+    placement: Option<Placement>,
+    /// Which market the nodes come from; `on_demand` where it is left out.
+    #[schemars(default)]
+    market: Option<Market>,
+    /// The most one node may cost, in dollars per hour, with at most six decimals.
+    #[schemars(default, extend("exclusiveMinimum" = 0))]
+    max_price: Option<f64>,
+    /// What happens when nodes come and go.
+    #[schemars(default)]
+    elastic: Option<Elastic>,
+    /// What happens when workers crash.
+    #[schemars(default)]
+    retry: Option<Retry>,
+    /// Where and how often the training state is saved.
+    #[schemars(default)]
+    checkpoint: Option<Checkpoint>,
+    /// The data sets.
+    data: Data,
+    /// The training, for `kind: train`.
+    train: Train,
+}
+
+/// What a job is.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Kind {
+    /// Trains a model.
+    Train,
+}
+
+/// A project.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Project {
+    /// The only one so far.
+    Default,
+}
+
+/// How many workers may carry the job.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Workers {
+    /// Exactly so many.
+    Count(#[schemars(range(min = 1, max = 10000))] u32),
+    /// A range such as `2..8`; the upper end is the target.
+    Range(#[schemars(regex(pattern = r"^ *[0-9]+ *(\.\. *[0-9]+ *)?$"))] String),
+    /// Minimum, target and maximum.
+    Map(WorkerMap),
+}
+
+/// 1 ≤ min ≤ target ≤ max.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct WorkerMap {
+    /// Below this the job does not run; 1 where it is left out.
+    #[schemars(default, range(min = 1, max = 10000))]
+    min: Option<u32>,
+    /// What is aimed at; `max` where it is left out.
+    #[schemars(default, range(min = 1, max = 10000))]
+    target: Option<u32>,
+    /// Never more than this; `target` where it is left out.
+    #[schemars(default, range(min = 1, max = 10000))]
+    max: Option<u32>,
+}
+
+/// What one worker needs.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Resources {
+    /// Processors: `4`, `4+`, `4..8` or `0.5`; 1 where it is left out.
+    #[schemars(default)]
+    cpus: Option<NumberOrText>,
+    /// Memory with its unit: `16GB`, `16GB..`, `16GB..64GB`, `512MiB`; 1GB where it is left out.
+    #[schemars(default)]
+    memory: Option<String>,
+}
+
+/// A number, or a text that holds numbers.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum NumberOrText {
+    /// As a number.
+    Number(f64),
+    /// As a text.
+    Text(String),
+}
+
+/// How workers are placed.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Placement {
+    /// Whether the workers of `workers.min` start together; only `true` so far.
+    #[schemars(default, extend("const" = true))]
+    gang: Option<bool>,
+}
+
+/// A market for nodes.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Market {
+    /// Kept until released.
+    OnDemand,
+    /// Cheaper; may be taken back after a short notice.
+    Spot,
+}
+
+/// What happens when nodes come and go.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Elastic {
+    /// What happens when a node is taken back; `shrink` where it is left out.
+    #[schemars(default)]
+    on_preempt: Option<OnPreempt>,
+}
+
+/// What happens when a node is taken back.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum OnPreempt {
+    /// Go on with the others.
+    Shrink,
+    /// Go on with the others and rent a replacement.
+    Replace,
+}
+
+/// What happens when workers crash.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Retry {
+    /// How often workers that crash by themselves are started again; 0 where it is left out.
+    #[schemars(default, range(max = 1000))]
+    max_restarts: Option<u32>,
+}
+
+/// Where and how often the training state is saved.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Checkpoint {
+    /// A local folder: a path, relative to the job file, or `file:///absolute`; the project's store where it is left out.
+    #[schemars(default)]
+    uri: Option<String>,
+    /// `auto` (each epoch for now), `none`, `2epochs`, `100steps`.
+    #[schemars(default, regex(pattern = r"^(auto|none|[0-9]+ *(steps?|epochs?))$"))]
+    every: Option<String>,
+    /// How many are kept; 3 where it is left out, never less than 2.
+    #[schemars(default, range(min = 1, max = 1000))]
+    keep: Option<u32>,
+    /// Whether a preemption notice asks for one; `true` where it is left out.
+    #[schemars(default)]
+    on_notice: Option<bool>,
+}
+
+/// The data sets by their use.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Data {
+    /// What the model learns from.
+    train: DataSet,
+    /// What its accuracy is measured on.
+    #[schemars(default)]
+    eval: Option<DataSet>,
+}
+
+/// A data set.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DataSet {
+    /// A file or folder: a path, relative to the job file, or `file:///absolute`.
+    uri: String,
+    /// How it is stored; by the file's name where it is left out.
+    #[schemars(default)]
+    format: Option<Format>,
+    /// Which part of it is meant; all where it is left out.
+    #[schemars(default)]
+    split: Option<Split>,
+    /// The column that holds the class (CSV); the last one where it is left out.
+    #[schemars(default)]
+    label: Option<String>,
+    /// `{seed: 7}`, or `false` for the order of the file. Training data is shuffled with seed 0 where it is left out.
+    #[schemars(default)]
+    shuffle: Option<Shuffle>,
+}
+
+/// How a data set is stored.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Format {
+    /// A folder of IDX files (the MNIST family), gzipped or not.
+    Idx,
+    /// Comma-separated values with a header line, gzipped or not.
+    Csv,
+}
+
+/// A part of a data set.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Split {
+    /// The named part of a known folder.
+    Named(NamedSplit),
+    /// Some of the rows.
+    Rows(RowSplit),
+}
+
+/// The named parts of the MNIST family.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum NamedSplit {
+    /// The training part.
+    Train,
+    /// The test part.
+    Test,
+}
+
+/// A part by rows.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RowSplit {
+    /// From the first row, counted from 0, up to the last, which is not included: `0..1500`.
+    #[schemars(regex(pattern = r"^ *[0-9]+ *\.\. *[0-9]+ *$"))]
+    rows: String,
+}
+
+/// The order of the samples.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Shuffle {
+    /// `false` keeps the order of the file, `true` is `{seed: 0}`.
+    Switch(bool),
+    /// Another order each epoch, by this seed.
+    Seed(ShuffleSeed),
+}
+
+/// Another order each epoch.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ShuffleSeed {
+    /// The same seed gives the same orders; 0 where it is left out.
+    #[schemars(default)]
+    seed: Option<u64>,
+}
+
+/// The training. It ends after `epochs` or after `steps`: exactly one is given.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, extend("oneOf" = [{"required": ["epochs"]}, {"required": ["steps"]}]))]
+struct Train {
+    /// What is trained: `mlp`, `cnn`, or a registered type.
+    entry: String,
+    /// What computes; `flex` (the processor) where it is left out.
+    #[schemars(default)]
+    backend: Option<Backend>,
+    /// How parameters are exchanged; `ps` where it is left out.
+    #[schemars(default)]
+    strategy: Option<Strategy>,
+    /// The parameter server.
+    #[schemars(default)]
+    ps: Option<ParameterServer>,
+    /// Samples per step over all logical shards, a multiple of `logical_shards`; from the entry where it is left out.
+    #[schemars(default, range(min = 1, max = 16777216))]
+    global_batch: Option<u32>,
+    /// Into how many fixed parts each step is cut, whatever carries them; 8 where it is left out, at least
+    /// `workers.max`.
+    #[schemars(default, range(min = 1, max = 10000))]
+    logical_shards: Option<u32>,
+    /// Passes over the data.
+    #[schemars(default, range(min = 1))]
+    epochs: Option<u32>,
+    /// Steps, instead of epochs.
+    #[schemars(default, range(min = 1))]
+    steps: Option<u64>,
+    /// How far the result may depend on the workers; `strict` where it is left out.
+    #[schemars(default)]
+    determinism: Option<Determinism>,
+    /// Seed of the initial parameters; 0 where it is left out.
+    #[schemars(default)]
+    seed: Option<u64>,
+    /// The entry's own settings.
+    #[schemars(default)]
+    params: BTreeMap<String, Param>,
+}
+
+/// What computes.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Backend {
+    /// burn's backend for processors.
+    Flex,
+}
+
+/// How parameters are exchanged.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Strategy {
+    /// Through a parameter server.
+    Ps,
+}
+
+/// The parameter server.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ParameterServer {
+    /// How many; only 1 so far.
+    #[schemars(default, range(min = 1, max = 1))]
+    servers: Option<u32>,
+    /// Where it lives; `colocated` where it is left out.
+    #[schemars(default)]
+    placement: Option<ServerPlacement>,
+    /// When workers wait for each other; `sync` where it is left out.
+    #[schemars(default)]
+    consistency: Option<Consistency>,
+}
+
+/// Where the parameter server lives.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum ServerPlacement {
+    /// In the process of a worker.
+    Colocated,
+    /// On a node of its own.
+    Separate,
+}
+
+/// When workers wait for each other.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Consistency {
+    /// After every step.
+    Sync,
+}
+
+/// How far the result may depend on who carried the work.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Determinism {
+    /// Bit-identical whatever the workers.
+    Strict,
+    /// The same samples in the same order; rounding may differ.
+    Samples,
+}
+
+/// A setting of an entry.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Param {
+    /// A number.
+    Number(f64),
+    /// A switch.
+    Switch(bool),
+    /// A word.
+    Text(String),
+}
