@@ -12,10 +12,10 @@ use std::sync::LazyLock;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId, TargetKind};
 
-#[path = "architecture/reading.rs"]
-mod reading;
+#[path = "architecture/source.rs"]
+mod source;
 
-use reading::{code_only, without_test_items};
+use source::{Source, code_only, has_word, lines_with};
 
 /// Our crates, and which of our crates each may name: as a dependency of any kind, for code, tests or a build script.
 const ALLOWED_EDGES: &[(&str, &[&str])] = &[
@@ -280,7 +280,7 @@ fn nothing_outside_tests_unwraps() {
 
 #[test]
 fn the_source_checks_can_fail() {
-    let source = |path: &str, text: &str| Source::new(path.to_owned(), text);
+    let source = |path: &str, text: &str| Source::new(path, text);
     let bad = "fn a() {\n    let t = std::time::Instant::now();\n    todo!();\n    Some(1).unwrap();\n}\n";
     assert_eq!(impurities(&source("scheduler/src/a.rs", bad)), ["scheduler/src/a.rs:2: Instant::now"]);
     assert_eq!(unfinished(&source("src/a.rs", bad)), ["src/a.rs:3: todo!"]);
@@ -293,33 +293,12 @@ fn the_source_checks_can_fail() {
     }
     let after = format!("{fine}fn c() {{ Some(1).unwrap(); }}\n");
     assert_eq!(unwraps(&source("src/a.rs", &after)), ["src/a.rs:7: .unwrap()"]);
-    assert_eq!(unwraps(&source("tests/a.rs", bad)), Vec::<String>::new());
+    for test in ["tests/a.rs", "actors/agent/tests/a.rs", "src/http/tests.rs"] {
+        assert_eq!(unwraps(&source(test, bad)), Vec::<String>::new());
+    }
+    let parent = source("src/data/mod.rs", "mod open;\n#[cfg(test)]\npub(crate) mod synthetic;\n");
+    assert_eq!(parent.test_modules(), ["src/data/synthetic.rs", "src/data/synthetic/"]);
     assert!(has_word("use bincode::config;", "bincode") && !has_word("use my_bincode::config;", "bincode"));
-}
-
-/// A source file as the checks see it.
-struct Source {
-    /// From the repository's root, with `/`.
-    path: String,
-    /// The text with comments and literals blanked out; lines stay where they are.
-    code: String,
-}
-
-impl Source {
-    fn new(path: String, text: &str) -> Self {
-        Self { path, code: code_only(text) }
-    }
-
-    /// The code that ships: nothing of a test file, and no `#[cfg(test)]` item.
-    fn shipped(&self) -> String {
-        let test_folders = ["tests/", "benches/", "examples/"];
-        let in_test_folder =
-            test_folders.iter().any(|f| self.path.starts_with(f) || self.path.contains(&format!("/{f}")));
-        if in_test_folder || self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs") {
-            return String::new();
-        }
-        without_test_items(&self.code)
-    }
 }
 
 fn impurities(source: &Source) -> Vec<String> {
@@ -334,51 +313,17 @@ fn unwraps(source: &Source) -> Vec<String> {
     lines_with(&source.path, &source.shipped(), &[".unwrap()"])
 }
 
-fn lines_with(path: &str, code: &str, needles: &[&str]) -> Vec<String> {
-    let hits = |(line, number): (&str, usize)| {
-        let found = needles.iter().filter(|needle| has_word(line, needle));
-        found.map(|needle| format!("{path}:{number}: {needle}")).collect::<Vec<_>>()
-    };
-    code.lines().zip(1..).flat_map(hits).collect()
-}
-
-/// Whether `word` stands in `text` with no letter, digit or underscore before or after it.
-fn has_word(text: &str, word: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        let before = text[..at].chars().next_back().is_some_and(part) && word.starts_with(part);
-        let after = text[at + word.len()..].chars().next().is_some_and(part) && word.ends_with(part);
-        !before && !after
-    })
-}
-
 /// Every Rust file of the workspace's members, in order of path.
 fn sources() -> Vec<Source> {
-    let mut files = Vec::new();
+    let mut folders = Vec::new();
     for package in metadata().workspace_packages() {
         let folder = package.manifest_path.parent().expect("a manifest lies in a folder").as_std_path();
-        for part in ["src", "tests", "benches", "examples", "build.rs"] {
-            // Peers are measured beside us; they are a workspace of their own.
-            collect(&folder.join(part), &root().join("benches/peers"), &mut files);
-        }
+        folders.extend(["src", "tests", "benches", "examples", "build.rs"].map(|part| folder.join(part)));
     }
-    files.sort();
-    assert!(files.len() > 10, "found only {files:?}: the checks of the sources would see nothing");
-    let relative =
-        |file: &Path| file.strip_prefix(root()).expect("members lie in the repository").display().to_string();
-    files.iter().map(|file| Source::new(relative(file), &read(file))).collect()
-}
-
-fn collect(path: &Path, except: &Path, files: &mut Vec<PathBuf>) {
-    if path == except {
-        return;
-    }
-    if path.is_dir() {
-        let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        entries.for_each(|entry| collect(&entry.expect("a folder of the checkout is readable").path(), except, files));
-    } else if path.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
-        files.push(path.to_owned());
-    }
+    // Peers are measured beside us; they are a workspace of their own.
+    let sources = source::read_all(&root(), &folders, &root().join("benches/peers"));
+    assert!(sources.len() > 10, "found only {} files: the checks of the sources would see nothing", sources.len());
+    sources
 }
 
 fn report(title: &str, faults: &[String]) -> String {
