@@ -37,7 +37,8 @@ pub struct ModelCard {
     pub data_hash: BTreeMap<String, String>,
     /// The entry's parameters.
     pub params: serde_json::Map<String, serde_json::Value>,
-    /// How good it is: `eval_accuracy`, `eval_loss`, `train_loss`. A number that is not finite has no place here.
+    /// How good it is: `eval_accuracy`, `eval_loss`, `train_loss`. What is not a number is stored as `null`.
+    #[serde(deserialize_with = "numbers_or_null")]
     pub metrics: BTreeMap<String, f64>,
     /// Steps trained.
     pub steps: u64,
@@ -45,6 +46,11 @@ pub struct ModelCard {
     pub epochs: u32,
     /// When training ended.
     pub created_at: Millis,
+}
+
+fn numbers_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let stored = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
+    Ok(stored.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect())
 }
 
 /// A model that is on disk.
@@ -149,4 +155,54 @@ pub fn read_model(folder: &Path) -> Result<(Vec<u8>, ModelCard), ModelError> {
         return Err(damaged(format!("{MODEL_FILE} is not the file that {CARD_FILE} was written for")));
     }
     Ok((weights, stored.card))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card() -> ModelCard {
+        ModelCard {
+            format: CARD_FORMAT,
+            job: JobId::new(4),
+            name: "digits".to_owned(),
+            entry: "mlp".to_owned(),
+            spec_hash: "ab".repeat(32),
+            data_hash: [("train".to_owned(), "cd".repeat(32))].into(),
+            params: [("hidden".to_owned(), serde_json::json!([64, 32]))].into_iter().collect(),
+            metrics: [("eval_accuracy".to_owned(), 0.96875)].into(),
+            steps: 120,
+            epochs: 3,
+            created_at: Millis::new(1_700_000_000_000),
+        }
+    }
+
+    #[test]
+    fn a_model_reads_back_and_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("models/digits");
+        let first = write_model(&folder, b"first", &card()).unwrap();
+        assert_eq!(first.bytes, 5);
+        write_model(&folder, b"second", &card()).unwrap();
+        assert_eq!(read_model(&folder).unwrap(), (b"second".to_vec(), card()));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn weights_that_the_card_does_not_know_are_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = write_model(dir.path(), b"weights", &card()).unwrap();
+        fs::write(&written.model_path, b"weightz").unwrap();
+        assert!(matches!(read_model(dir.path()), Err(ModelError::Damaged { .. })));
+        fs::write(&written.card_path, b"{").unwrap();
+        assert!(matches!(read_model(dir.path()), Err(ModelError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_does_not_spoil_the_card() {
+        let dir = tempfile::tempdir().unwrap();
+        let card = ModelCard { metrics: [("train_loss".to_owned(), f64::NAN)].into(), ..card() };
+        write_model(dir.path(), b"weights", &card).unwrap();
+        assert!(read_model(dir.path()).unwrap().1.metrics["train_loss"].is_nan());
+    }
 }

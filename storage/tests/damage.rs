@@ -142,7 +142,8 @@ fn no_damage_to_sled_reaches_an_answer() {
         let mut rng = Seeded(seed);
         let dir = scratch();
         copy_dir(&home, dir.path());
-        let files: Vec<_> = files_under(dir.path()).into_iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();
+        let files: Vec<_> =
+            files_under(dir.path()).into_iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();
         let file = &files[rng.below(files.len())];
         let damage = Damage::any(&mut rng, written_length(file));
         damage.apply(file);

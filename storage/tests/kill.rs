@@ -131,6 +131,7 @@ fn a_killed_publisher_leaves_only_whole_checkpoints() {
         assert!(latest.meta.step >= acknowledged, "{} < {acknowledged}", latest.meta.step);
     }
     let unfinished = std::fs::read_dir(dir.path()).unwrap();
-    let unfinished = unfinished.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("tmp-"));
+    let unfinished =
+        unfinished.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("tmp-"));
     assert!(unfinished.count() <= 2, "what an earlier membership left is cleaned up");
 }

@@ -6,7 +6,7 @@
 //! every chunk.
 //!
 //! Each publish carries its membership epoch. [`CheckpointStore::fence`] refuses older ones from then on, also one that
-//! is under way: the fence is looked at under a lock right before the rename.
+//! is under way: the fence is looked at under a lock right before the rename. A publish fences those before it, too.
 //!
 //! Not here: object stores, and when to publish. Flow: [`CheckpointStore::publish`], [`CheckpointStore::load_latest`].
 
@@ -236,7 +236,8 @@ impl CheckpointStore {
         for Listed { name, .. } in listed.into_iter().take(surplus) {
             // Renamed first, so that a crash halfway leaves no checkpoint with missing chunks under its name.
             let (path, doomed) = (self.folder.join(&name), self.folder.join(format!("{TMP_PREFIX}e0-deleted-{name}")));
-            fs::rename(&path, &doomed)
+            remove_if_there(&doomed)
+                .and_then(|()| fs::rename(&path, &doomed))
                 .and_then(|()| fs::remove_dir_all(&doomed))
                 .map_err(|source| failed("delete", &path, source))?;
             deleted.push(name);
@@ -277,6 +278,13 @@ impl CheckpointStore {
                 tracing::warn!(%name, %error, "an unfinished checkpoint could not be removed");
             }
         }
+    }
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

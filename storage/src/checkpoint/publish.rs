@@ -1,7 +1,6 @@
 //! Publishing: chunks, manifest, rename; each on disk before the next.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,7 +40,6 @@ impl CheckpointStore {
     ) -> Result<Published, CheckpointError> {
         check_part_names(parts.iter().map(|(name, _)| *name))?;
         self.check_fence(meta.membership)?;
-        self.remove_unfinished_before(meta.membership);
         let manifest = serde_json::to_vec_pretty(&Manifest::of(meta, parts))
             .map_err(|error| CheckpointError::BadPart(error.to_string()))?;
         let digest = blake3::hash(&manifest).to_hex().to_string();
@@ -49,14 +47,20 @@ impl CheckpointStore {
         let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let published = Published { path: self.folder.join(&name), name, digest, bytes };
         let unfinished = self.folder.join(unfinished_name(meta));
-        let result = write_all(&unfinished, parts, &manifest, watch)
-            .map_err(|(path, source)| self.failed_write(bytes, &path, source))
+        let result = self
+            .fence(meta.membership)
+            .and_then(|()| write_all(&unfinished, parts, &manifest, watch))
             .and_then(|()| self.make_visible(meta.membership, &unfinished, &published, watch));
-        if result.is_err() {
-            // Nobody refers to it. What cannot be removed now goes with the next membership.
-            let _ = fs::remove_dir_all(&unfinished);
+        match result {
+            Ok(()) => Ok(published),
+            Err(error) => {
+                // Nobody refers to it. What cannot be removed now goes with the next membership.
+                let _ = fs::remove_dir_all(&unfinished);
+                // Whoever has taken over removes what was unfinished; that is the reason then, not the missing file.
+                self.check_fence(meta.membership)?;
+                Err(self.named_full(error, bytes))
+            }
         }
-        result.map(|()| published)
     }
 
     fn make_visible(
@@ -68,7 +72,7 @@ impl CheckpointStore {
     ) -> Result<(), CheckpointError> {
         let _lock = self.lock()?;
         self.check_fence(membership)?;
-        let Published { name, path, bytes, .. } = published;
+        let Published { name, path, .. } = published;
         if path.exists() {
             if self.load(name).is_ok() {
                 return fs::remove_dir_all(unfinished).map_err(|source| failed("remove", unfinished, source));
@@ -76,32 +80,33 @@ impl CheckpointStore {
             // The same checkpoint was damaged since: the one just written takes its place.
             fs::remove_dir_all(path).map_err(|source| failed("remove", path, source))?;
         }
-        fs::rename(unfinished, path).map_err(|source| self.failed_write(*bytes, path, source))?;
+        fs::rename(unfinished, path).map_err(|source| failed("write", path, source))?;
         watch(Step::Renamed);
         durable::sync_dir(&self.folder).map_err(|source| failed("sync", &self.folder, source))
     }
 
-    fn failed_write(&self, bytes: u64, path: &Path, source: io::Error) -> CheckpointError {
-        if durable::is_full(&source) {
-            return CheckpointError::Full { folder: self.folder.clone(), bytes, source };
+    /// Says what a full disk means for a checkpoint.
+    fn named_full(&self, error: CheckpointError, bytes: u64) -> CheckpointError {
+        match error {
+            CheckpointError::Io { source, .. } if durable::is_full(&source) => {
+                CheckpointError::Full { folder: self.folder.clone(), bytes, source }
+            }
+            other => other,
         }
-        failed("write", path, source)
     }
 }
-
-type WriteFailure = (std::path::PathBuf, io::Error);
 
 fn write_all(
     folder: &Path,
     parts: &[(&str, &[u8])],
     manifest: &[u8],
     watch: &mut dyn FnMut(Step),
-) -> Result<(), WriteFailure> {
-    fs::create_dir(folder).map_err(|error| (folder.to_owned(), error))?;
+) -> Result<(), CheckpointError> {
+    fs::create_dir(folder).map_err(|source| failed("create", folder, source))?;
     watch(Step::FolderMade);
     let write = |file: &str, bytes: &[u8]| {
         let path = folder.join(file);
-        durable::write_synced(&path, bytes, durable::SHARED).map_err(|error| (path, error))
+        durable::write_synced(&path, bytes, durable::SHARED).map_err(|source| failed("write", &path, source))
     };
     for (name, bytes) in parts {
         for (index, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
@@ -111,7 +116,7 @@ fn write_all(
     }
     write(MANIFEST_FILE, manifest)?;
     watch(Step::ManifestWritten);
-    durable::sync_dir(folder).map_err(|error| (folder.to_owned(), error))?;
+    durable::sync_dir(folder).map_err(|source| failed("sync", folder, source))?;
     watch(Step::FolderSynced);
     Ok(())
 }
@@ -127,4 +132,78 @@ fn unfinished_name(meta: &Meta) -> String {
 pub(super) fn unfinished_epoch(name: &str) -> Option<MembershipEpoch> {
     let epoch = name.strip_prefix(TMP_PREFIX)?.strip_prefix('e')?.split('-').next()?;
     epoch.parse().ok().map(MembershipEpoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+
+    use super::*;
+
+    fn meta(membership: u64, step: u64) -> Meta {
+        let membership = MembershipEpoch(membership);
+        Meta { membership, step, epoch: 1, cursor: 2, extra: serde_json::json!({ "rng": [1, 2] }) }
+    }
+
+    fn unfinished(store: &CheckpointStore) -> usize {
+        store.file_names().unwrap().iter().filter(|name| unfinished_epoch(name).is_some()).count()
+    }
+
+    /// Nothing is cleaned up by unwinding, so a panic leaves the files as a crash at that point would.
+    #[test]
+    fn a_crash_after_any_step_leaves_no_partial_checkpoint() {
+        let two_chunks = vec![7; CHUNK_BYTES + 1];
+        let parts: [(&str, &[u8]); 2] = [("w", &two_chunks), ("m", b"momentum")];
+        let steps = [
+            Step::FolderMade,
+            Step::ChunkWritten,
+            Step::ChunkWritten,
+            Step::ChunkWritten,
+            Step::ManifestWritten,
+            Step::FolderSynced,
+            Step::Renamed,
+        ];
+        for (crash_after, step) in steps.into_iter().enumerate() {
+            let dir = tempfile::tempdir().unwrap();
+            let store = CheckpointStore::open(dir.path()).unwrap();
+            let before = store.publish(&meta(1, 1), &[("w", b"before")]).unwrap();
+            let mut seen = 0;
+            let crashed = catch_unwind(AssertUnwindSafe(|| {
+                store.publish_watched(&meta(1, 2), &parts, &mut |now| {
+                    if seen == crash_after {
+                        panic_any(now);
+                    }
+                    seen += 1;
+                })
+            }));
+            assert_eq!(crashed.unwrap_err().downcast_ref(), Some(&step));
+            let latest = store.load_latest().unwrap().unwrap();
+            match step {
+                Step::Renamed => assert_eq!(latest.parts["w"], two_chunks),
+                _ => assert_eq!((latest.name, store.list().unwrap().len()), (before.name, 1), "{step:?}"),
+            }
+            // The next membership finds its way and cleans up.
+            store.publish(&meta(2, 2), &parts).unwrap();
+            assert_eq!(store.load_latest().unwrap().unwrap().meta, meta(2, 2));
+            assert_eq!(unfinished(&store), 0, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_fence_stops_a_publish_that_is_under_way() {
+        for at in [Step::FolderMade, Step::ChunkWritten, Step::FolderSynced] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = CheckpointStore::open(dir.path()).unwrap();
+            let result = store.publish_watched(&meta(3, 9), &[("w", b"late")], &mut |now| {
+                if now == at {
+                    store.fence(MembershipEpoch(4)).unwrap();
+                }
+            });
+            assert!(
+                matches!(result, Err(CheckpointError::Fenced { fence: MembershipEpoch(4), .. })),
+                "{at:?}: {result:?}"
+            );
+            assert_eq!((store.list().unwrap().len(), unfinished(&store)), (0, 0));
+        }
+    }
 }

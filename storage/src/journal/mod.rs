@@ -218,7 +218,12 @@ impl Journal {
                 "journal ended in an append that never finished; it was cut off"
             );
         }
-        found.0.write_anchor()?;
+        if dir.join(ANCHOR_FILE).exists() {
+            // A full disk is no reason not to start: the anchor that is there still holds.
+            found.0.renew_anchor();
+        } else {
+            found.0.write_anchor()?;
+        }
         Ok(found)
     }
 
@@ -290,11 +295,8 @@ impl Journal {
         if let Some(last) = entries.last() {
             self.head = Anchor { seq: last.seq, hash: last.hash };
         }
-        if self.head.seq.0 - self.anchored.0 >= ANCHOR_EVERY
-            && let Err(error) = self.write_anchor()
-        {
-            // The records themselves are safe. The next append tries again.
-            tracing::warn!(error = &error as &dyn std::error::Error, "journal anchor could not be renewed");
+        if self.head.seq.0 - self.anchored.0 >= ANCHOR_EVERY {
+            self.renew_anchor();
         }
         Ok(entries)
     }
@@ -367,6 +369,13 @@ impl Journal {
         }
     }
 
+    /// Writes the anchor where it may as well be written later: the records themselves are safe.
+    fn renew_anchor(&mut self) {
+        if let Err(error) = self.write_anchor() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "journal anchor could not be renewed");
+        }
+    }
+
     fn write_anchor(&mut self) -> Result<(), JournalError> {
         let path = self.dir.join(ANCHOR_FILE);
         if self.usable && (self.anchored < self.head.seq || !path.exists()) {
@@ -384,9 +393,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if let Err(error) = self.write_anchor() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "journal anchor could not be renewed");
-        }
+        self.renew_anchor();
     }
 }
 
