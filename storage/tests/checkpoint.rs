@@ -1,5 +1,7 @@
 //! Checkpoints: what is published comes back, what is damaged is passed over, what is fenced is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! A full disk, for real: a file system of 1 MiB in memory. Where it cannot be mounted the tests say SKIPPED.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The journal: what was appended comes back, and whatever else is in the file is noticed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `kill -9` in the middle of writing: what was acknowledged is there, and what is there is whole.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

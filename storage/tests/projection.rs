@@ -1,5 +1,7 @@
 //! The projection: answers follow from the journal alone, whatever was in its folder before.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod common;
 
 use std::fs;
