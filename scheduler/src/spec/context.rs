@@ -29,8 +29,8 @@ pub struct ParamInfo {
     pub name: String,
     /// What it takes.
     pub kind: ParamKind,
-    /// What it is where the job says nothing; a default is written into the job, so that a later release with another
-    /// default does not change a job that is on record. `None` leaves the setting out.
+    /// What it is where the job says nothing; it is written into the job, so that the job's canonical text tells it.
+    /// `None` leaves the setting out.
     pub default: Option<ParamValue>,
 }
 

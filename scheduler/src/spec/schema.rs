@@ -7,11 +7,19 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, schema_for};
+use schemars::{JsonSchema, schema_for};
+use serde_json::{Value, json};
 
-/// The JSON Schema of job files.
-pub fn json_schema() -> Schema {
-    schema_for!(Job)
+use super::context::EntryInfo;
+
+/// The JSON Schema of job files, as it is where these entries can be trained.
+pub fn json_schema(entries: &[EntryInfo]) -> Value {
+    let mut schema = schema_for!(Job).to_value();
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    if let (false, Some(entry)) = (names.is_empty(), schema.pointer_mut("/$defs/Train/properties/entry")) {
+        entry["enum"] = json!(names);
+    }
+    schema
 }
 
 /// A job for Neap.

@@ -180,6 +180,14 @@ fn json_is_yaml() {
 }
 
 #[test]
+fn a_byte_order_mark_and_line_ends_of_other_systems_are_taken() {
+    let small = accepted(SMALL);
+    assert_eq!(accepted(&format!("\u{feff}{SMALL}")), small);
+    assert_eq!(accepted(&SMALL.replace('\n', "\r\n")), small);
+    assert_eq!(accepted(&format!("---\n{SMALL}...\n")), small);
+}
+
+#[test]
 fn the_canonical_text_covers_the_result_and_nothing_else() {
     let wanted = "\
 neap job 1

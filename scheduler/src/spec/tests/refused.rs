@@ -118,6 +118,14 @@ fn yaml_that_job_files_do_not_use() {
 }
 
 #[test]
+fn a_byte_order_mark_and_other_line_ends_move_nothing() {
+    let faults = parse("\u{feff}version: 2\r\nkind: command\r\n", &context()).expect_err("two faults");
+    let places: Vec<_> =
+        faults.iter().flat_map(|fault| &fault.span).map(|span| (span.line, span.bytes.clone())).collect();
+    assert_eq!(places, [(1, 12..13), (2, 21..28)]);
+}
+
+#[test]
 fn keys() {
     check(
         &[
