@@ -1,0 +1,241 @@
+//! What can be trained: the built-in entries, their settings, and the optimiser that every entry has.
+
+use std::collections::BTreeMap;
+
+use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamKind, ParamValue};
+
+use crate::data::SampleShape;
+use crate::model::{BurnNetwork, Cnn, Mlp, Network};
+use crate::optimiser::{AdamSettings, OptimiserSettings, SgdSettings};
+
+/// Hidden layers wider than this are a typing error.
+const HIDDEN_MAX: i64 = 65_536;
+
+/// The batch where a job names none.
+const DEFAULT_BATCH: u32 = 128;
+
+/// Why an entry cannot be trained as asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EntryError {
+    /// There is no such entry.
+    #[error("no entry `{name}`; there are: {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A setting is missing, of another type or out of range.
+    #[error("`train.params.{name}` {fault}")]
+    Param {
+        /// The setting.
+        name: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The data has samples that the entry cannot take.
+    #[error("entry `{entry}` cannot take samples of {found}; it takes {wanted}")]
+    Shape {
+        /// The entry.
+        entry: &'static str,
+        /// What the data has.
+        found: String,
+        /// What the entry takes.
+        wanted: &'static str,
+    },
+}
+
+/// The built-in entries, for the parser of job files.
+pub fn entries() -> Vec<EntryInfo> {
+    let count = |name: &str, default| ParamInfo {
+        name: name.to_owned(),
+        kind: ParamKind::Int { min: 1, max: HIDDEN_MAX },
+        default: Some(ParamValue::Int(default)),
+    };
+    let mlp = [count("hidden1", 256), count("hidden2", 128)];
+    let entry = |name: &str, own: &[ParamInfo]| EntryInfo {
+        name: name.to_owned(),
+        default_batch: DEFAULT_BATCH,
+        params: own.iter().cloned().chain(optimiser_params()).collect(),
+    };
+    vec![entry("cnn", &[]), entry("mlp", &mlp)]
+}
+
+fn optimiser_params() -> Vec<ParamInfo> {
+    let float = |name: &str, min, max, default| ParamInfo {
+        name: name.to_owned(),
+        kind: ParamKind::Float { min, max },
+        default: Some(ParamValue::Float(default)),
+    };
+    let optimizer = ParamInfo {
+        name: "optimizer".to_owned(),
+        kind: ParamKind::Text { choices: vec!["adam".to_owned(), "sgd".to_owned()] },
+        default: Some(ParamValue::Text("sgd".to_owned())),
+    };
+    vec![
+        optimizer,
+        float("lr", 0.0, 1_000.0, 0.1),
+        float("momentum", 0.0, 0.999_999, 0.9),
+        float("weight_decay", 0.0, 1_000.0, 0.0),
+        float("beta1", 0.0, 0.999_999, 0.9),
+        float("beta2", 0.0, 0.999_999, 0.999),
+        float("epsilon", 1.0e-12, 1.0, 1.0e-8),
+    ]
+}
+
+/// The settings of an entry; what a job does not say has its default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Params(BTreeMap<String, ParamValue>);
+
+impl Params {
+    /// Bare settings, without an entry's defaults.
+    pub fn new<'a>(values: impl IntoIterator<Item = (&'a str, ParamValue)>) -> Self {
+        Self(values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// The settings of `entry`, checked against what it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`] for an unknown entry or setting, and for a value that the setting does not take.
+    pub fn for_entry(entry: &str, given: &BTreeMap<String, ParamValue>) -> Result<Self, EntryError> {
+        let infos = entries();
+        let info = infos.iter().find(|info| info.name == entry).ok_or_else(|| unknown(entry))?;
+        let mut values = BTreeMap::new();
+        for param in &info.params {
+            if let Some(value) = given.get(&param.name).or(param.default.as_ref()) {
+                values.insert(param.name.clone(), checked(param, value)?);
+            }
+        }
+        match given.keys().find(|name| !values.contains_key(*name)) {
+            Some(name) => {
+                Err(EntryError::Param { name: name.clone(), fault: format!("is not a setting of `{entry}`") })
+            }
+            None => Ok(Self(values)),
+        }
+    }
+
+    /// All settings by name.
+    pub fn values(&self) -> &BTreeMap<String, ParamValue> {
+        &self.0
+    }
+
+    /// A whole number that counts something.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::Param`] where the setting is missing or no positive whole number.
+    pub fn count(&self, name: &str) -> Result<usize, EntryError> {
+        match self.0.get(name) {
+            Some(&ParamValue::Int(value)) if value > 0 => Ok(value as usize),
+            _ => Err(EntryError::Param { name: name.to_owned(), fault: "must be a positive whole number".to_owned() }),
+        }
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::Param`] where the setting is missing or no number.
+    pub fn float(&self, name: &str) -> Result<f64, EntryError> {
+        match self.0.get(name) {
+            Some(&ParamValue::Float(value)) => Ok(value),
+            Some(&ParamValue::Int(value)) => Ok(value as f64),
+            _ => Err(EntryError::Param { name: name.to_owned(), fault: "must be a number".to_owned() }),
+        }
+    }
+
+    /// The optimiser they describe.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::Param`] where a setting of the optimiser is missing.
+    pub fn optimiser(&self) -> Result<OptimiserSettings, EntryError> {
+        let float = |name| self.float(name).map(|value| value as f32);
+        let (lr, weight_decay) = (float("lr")?, float("weight_decay")?);
+        match self.0.get("optimizer") {
+            Some(ParamValue::Text(name)) if name == "adam" => Ok(OptimiserSettings::Adam(AdamSettings {
+                lr,
+                weight_decay,
+                beta1: float("beta1")?,
+                beta2: float("beta2")?,
+                epsilon: float("epsilon")?,
+            })),
+            _ => Ok(OptimiserSettings::Sgd(SgdSettings { lr, weight_decay, momentum: float("momentum")? })),
+        }
+    }
+}
+
+/// Builds the network of an entry.
+///
+/// # Errors
+///
+/// [`EntryError`] where the entry is unknown or cannot take the samples.
+pub fn build(entry: &str, shape: SampleShape, classes: usize, params: &Params) -> Result<Box<dyn Network>, EntryError> {
+    Ok(match entry {
+        "mlp" => Box::new(BurnNetwork::<Mlp>::new(shape, classes, params)?),
+        "cnn" => Box::new(BurnNetwork::<Cnn>::new(shape, classes, params)?),
+        _ => return Err(unknown(entry)),
+    })
+}
+
+fn unknown(name: &str) -> EntryError {
+    let known = entries().into_iter().map(|info| info.name).collect::<Vec<_>>().join(", ");
+    EntryError::Unknown { name: name.to_owned(), known }
+}
+
+fn checked(param: &ParamInfo, value: &ParamValue) -> Result<ParamValue, EntryError> {
+    let fault = |fault: String| Err(EntryError::Param { name: param.name.clone(), fault });
+    match (&param.kind, value) {
+        (&ParamKind::Int { min, max }, &ParamValue::Int(number)) => match (min..=max).contains(&number) {
+            true => Ok(value.clone()),
+            false => fault(format!("must be from {min} to {max}, not {number}")),
+        },
+        (&ParamKind::Float { min, max }, &(ParamValue::Float(_) | ParamValue::Int(_))) => {
+            let number = match *value {
+                ParamValue::Int(number) => number as f64,
+                ParamValue::Float(number) => number,
+                _ => f64::NAN,
+            };
+            match (min..=max).contains(&number) {
+                true => Ok(ParamValue::Float(number)),
+                false => fault(format!("must be from {min} to {max}, not {number}")),
+            }
+        }
+        (ParamKind::Text { choices }, ParamValue::Text(word)) => match choices.is_empty() || choices.contains(word) {
+            true => Ok(value.clone()),
+            false => fault(format!("must be one of {}, not `{word}`", choices.join(", "))),
+        },
+        (ParamKind::Bool, ParamValue::Bool(_)) => Ok(value.clone()),
+        (ParamKind::Int { .. }, _) => fault("must be a whole number".to_owned()),
+        (ParamKind::Float { .. }, _) => fault("must be a number".to_owned()),
+        (ParamKind::Text { .. }, _) => fault("must be a word".to_owned()),
+        (ParamKind::Bool, _) => fault("must be true or false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(entry: &str, given: &[(&str, ParamValue)]) -> Result<Params, EntryError> {
+        Params::for_entry(entry, &given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    }
+
+    #[test]
+    fn defaults_fill_what_is_not_said() {
+        let params = params("mlp", &[("lr", ParamValue::Int(1))]).unwrap();
+        assert_eq!(params.count("hidden1").unwrap(), 256);
+        let expected = SgdSettings { lr: 1.0, momentum: 0.9, weight_decay: 0.0 };
+        assert_eq!(params.optimiser().unwrap(), OptimiserSettings::Sgd(expected));
+    }
+
+    #[test]
+    fn faults_say_what_is_wrong() {
+        let fault = |name, value| params("cnn", &[(name, value)]).unwrap_err().to_string();
+        assert_eq!(fault("lr", ParamValue::Float(-1.0)), "`train.params.lr` must be from 0 to 1000, not -1");
+        assert_eq!(fault("hidden1", ParamValue::Int(3)), "`train.params.hidden1` is not a setting of `cnn`");
+        assert!(fault("optimizer", ParamValue::Text("lamb".into())).contains("one of adam, sgd, not `lamb`"));
+        assert!(params("rnn", &[]).unwrap_err().to_string().contains("there are: cnn, mlp"));
+    }
+}

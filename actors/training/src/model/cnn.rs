@@ -1,0 +1,94 @@
+//! `cnn`: two 3×3 convolutions with ReLU and 2×2 pooling, then two linear layers. For square images.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use super::Model;
+use crate::data::SampleShape;
+use crate::entry::{EntryError, Params};
+
+/// Channels after the first and the second convolution, and width of the hidden linear layer.
+const CHANNELS1: usize = 16;
+const CHANNELS2: usize = 32;
+const HIDDEN: usize = 64;
+
+/// Two poolings halve the side twice.
+const SIDE_MIN: usize = 4;
+
+/// The built-in entry `cnn`.
+#[derive(Module, Debug)]
+pub struct Cnn {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    pool: MaxPool2d,
+    layer1: Linear,
+    layer2: Linear,
+    channels: usize,
+    side: usize,
+}
+
+impl Model for Cnn {
+    fn build(shape: SampleShape, classes: usize, _: &Params, device: &Device) -> Result<Self, EntryError> {
+        let channels = shape.channels as usize;
+        let side = square_side(shape)?;
+        let conv = |from, to| {
+            Conv2dConfig::new([from, to], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device)
+        };
+        Ok(Self {
+            conv1: conv(channels, CHANNELS1),
+            conv2: conv(CHANNELS1, CHANNELS2),
+            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+            layer1: LinearConfig::new(CHANNELS2 * (side / 4) * (side / 4), HIDDEN).init(device),
+            layer2: LinearConfig::new(HIDDEN, classes).init(device),
+            channels,
+            side,
+        })
+    }
+
+    fn forward(&self, samples: Tensor<4>) -> Tensor<2> {
+        let [count, ..] = samples.dims();
+        let images = samples.reshape([count, self.channels, self.side, self.side]);
+        let hidden = self.pool.forward(relu(self.conv1.forward(images)));
+        let hidden = self.pool.forward(relu(self.conv2.forward(hidden)));
+        let hidden = relu(self.layer1.forward(hidden.flatten(1, 3)));
+        self.layer2.forward(hidden)
+    }
+}
+
+/// The side of a square image; a table's row of n² columns is one.
+fn square_side(shape: SampleShape) -> Result<usize, EntryError> {
+    let pixels = shape.height as usize * shape.width as usize;
+    let side = pixels.isqrt();
+    let is_square = shape.height == shape.width || (shape.height == 1 && side * side == pixels);
+    if is_square && side >= SIDE_MIN {
+        return Ok(side);
+    }
+    Err(EntryError::Shape {
+        entry: "cnn",
+        found: format!("{}×{}", shape.height, shape.width),
+        wanted: "square images of at least 4×4 pixels, or table rows of n² columns",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Layout;
+
+    fn build(height: u32, width: u32) -> Result<Cnn, EntryError> {
+        Cnn::build(SampleShape { height, width, channels: 1 }, 10, &Params::default(), &Device::flex())
+    }
+
+    #[test]
+    fn only_square_samples_fit() {
+        assert_eq!(Layout::of(&build(28, 28).unwrap()).len(), 105_866);
+        assert!(build(8, 8).is_ok() && build(1, 64).is_ok());
+        let error = build(1, 60).unwrap_err().to_string();
+        assert!(error.contains("1×60") && error.contains("square images"), "{error}");
+        assert!(build(2, 2).is_err() && build(28, 14).is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! Optimisers over the flat buffer, one pass over memory a step.
+//!
+//! The formulas are those of burn 0.22 (`SgdConfig` with dampening 0, `AdamConfig`), so that a job gives what the same
+//! burn program gives. Every value depends on its own position only: the result has no order of summation to keep.
+
+/// Which optimiser, and its settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OptimiserSettings {
+    /// Stochastic gradient descent with momentum.
+    Sgd(SgdSettings),
+    /// Adam (Kingma and Ba 2015).
+    Adam(AdamSettings),
+}
+
+/// Settings of stochastic gradient descent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdSettings {
+    /// Step size.
+    pub lr: f32,
+    /// Share of the last step's velocity that is kept; 0 for none.
+    pub momentum: f32,
+    /// Pull towards 0, added to the gradient.
+    pub weight_decay: f32,
+}
+
+/// Settings of Adam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamSettings {
+    /// Step size.
+    pub lr: f32,
+    /// Decay of the mean of gradients.
+    pub beta1: f32,
+    /// Decay of the mean of their squares.
+    pub beta2: f32,
+    /// Keeps the division away from 0.
+    pub epsilon: f32,
+    /// Pull towards 0, added to the gradient.
+    pub weight_decay: f32,
+}
+
+/// An optimiser with its state.
+#[derive(Debug, Clone)]
+pub struct Optimiser {
+    settings: OptimiserSettings,
+    /// Steps taken.
+    time: u64,
+    /// One buffer of the parameters' length each: velocity (SGD with momentum), or both moments (Adam).
+    moments: Vec<Vec<f32>>,
+}
+
+impl Optimiser {
+    /// A fresh optimiser for `length` parameters.
+    pub fn new(settings: OptimiserSettings, length: usize) -> Self {
+        let buffers = match settings {
+            OptimiserSettings::Sgd(SgdSettings { momentum: 0.0, .. }) => 0,
+            OptimiserSettings::Sgd(_) => 1,
+            OptimiserSettings::Adam(_) => 2,
+        };
+        Self { settings, time: 0, moments: vec![vec![0.0; length]; buffers] }
+    }
+
+    /// The optimiser as it was after `time` steps; `None` where these are not its buffers.
+    pub fn restore(settings: OptimiserSettings, length: usize, time: u64, moments: Vec<Vec<f32>>) -> Option<Self> {
+        let fresh = Self::new(settings, length);
+        let fits = fresh.moments.len() == moments.len() && moments.iter().all(|buffer| buffer.len() == length);
+        fits.then_some(Self { time, moments, ..fresh })
+    }
+
+    /// Steps taken.
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// The state's buffers.
+    pub fn moments(&self) -> &[Vec<f32>] {
+        &self.moments
+    }
+
+    /// Takes one step along `gradient`.
+    pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32]) {
+        assert_eq!(parameters.len(), gradient.len(), "gradients are checked where they come in");
+        self.time += 1;
+        match (self.settings, &mut self.moments[..]) {
+            (OptimiserSettings::Sgd(sgd), []) => plain_step(sgd, parameters, gradient),
+            (OptimiserSettings::Sgd(sgd), [velocity]) => momentum_step(sgd, parameters, gradient, velocity),
+            (OptimiserSettings::Adam(adam), [first, second]) => {
+                adam_step(adam, self.time, parameters, gradient, first, second);
+            }
+            _ => unreachable!("the constructors make the buffers that the settings need"),
+        }
+    }
+}
+
+fn plain_step(SgdSettings { lr, weight_decay, .. }: SgdSettings, parameters: &mut [f32], gradient: &[f32]) {
+    for (parameter, &slope) in parameters.iter_mut().zip(gradient) {
+        *parameter -= lr * (slope + weight_decay * *parameter);
+    }
+}
+
+fn momentum_step(
+    SgdSettings { lr, momentum, weight_decay }: SgdSettings,
+    parameters: &mut [f32],
+    gradient: &[f32],
+    velocity: &mut [f32],
+) {
+    for ((parameter, &slope), speed) in parameters.iter_mut().zip(gradient).zip(velocity) {
+        *speed = slope + weight_decay * *parameter + momentum * *speed;
+        *parameter -= lr * *speed;
+    }
+}
+
+fn adam_step(
+    AdamSettings { lr, beta1, beta2, epsilon, weight_decay }: AdamSettings,
+    time: u64,
+    parameters: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+) {
+    // Past this many steps both corrections are 1 for every beta below 0.999 999.
+    let exponent = i32::try_from(time).unwrap_or(i32::MAX);
+    let second_correction = (1.0 - beta2.powi(exponent)).sqrt();
+    let factor = second_correction / (1.0 - beta1.powi(exponent));
+    let floor = epsilon * second_correction;
+    for (((parameter, &slope), mean), square) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
+        let slope = slope + weight_decay * *parameter;
+        *mean = beta1 * *mean + (1.0 - beta1) * slope;
+        *square = beta2 * *square + (1.0 - beta2) * slope * slope;
+        *parameter -= lr * (*mean * factor / (square.sqrt() + floor));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::optim::decay::WeightDecayConfig;
+    use burn::optim::momentum::MomentumConfig;
+    use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+    use burn::tensor::{Device, Tensor, TensorData};
+
+    use super::*;
+
+    const LENGTH: usize = 24;
+
+    fn linear(values: &[f32]) -> Linear {
+        let device = Device::flex().autodiff();
+        let mut linear = LinearConfig::new(4, 6).with_bias(false).init(&device);
+        let weight = Tensor::<2>::from_data(TensorData::new(values.to_vec(), [4, 6]), &device);
+        linear.weight = Param::initialized(linear.weight.id, weight.require_grad());
+        linear
+    }
+
+    fn check(settings: OptimiserSettings, mut theirs: ModuleOptimizer, lr: f64) {
+        let mut parameters: Vec<f32> = (0..LENGTH).map(|at| (at as f32).sin()).collect();
+        let mut model = linear(&parameters);
+        let mut ours = Optimiser::new(settings, LENGTH);
+        for step in 0..20 {
+            let gradient: Vec<f32> = (0..LENGTH).map(|at| ((at * 7 + step * 3) as f32).cos() * 0.3).collect();
+            ours.step(&mut parameters, &gradient);
+            let mut gradients = GradientsParams::new();
+            let tensor = Tensor::<2>::from_data(TensorData::new(gradient, [4, 6]), &Device::flex());
+            gradients.register(model.weight.id, tensor);
+            model = theirs.step(lr, model, gradients);
+        }
+        let theirs = model.weight.val().into_data().try_into_vec::<f32>().unwrap();
+        for (ours, theirs) in parameters.iter().zip(&theirs) {
+            assert!((ours - theirs).abs() < 1e-6, "{ours} {theirs}");
+        }
+    }
+
+    #[test]
+    fn sgd_is_burns_sgd() {
+        let plain = SgdSettings { lr: 0.1, momentum: 0.0, weight_decay: 0.0 };
+        check(OptimiserSettings::Sgd(plain), SgdConfig::new().init(), 0.1);
+        let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
+        let config = SgdConfig::new().with_momentum(Some(momentum.clone()));
+        check(OptimiserSettings::Sgd(SgdSettings { momentum: 0.9, ..plain }), config.init(), 0.1);
+        let config =
+            SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(Some(WeightDecayConfig { penalty: 0.01 }));
+        let settings = SgdSettings { momentum: 0.9, weight_decay: 0.01, ..plain };
+        check(OptimiserSettings::Sgd(settings), config.init(), 0.1);
+    }
+
+    #[test]
+    fn adam_is_burns_adam() {
+        let settings = AdamSettings { lr: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+        let config = AdamConfig::new().with_epsilon(1e-8);
+        check(OptimiserSettings::Adam(settings), config.init(), 0.01);
+    }
+
+    #[test]
+    fn a_restored_optimiser_goes_on_as_if_nothing_had_happened() {
+        let settings = OptimiserSettings::Adam(AdamSettings {
+            lr: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+        });
+        let mut one = Optimiser::new(settings, 3);
+        let mut parameters = vec![1.0, 2.0, 3.0];
+        one.step(&mut parameters, &[0.1, 0.2, 0.3]);
+        let mut other = Optimiser::restore(settings, 3, one.time(), one.moments().to_vec()).unwrap();
+        let mut copy = parameters.clone();
+        one.step(&mut parameters, &[0.3, 0.2, 0.1]);
+        other.step(&mut copy, &[0.3, 0.2, 0.1]);
+        assert_eq!(parameters, copy);
+        assert!(Optimiser::restore(settings, 3, 1, vec![vec![0.0; 3]]).is_none());
+    }
+}
