@@ -114,10 +114,11 @@ impl Faults {
     }
 }
 
-/// Long texts are cut in messages.
+/// A text of the file as messages show it: its first line, cut, without characters that could steer a terminal.
 pub(super) fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 48;
     let line = text.lines().next().unwrap_or_default();
-    let cut: String = line.chars().take(CHARS_MAX).collect();
-    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+    let shown = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
+    let cut: String = line.chars().take(CHARS_MAX).map(shown).collect();
+    if line.chars().nth(CHARS_MAX).is_some() || line.len() < text.len() { format!("{cut}…") } else { cut }
 }

@@ -58,6 +58,8 @@ fn check(text: &str) {
         assert!(text.get(span.bytes.clone()).is_some(), "{fault:#?}");
         assert!(span.line >= 1 && span.column >= 1, "{fault:#?}");
         assert!(fault.help.as_ref().is_some_and(|help| !help.is_empty()), "{fault:#?}");
+        let texts = [Some(&fault.path), Some(&fault.message), fault.help.as_ref()];
+        assert!(texts.into_iter().flatten().all(|text| !text.contains(char::is_control)), "{fault:#?}");
         assert!(fault.message.len() < 400 && fault.path.len() < 1200, "{fault:#?}");
     }
 }
