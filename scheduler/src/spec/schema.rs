@@ -15,11 +15,37 @@ use super::context::EntryInfo;
 /// The JSON Schema of job files, as it is where these entries can be trained.
 pub fn json_schema(entries: &[EntryInfo]) -> Value {
     let mut schema = schema_for!(Job).to_value();
+    without_null(&mut schema);
     let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     if let (false, Some(entry)) = (names.is_empty(), schema.pointer_mut("/$defs/Train/properties/entry")) {
         entry["enum"] = json!(names);
     }
     schema
+}
+
+/// Takes `null` away as a type and a default: a field is left out or has a value, a key with nothing is a fault.
+fn without_null(schema: &mut Value) {
+    let Value::Object(fields) = schema else {
+        schema.as_array_mut().into_iter().flatten().for_each(without_null);
+        return;
+    };
+    fields.retain(|key, value| key != "default" || !value.is_null());
+    if let Some(Value::Array(types)) = fields.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [name] = types.as_slice() {
+            let name = name.clone();
+            fields.insert("type".to_owned(), name);
+        }
+    }
+    if let Some(Value::Array(choices)) = fields.get_mut("anyOf") {
+        choices.retain(|choice| choice != &json!({"type": "null"}));
+        if let [Value::Object(only)] = choices.as_slice() {
+            let only = only.clone();
+            fields.remove("anyOf");
+            fields.extend(only);
+        }
+    }
+    fields.values_mut().for_each(without_null);
 }
 
 /// A job for Neap.

@@ -42,3 +42,8 @@ fn unknown_keys_are_refused_and_all_keys_are_described() {
         }
     }
 }
+
+#[test]
+fn nothing_is_no_value() {
+    assert!(!json_schema(&context().entries).to_string().contains("null"));
+}
