@@ -1,0 +1,147 @@
+//! The command line: reads it, does what it says through the API, and shows the outcome.
+//!
+//! [`main`] is the way in. `args` is what there is to type, `exit` what a command can end with; every other module is
+//! one group of commands. Commands hold no logic of their own about jobs, nodes or money: they ask and show.
+
+pub mod args;
+
+pub mod exit;
+
+mod up;
+
+mod run;
+
+mod follow;
+
+mod jobs;
+
+mod nodes;
+
+mod cost;
+
+mod explain;
+
+mod validate;
+
+mod doctor;
+
+mod roles;
+
+pub mod client;
+
+mod faults;
+
+mod output;
+
+mod process;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::home::Home;
+
+use args::{Cli, Command, Format, NodeCommand};
+use client::Client;
+use exit::{CliError, Exit};
+use output::Output;
+
+/// What every command is given.
+struct Shell {
+    home: Home,
+    output: Output,
+    timeout: Option<Duration>,
+}
+
+impl Shell {
+    fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::find(&self.home)?)
+    }
+}
+
+/// Runs one command line, `args` starting with the program's name, and gives the exit code of the process.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match args::read(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let output = Output::new(&cli.global);
+    start_tracing(&cli, output);
+    let done = Home::locate(cli.global.home.as_deref()).map_err(CliError::from).and_then(|home| {
+        let shell = Shell { home, output, timeout: cli.global.timeout };
+        dispatch(&shell, cli.command)
+    });
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            show(&error, output);
+            error.exit().into()
+        }
+    }
+}
+
+fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Up(args) => up::up(shell, &args.control),
+        Command::Down(args) => up::down(shell, &args),
+        Command::Run(args) => run::run(shell, &args),
+        Command::Validate(args) => validate::validate(shell, &args.file),
+        Command::Ps(args) => jobs::list(shell, &args),
+        Command::Status(args) => jobs::status(shell, &args),
+        Command::Wait(args) => run::wait(shell, &args.job),
+        Command::Logs(args) => jobs::logs(shell, &args),
+        Command::Explain(args) => explain::explain(shell, &args.subject),
+        Command::Stop(args) => jobs::stop(shell, &args),
+        Command::Cost(args) => cost::cost(shell, args.job.as_deref()),
+        Command::Node(NodeCommand::List(args)) => nodes::list(shell, &args),
+        Command::Node(NodeCommand::Preempt(args)) => nodes::preempt(shell, &args),
+        Command::Schema => validate::schema(shell),
+        Command::Doctor => doctor::doctor(shell),
+        Command::Version => version(shell),
+        Command::Control(args) => roles::control(shell, &args),
+        Command::Agent(args) => roles::agent(args),
+        Command::Worker => roles::worker(),
+    }
+}
+
+fn version(shell: &Shell) -> Result<Exit, CliError> {
+    let own = crate::http::body::VersionBody::own();
+    shell.output.document(&own, &own.version, || format!("neap {}\n", own.version))?;
+    Ok(Exit::Ok)
+}
+
+/// Diagnostics go to standard error: everything from a long-running role, next to nothing from a command, unless
+/// `NEAP_LOG` (or `-v`) says otherwise.
+fn start_tracing(cli: &Cli, output: Output) {
+    let role = matches!(cli.command, Command::Control(_) | Command::Agent(_) | Command::Worker);
+    let default = match (role, cli.global.verbose) {
+        (_, 2..) => "debug",
+        (true, _) | (_, 1) => "info",
+        (false, 0) => "off",
+    };
+    let filter = EnvFilter::try_from_env("NEAP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output.color_err()).init();
+}
+
+/// An error on standard error for people; with `-o json` also as the one document on standard output.
+fn show(error: &CliError, output: Output) {
+    let (red, plain) = if output.color_err() { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+    output.warn(&format!("{red}error:{plain} {}", error.chain()));
+    if let Some(help) = error.help() {
+        output.warn(&format!("help: {help}"));
+    }
+    let shown_already = matches!(error, CliError::InvalidJob { .. } | CliError::Unhealthy { .. } | CliError::Output(_));
+    if matches!(output.format, Format::Json | Format::Jsonl) && !shown_already {
+        let document = serde_json::json!({ "error": error.detail() });
+        let text = if output.format == Format::Json { format!("{document:#}\n") } else { format!("{document}\n") };
+        if let Err(error) = output.text(&text) {
+            output.warn(&error.chain());
+        }
+    }
+}
