@@ -1,7 +1,7 @@
 //! A trained model on disk: the weights as safetensors, and a card that says what they are.
 //!
-//! Both files replace earlier ones as a whole. The card is written last and has the hash of the weights, so that a crash
-//! between the two shows when they are read, and a card never speaks of weights that are not there.
+//! Both files replace earlier ones as a whole. The card is written last and has the hash of the weights, so that a
+//! crash between the two shows when they are read, and a card never speaks of weights that are not there.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Scenario: a flipped bit, a lost tail or a zeroed page, anywhere in the journal or in sled, with seeds. Every time the
-//! damage is detected or without effect; sled is rebuilt; the journal never starts as if nothing had happened.
+//! Scenario: a flipped bit, a lost tail or a zeroed page, anywhere in the journal or in sled, with seeds. Every time
+//! the damage is detected or without effect; sled is rebuilt; the journal never starts as if nothing had happened.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
@@ -17,8 +17,8 @@ use neap_storage::record::BilledLine;
 use neap_storage::{Entry, Journal, JournalError, Projection, Record};
 
 const TRIALS: u64 = 300;
-const RECORDS_BILLED: u64 = 80;
-const ANCHORED: usize = 50;
+const RECORDS_BILLED: u64 = 40;
+const ANCHORED: usize = 25;
 
 /// A history of three jobs whose nodes are billed.
 fn history() -> Vec<Vec<Vec<u8>>> {

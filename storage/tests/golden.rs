@@ -1,6 +1,6 @@
-//! What earlier versions wrote keeps reading. `tests/golden/` has one file or folder for each format; once released they
-//! are never written again. A new format adds its own beside them:
-//! `cargo test -p neap-storage --test golden -- --ignored`.
+//! What earlier versions wrote keeps reading. `tests/golden/` has one file or folder for each format; once released
+//! they are never written again. A new format adds its own beside them: `cargo test -p neap-storage --test golden --
+//! --ignored`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 

@@ -144,7 +144,7 @@ fn one_that_is_ahead_of_the_journal_or_of_another_is_rebuilt() {
     let home = dir.path().join("projection");
     drop(Projection::open(&home, &entries).unwrap());
     let projection = Projection::open(&home, &entries[..5]).unwrap();
-    assert!(matches!(projection.opened(), Opened::Rebuilt { .. }), "{:?}", projection.opened());
+    assert!(matches!(projection.opened(), Opened::Rebuilt { why, .. } if why.contains("its end was lost")));
     assert_eq!(projection.lines_all().unwrap().len(), 0);
     drop(projection);
 
@@ -174,7 +174,7 @@ fn only_a_few_bad_ones_are_kept() {
 }
 
 #[test]
-fn a_row_changed_behind_its_back_is_noticed() {
+fn garbage_in_place_of_the_database_changes_no_answer() {
     let dir = scratch();
     let entries = journal_of(dir.path(), &history());
     let home = dir.path().join("projection");
@@ -184,7 +184,9 @@ fn a_row_changed_behind_its_back_is_noticed() {
     for path in [home.join("db/db"), home.join("db/conf")] {
         fs::write(&path, b"not a database").unwrap();
         let projection = Projection::open(&home, &entries).unwrap();
-        assert!(matches!(projection.opened(), Opened::Rebuilt { .. }), "{}: {:?}", path.display(), projection.opened());
+        // sled takes some of it for an empty database, depending on what it wrote beside it before.
+        let relied_on = matches!(projection.opened(), Opened::CaughtUp { from } if *from > Seq::ZERO);
+        assert!(!relied_on, "{}: {:?}", path.display(), projection.opened());
         assert_eq!(projection.lines_all().unwrap().len(), 4);
         drop(projection);
         fs::remove_dir_all(&home).unwrap();

@@ -224,7 +224,8 @@ impl CheckpointStore {
         Ok(names.iter().map(listed).collect())
     }
 
-    /// Deletes all but the newest `count` checkpoints, at least [`KEEP_MIN`], and returns the names of the deleted ones.
+    /// Deletes all but the newest `count` checkpoints, at least [`KEEP_MIN`], and returns the names of the deleted
+    /// ones.
     ///
     /// # Errors
     ///

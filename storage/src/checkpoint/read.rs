@@ -34,7 +34,8 @@ impl CheckpointStore {
             match self.load(&listed.name) {
                 Ok(loaded) => return Ok(Some(loaded)),
                 Err(error) => {
-                    tracing::warn!(folder = %self.folder.display(), checkpoint = %listed.name, %error, "checkpoint passed over");
+                    let folder = self.folder.display();
+                    tracing::warn!(%folder, checkpoint = %listed.name, %error, "checkpoint passed over");
                     tried.push(error.to_string());
                 }
             }
@@ -50,7 +51,8 @@ impl CheckpointStore {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::NotFound`], [`CheckpointError::Damaged`], [`CheckpointError::TooNew`], [`CheckpointError::Io`].
+    /// [`CheckpointError::NotFound`], [`CheckpointError::Damaged`], [`CheckpointError::TooNew`],
+    /// [`CheckpointError::Io`].
     pub fn load(&self, name: &str) -> Result<Loaded, CheckpointError> {
         let not_found = || CheckpointError::NotFound { folder: self.folder.clone(), name: name.to_owned() };
         let parsed = Name::parse(name).ok_or_else(not_found)?;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! header  magic 8 | version u16 | reserved u16 | created_ms u64 | crc32c u32 of the 20 bytes before it
-//! frame   len u32 | crc32c u32 | seq u64 | version u16 | at_ms u64 | append_first u64 | append_last u64 | prev 32 | payload
+//! frame   len u32 | crc32c u32 | seq u64 | version u16 | at_ms u64 | append_first u64 | append_last u64 | prev 32
+//!         | payload
 //! ```
 //!
 //! `len` counts the payload. The checksum covers everything in the frame but itself. `prev` is the blake3 of the whole

@@ -1,15 +1,16 @@
 //! The journal: an append-only file of chained records, and the only truth about a cluster (invariant 2).
 //!
-//! [`Journal::append`] returns once its records are on disk; whatever the outside may rely on is appended first and said
-//! afterwards. One append is one `fdatasync`, however many records it carries, and it is all or nothing: after a crash
-//! either every record of it is there or none. The journal does not know what the payloads mean; see
+//! [`Journal::append`] returns once its records are on disk; whatever the outside may rely on is appended first and
+//! said afterwards. One append is one `fdatasync`, however many records it carries, and it is all or nothing: after a
+//! crash either every record of it is there or none. The journal does not know what the payloads mean; see
 //! [`crate::record`].
 //!
 //! What [`Journal::open`] promises: it verifies every byte. An append that a crash cut short (nobody was told that it
-//! had happened) is cut off, kept aside and reported by [`Journal::torn`]. Everything else that is not as it was written
-//! is [`JournalError::Damaged`], with the place. The last resort against a file that lost its tail is the anchor, a
-//! second file that says how far the journal must reach; it is renewed every [`ANCHOR_EVERY`] records, so damage to the
-//! very last append since then cannot be told from a crash in the middle of it, and is reported as such.
+//! had happened) is cut off, kept aside and reported by [`Journal::torn`]. Everything else that is not as it was
+//! written is [`JournalError::Damaged`], with the place. The last resort against a file that lost its tail is the
+//! anchor, a second file that says how far the journal must reach; it is renewed every [`ANCHOR_EVERY`] records, so
+//! damage to the very last append since then cannot be told from a crash in the middle of it, and is reported as such;
+//! and a file cut exactly between two appends since then can only be noticed by a projection that has seen more.
 //!
 //! Deliberately not here: compaction and snapshots. Flow: [`Journal::open`], then [`Journal::append`].
 

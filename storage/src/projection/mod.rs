@@ -1,13 +1,13 @@
 //! The projection: an index over the journal for questions that should not read all of it. Never the truth.
 //!
 //! It lies in sled 0.34.7, and this folder is the only place that names sled. sled's own flush does not reach the disk
-//! (no `fsync`), and a flipped bit makes it panic or drop rows without a word; so nothing depends on it. A projection is
-//! used as it is found only if it opens, names a record of the journal with that record's hash, and all its rows add up to
-//! the digest kept with them. Then it is brought up to date; otherwise it is moved aside and rebuilt from the journal.
-//! Deleting its folder is always safe.
+//! (no `fsync`), and a flipped bit makes it panic or drop rows without a word; so nothing depends on it. A projection
+//! is used as it is found only if it opens, names a record of the journal with that record's hash, and all its rows add
+//! up to the digest kept with them. Then it is brought up to date; otherwise it is moved aside and rebuilt from the
+//! journal. Deleting its folder is always safe.
 //!
-//! Every call into sled goes through `guarded` in `store.rs`, which turns a panic into [`ProjectionError::Broken`]. Whoever meets that drops
-//! the projection and opens it again with [`crate::journal::Journal::entries`].
+//! Every call into sled goes through `guarded` in `store.rs`, which turns a panic into [`ProjectionError::Broken`].
+//! Whoever meets that drops the projection and opens it again with [`crate::journal::Journal::entries`].
 //!
 //! Flow: [`Projection::open`], then [`Projection::apply`] for each appended record.
 
@@ -36,7 +36,7 @@ const BAD_PREFIX: &str = "projection.bad-";
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
     /// sled failed or panicked, or a row does not read: open it again.
-    #[error("the projection is broken ({0}); it is rebuilt from the journal when it is opened again")]
+    #[error("the projection cannot be used: {0}; opening it again rebuilds it from the journal")]
     Broken(String),
     /// A record was applied that does not follow the last one.
     #[error("the projection is at {at}, record {got} does not follow")]
@@ -117,18 +117,24 @@ impl Projection {
         Ok(Self { store, opened })
     }
 
-    /// Opens what is there and brings it up to date once on trial, so that damage shows before it is relied on.
+    /// Opens what is there, if every row of it follows from `entries`.
     fn open_matching(path: &Path, entries: &[Entry]) -> Result<Store, ProjectionError> {
         let store = Store::open(path)?;
         store.check_rows()?;
-        let known = match store.applied().0.checked_sub(1) {
-            None => store.hash().is_none(),
-            Some(index) => entries.get(index as usize).map(|entry| entry.hash) == store.hash(),
+        let applied = store.applied();
+        if applied.0 > entries.len() as u64 {
+            // A record is applied after it is on disk, so the journal had it once.
+            let why = format!("it has record {applied}, but the journal ends at #{}: its end was lost", entries.len());
+            return Err(ProjectionError::Broken(why));
+        }
+        let known = match applied.0.checked_sub(1) {
+            None => None,
+            Some(index) => entries.get(index as usize).map(|entry| entry.hash),
         };
-        if known {
+        if known == store.hash() {
             Ok(store)
         } else {
-            Err(ProjectionError::Broken("it is of another journal or another history".into()))
+            Err(ProjectionError::Broken("it is of another journal".to_owned()))
         }
     }
 
