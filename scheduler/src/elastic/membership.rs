@@ -24,7 +24,12 @@ pub struct Grouping {
 /// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be.
 /// The parameter server stays where it is if it can (`server`), else it goes to the bare server, else to the oldest
 /// worker. `None` where nobody could carry a shard, or a `separate` server has no worker of its own.
-pub fn group(candidates: &[Candidate], logical_shards: u32, server: Option<WorkerId>, separate: bool) -> Option<Grouping> {
+pub fn group(
+    candidates: &[Candidate],
+    logical_shards: u32,
+    server: Option<WorkerId>,
+    separate: bool,
+) -> Option<Grouping> {
     let mut trainers: Vec<WorkerId> = ids(candidates, false);
     let bare: Vec<WorkerId> = ids(candidates, true);
     trainers.truncate(logical_shards as usize);

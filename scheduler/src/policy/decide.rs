@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Action, AcquireReason, KeepReason, Plan, ReleaseReason, RetireReason, StartReason, WaitReason};
+use super::plan::{AcquireReason, Action, KeepReason, Plan, ReleaseReason, RetireReason, StartReason, WaitReason};
 use super::snapshot::{JobDemand, NodeSupply, Placed, PlacedRole, Snapshot};
 use crate::model::{JobId, Millis, NodeId, NodeSize, NodeState, Offer, WorkerId};
 
@@ -251,7 +251,8 @@ struct Wanted {
 
 impl Wanted {
     fn new(job: &JobDemand, healthy: impl Fn(NodeId) -> bool) -> Self {
-        let healthy = |role| job.placed.iter().filter(|placed| placed.role == role && healthy(placed.node)).count() as u32;
+        let healthy =
+            |role| job.placed.iter().filter(|placed| placed.role == role && healthy(placed.node)).count() as u32;
         let (servers, trainers) = (healthy(PlacedRole::Server), healthy(PlacedRole::Trainer));
         let extra = u32::from(job.separate_server);
         let target = job.workers.target.saturating_sub(job.given_up).max(job.workers.min);
@@ -279,7 +280,11 @@ fn idle_too_long(node: &NodeSupply, now: Millis, idle_release: Millis) -> Option
 
 fn infeasible(job: &JobDemand, offers: &[Offer]) -> String {
     let need = format!("{} cpus and {} of memory", job.need.cpus, job.need.memory);
-    match offers.iter().filter(|offer| offer.market == job.market).max_by_key(|offer| (offer.size.cpus, offer.size.memory)) {
+    match offers
+        .iter()
+        .filter(|offer| offer.market == job.market)
+        .max_by_key(|offer| (offer.size.cpus, offer.size.memory))
+    {
         Some(largest) => format!(
             "no {} offer carries a worker of {need}; the largest is {} with {} cpus and {} at {}",
             job.market, largest.name, largest.size.cpus, largest.size.memory, largest.price

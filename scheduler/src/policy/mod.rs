@@ -8,5 +8,8 @@ mod plan;
 mod snapshot;
 
 pub use decide::{cheapest_fit, decide};
-pub use plan::{Action, AcquireReason, KeepReason, Plan, ReleaseReason, RetireReason, StartReason, WaitReason};
+pub use plan::{AcquireReason, Action, KeepReason, Plan, ReleaseReason, RetireReason, StartReason, WaitReason};
 pub use snapshot::{JobDemand, NodeSupply, Placed, PlacedRole, Snapshot};
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,11 @@ impl NodeMeter {
         Self { node, price, started, billed_until: started }
     }
 
+    /// When it started to run.
+    pub fn started(&self) -> Millis {
+        self.started
+    }
+
     /// Until when lines were given out.
     pub fn billed_until(&self) -> Millis {
         self.billed_until

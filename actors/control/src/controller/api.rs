@@ -1,0 +1,228 @@
+//! What callers of the API ask and command.
+
+use neap_runtime::wire::worker::WorkerCommand;
+use neap_scheduler::model::{CancelReason, JobId, JobState, Market, Millis, NodeId, NodeState};
+use neap_scheduler::policy::{JobDemand, cheapest_fit};
+use neap_scheduler::spec::{JobSpec, ServerPlacement};
+use neap_storage::record::Record;
+
+use super::live::EndingAll;
+use super::{Changed, Controller, Reply};
+use crate::clock;
+use crate::handle::{ControlError, Stop, Submission, Which};
+use crate::home::random_hex;
+use crate::views::{BillView, Explanation, JobView, NodeView, StatusView};
+
+/// How long a stopping job may take for its last checkpoint.
+const STOP_WAIT: Millis = Millis::from_secs(10);
+
+/// How long `neap down` waits for checkpoints.
+const DOWN_WAIT: Millis = Millis::from_secs(5);
+
+/// Jobs that have not ended, at most; one more is refused.
+const LIVE_JOBS_MAX: usize = 1_000;
+
+impl Controller {
+    pub(super) async fn submit(&mut self, job: Submission, reply: Reply<JobView>) -> Changed {
+        let answer = self.accept(job).await;
+        let changed = if answer.is_ok() { Changed::Yes } else { Changed::No };
+        let _ = reply.send(answer);
+        changed
+    }
+
+    async fn accept(&mut self, submission: Submission) -> Result<JobView, ControlError> {
+        let Submission { spec, source, base_dir } = submission;
+        let job = self.state.next_job();
+        let name = spec.name.clone().unwrap_or_else(|| format!("train-{}", &random_hex().unwrap_or_default()[..6]));
+        if let Some(other) = self.state.live_jobs().find(|other| other.name == name) {
+            let why = format!(
+                "{} is already called {name} and has not ended; wait for it, stop it, or choose another name",
+                other.id
+            );
+            return Err(ControlError::Conflict { why });
+        }
+        if self.state.live_jobs().count() >= LIVE_JOBS_MAX {
+            let why = format!("{LIVE_JOBS_MAX} jobs have not ended; wait for some or stop some");
+            return Err(ControlError::Conflict { why });
+        }
+        self.check_feasible(&spec)?;
+        let record = Record::JobSubmitted {
+            job,
+            name,
+            project: "default".to_owned(),
+            submitted_at: clock::now(),
+            source,
+            base_dir,
+            spec_hash: blake3::hash(spec.canonical().as_bytes()).to_hex().to_string(),
+        };
+        self.commit(vec![record]).await?;
+        self.job_view(job)
+    }
+
+    fn check_feasible(&self, spec: &JobSpec) -> Result<(), ControlError> {
+        let offers = self.parts.provider.offers(&[]);
+        let demand = demand_of(spec);
+        let Some(offer) = cheapest_fit(&demand, &offers, true) else {
+            let largest = offers.iter().filter(|offer| offer.market == spec.market).max_by_key(|offer| offer.size.cpus);
+            let nearest = largest.map_or("there is no offer on that market".to_owned(), |offer| {
+                format!(
+                    "the largest is {} with {} cpus and {} at {}",
+                    offer.name, offer.size.cpus, offer.size.memory, offer.price
+                )
+            });
+            let price = spec.max_price.map(|price| format!(" at most {price}")).unwrap_or_default();
+            let need =
+                format!("{} cpus and {} on the {} market{price}", demand.need.cpus, demand.need.memory, spec.market);
+            return Err(ControlError::Infeasible {
+                why: format!("no offer ever carries a worker of {need}; {nearest}"),
+            });
+        };
+        let extra = u32::from(demand.separate_server);
+        let most: u32 = offers
+            .iter()
+            .filter(|offer| offer.market == spec.market && offer.size.fits(demand.need))
+            .map(|offer| offer.available)
+            .sum();
+        let least = spec.workers.min + extra;
+        if least > most {
+            let why = format!(
+                "needs {least} nodes to start, and all fitting offers together have {most} (cheapest: {})",
+                offer.name
+            );
+            return Err(ControlError::Infeasible { why });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop_job(&mut self, name: &str, stop: Stop, reply: Reply<JobView>) -> Changed {
+        let answer = self.stop(name, stop).await;
+        let changed = if answer.is_ok() { Changed::Yes } else { Changed::No };
+        let _ = reply.send(answer);
+        changed
+    }
+
+    async fn stop(&mut self, name: &str, stop: Stop) -> Result<JobView, ControlError> {
+        let entry = self.state.find_job(name).ok_or_else(|| not_found("job", name))?;
+        let (job, server) = (entry.id, entry.membership.as_ref().map(|group| group.server));
+        if entry.state.is_terminal() {
+            let why = format!("{job} ({}) has ended already: {}", entry.name, entry.state);
+            return Err(ControlError::Conflict { why });
+        }
+        let running = server.filter(|server| self.live.workers.contains_key(server));
+        match running.filter(|_| stop == Stop::Save) {
+            Some(server) => {
+                let record = self.job_record(job, JobState::Stopping, "stopped on request; saving its state");
+                self.commit(record.into_iter().collect()).await?;
+                self.live.stop_until.insert(job, clock::now() + STOP_WAIT);
+                self.tell_worker(job, server, WorkerCommand::Stop { save: true });
+            }
+            None => {
+                let record = self.job_record(job, JobState::Cancelled(CancelReason::User), "stopped on request");
+                self.commit(record.into_iter().collect()).await?;
+            }
+        }
+        self.job_view(job)
+    }
+
+    pub(super) fn preempt(&mut self, node: NodeId, notice: Millis, reply: Reply<NodeView>) -> Changed {
+        let answer = self.try_preempt(node, notice);
+        let _ = reply.send(answer);
+        Changed::No
+    }
+
+    fn try_preempt(&self, node: NodeId, notice: Millis) -> Result<NodeView, ControlError> {
+        let entry = self.state.nodes.get(&node).ok_or_else(|| not_found("node", &node.to_string()))?;
+        let conflict = |why: String| Err(ControlError::Conflict { why });
+        if entry.market != Market::Spot {
+            return conflict(format!("{node} is rented on demand; only spot nodes are taken back"));
+        }
+        if entry.notice_until.is_some() || entry.state.is_terminal() {
+            return conflict(format!("{node} is going already ({})", entry.state));
+        }
+        if !matches!(entry.state, NodeState::Joining | NodeState::Ready | NodeState::Unreachable) {
+            return conflict(format!("{node} is {}; wait until it is ready", entry.state));
+        }
+        self.parts.provider.preempt(node, notice);
+        Ok(self.node_view(entry))
+    }
+
+    pub(super) fn end_nodes(&mut self, reply: Reply<()>) -> Changed {
+        self.live.ending_all = Some(EndingAll { reply: Some(reply), save_until: clock::now() + DOWN_WAIT });
+        Changed::Yes
+    }
+
+    pub(super) fn answer_jobs(&self, which: Which, reply: Reply<Vec<JobView>>) -> Changed {
+        let shown = self.state.jobs.values().filter(|job| which == Which::All || !job.state.is_terminal());
+        let _ = reply.send(Ok(shown.map(|job| self.view_job(job)).collect()));
+        Changed::No
+    }
+
+    pub(super) fn answer_job(&self, name: &str, reply: Reply<JobView>) -> Changed {
+        let found = self.state.find_job(name).map(|job| self.view_job(job));
+        let _ = reply.send(found.ok_or_else(|| not_found("job", name)));
+        Changed::No
+    }
+
+    pub(super) fn answer_nodes(&self, which: Which, reply: Reply<Vec<NodeView>>) -> Changed {
+        let shown = self.state.nodes.values().filter(|node| which == Which::All || !node.state.is_terminal());
+        let _ = reply.send(Ok(shown.map(|node| self.node_view(node)).collect()));
+        Changed::No
+    }
+
+    pub(super) fn answer_explain(&self, subject: &str, reply: Reply<Explanation>) -> Changed {
+        let _ = reply.send(self.explain(subject).ok_or_else(|| not_found("job or node", subject)));
+        Changed::No
+    }
+
+    pub(super) fn answer_bill(&self, job: Option<&str>, reply: Reply<BillView>) -> Changed {
+        let bill = match job {
+            None => Ok(self.bill(None)),
+            Some(name) => match self.state.find_job(name) {
+                Some(job) => Ok(self.bill(Some(job.id))),
+                None => Err(not_found("job", name)),
+            },
+        };
+        let _ = reply.send(bill);
+        Changed::No
+    }
+
+    pub(super) fn answer_status(&self, reply: Reply<StatusView>) -> Changed {
+        let status = StatusView {
+            cluster: self.state.cluster.clone(),
+            started: self.live.started,
+            pid: std::process::id(),
+            home: self.parts.home.path().to_owned(),
+            journal_records: 0,
+            live_jobs: self.state.live_jobs().count(),
+            live_nodes: self.state.live_nodes().count(),
+        };
+        let _ = reply.send(Ok(status));
+        Changed::No
+    }
+
+    fn job_view(&self, job: JobId) -> Result<JobView, ControlError> {
+        self.state.jobs.get(&job).map(|job| self.view_job(job)).ok_or_else(|| not_found("job", &job.to_string()))
+    }
+}
+
+fn not_found(what: &str, name: &str) -> ControlError {
+    ControlError::NotFound { what: format!("{what} {name}") }
+}
+
+/// What a job that does not exist yet would want.
+fn demand_of(spec: &JobSpec) -> JobDemand {
+    JobDemand {
+        id: JobId::new(0),
+        submitted: Millis::ZERO,
+        workers: spec.workers,
+        need: spec.resources,
+        market: spec.market,
+        max_price: spec.max_price,
+        separate_server: spec.train.server == ServerPlacement::Separate,
+        given_up: 0,
+        started: false,
+        stopping: false,
+        hold_until: None,
+        placed: Vec::new(),
+    }
+}

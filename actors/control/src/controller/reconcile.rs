@@ -1,0 +1,345 @@
+//! Bringing what is in line with what should be: ask `decide`, carry the plan out, see to leases and to what is ending.
+//! Every step looks at the state it finds, so that it can be interrupted anywhere and simply done again.
+
+use neap_runtime::Role;
+use neap_runtime::codec;
+use neap_runtime::join::JoinToken;
+use neap_runtime::wire::agent::{AgentCommand, StartWorker};
+use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
+use neap_runtime::wire::worker::WorkerCommand;
+use neap_runtime::workload::LAUNCH_BYTES_MAX;
+use neap_scheduler::model::{
+    CancelReason, FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId,
+};
+use neap_scheduler::policy::{
+    Action, JobDemand, NodeSupply, Placed, PlacedRole, Plan, RetireReason, Snapshot, WaitReason, decide,
+};
+use neap_scheduler::spec::ServerPlacement;
+use neap_storage::record::Record;
+
+use super::Controller;
+use crate::clock;
+use crate::provider::StartNode;
+use crate::state::{JobEntry, NodeEntry};
+
+/// How long a join token can be used: a node that has not joined by then never will.
+const TOKEN_LIFE: Millis = Millis::from_secs(15 * 60);
+
+impl Controller {
+    pub(super) async fn reconcile(&mut self) {
+        self.expire_leases().await;
+        if !self.has_adopted() {
+            return;
+        }
+        self.track_idle();
+        self.finish_stops().await;
+        if self.live.ending_all.is_some() {
+            self.end_everything().await;
+        } else {
+            let plan = decide(&self.snapshot());
+            self.carry_out(&plan).await;
+            self.show_waiting(&plan).await;
+            self.plan = plan;
+            for job in self.live_job_ids() {
+                self.regroup(job).await;
+            }
+        }
+        self.end_leftovers();
+    }
+
+    fn live_job_ids(&self) -> Vec<JobId> {
+        self.state.live_jobs().map(|job| job.id).collect()
+    }
+
+    /// Whether the nodes of an earlier control plane have registered, or had time to.
+    fn has_adopted(&mut self) -> bool {
+        if clock::now() >= self.live.await_until {
+            self.live.awaited.clear();
+        }
+        self.live.awaited.is_empty()
+    }
+
+    async fn expire_leases(&mut self) {
+        let now = clock::now();
+        let silent = |node: &&NodeEntry| {
+            matches!(node.state, NodeState::Ready | NodeState::Draining)
+                && !self.live.answers(node.id)
+                && self.live.lease_until.get(&node.id).is_none_or(|&until| until < now)
+        };
+        let nodes: Vec<NodeId> = self.state.live_nodes().filter(silent).map(|node| node.id).collect();
+        for node in nodes {
+            let at = clock::now();
+            let ended = |(job, worker)| {
+                let why = format!("{node} has not answered for longer than its lease");
+                Record::WorkerEnded { job, worker, node, at, why }
+            };
+            let mut records: Vec<_> = self.state.workers_on(node).into_iter().map(ended).collect();
+            records.extend(self.node_record(node, NodeState::Unreachable, "not heard of for longer than its lease"));
+            self.commit_event(records).await;
+        }
+    }
+
+    fn track_idle(&mut self) {
+        let now = clock::now();
+        for node in self.state.live_nodes().filter(|node| node.state == NodeState::Ready) {
+            if self.state.workers_on(node.id).is_empty() {
+                self.live.idle_since.entry(node.id).or_insert(now);
+            } else {
+                self.live.idle_since.remove(&node.id);
+            }
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
+        Snapshot {
+            now: clock::now(),
+            generation: self.live.generation,
+            jobs: self.state.live_jobs().map(|job| self.demand(job)).collect(),
+            nodes: self.state.live_nodes().map(|node| self.supply(node)).collect(),
+            offers: self.parts.provider.offers(&live),
+            idle_release: Millis::new(self.parts.config.idle_release_ms),
+        }
+    }
+
+    pub(super) fn demand(&self, job: &JobEntry) -> JobDemand {
+        let role = |bare_server| if bare_server { PlacedRole::Server } else { PlacedRole::Trainer };
+        let placed = job.workers.values().filter(|worker| !self.live.ending.contains(&worker.id));
+        let placed =
+            placed.map(|worker| Placed { worker: worker.id, node: worker.node, role: role(worker.bare_server) });
+        JobDemand {
+            id: job.id,
+            submitted: job.submitted,
+            workers: job.spec.workers,
+            need: job.spec.resources,
+            market: job.spec.market,
+            max_price: job.spec.max_price,
+            separate_server: job.spec.train.server == ServerPlacement::Separate,
+            given_up: job.given_up,
+            started: job.membership.is_some(),
+            stopping: job.state == JobState::Stopping,
+            hold_until: self.live.crashes.get(&job.id).and_then(|crashes| crashes.hold_until),
+            placed: placed.collect(),
+        }
+    }
+
+    fn supply(&self, node: &NodeEntry) -> NodeSupply {
+        NodeSupply {
+            id: node.id,
+            size: node.size,
+            market: node.market,
+            price: node.price,
+            state: node.state,
+            rented_for: node.rented_for,
+            notice_until: node.notice_until,
+            answers: self.live.answers(node.id),
+            idle_since: self.live.idle_since.get(&node.id).copied(),
+        }
+    }
+
+    async fn carry_out(&mut self, plan: &Plan) {
+        self.live.generation.0 += 1;
+        for action in &plan.actions {
+            match action {
+                Action::Acquire { job, offer, reason } => self.acquire(*job, offer, &reason.to_string()).await,
+                Action::Start { job, node, role, reason } => {
+                    tracing::info!(%job, %node, %reason, "starting a worker");
+                    self.start_worker(*job, *node, *role).await;
+                }
+                Action::Retire { job, worker, reason } => self.retire(*job, *worker, *reason),
+                Action::Release { node, reason } => self.release(*node, &reason.to_string()).await,
+            }
+        }
+    }
+
+    async fn acquire(&mut self, job: JobId, offer: &str, why: &str) {
+        let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
+        let Some(offer) = self.parts.provider.offers(&live).into_iter().find(|one| one.name == offer) else { return };
+        let node = self.state.next_node(0);
+        let token = JoinToken::generate(self.parts.authority.fingerprint());
+        let at = clock::now();
+        let intent = format!("{}/{node}", self.state.cluster);
+        let records = vec![
+            Record::NodeRequested {
+                node,
+                offer: offer.name.clone(),
+                size: offer.size,
+                market: offer.market,
+                price: offer.price,
+                for_job: Some(job),
+                client_token: blake3::hash(intent.as_bytes()).to_hex().to_string(),
+                at,
+            },
+            Record::JoinTokenMade { node, secret_hash: hex::encode(token.secret_hash()), expires_at: at + TOKEN_LIFE },
+        ];
+        if self.commit_event(records).await {
+            tracing::info!(%node, %job, offer = offer.name, why, "renting a node");
+            self.parts.provider.start(StartNode {
+                node,
+                offer: offer.name,
+                size: offer.size,
+                market: offer.market,
+                token,
+                join: self.parts.addresses.join,
+                control: self.parts.addresses.control,
+            });
+        }
+    }
+
+    async fn start_worker(&mut self, job: JobId, node: NodeId, role: PlacedRole) {
+        let worker = self.state.next_worker(0);
+        let start = match self.launch(job, worker) {
+            Ok(start) => start,
+            Err(error) => {
+                let why = format!("its workers cannot be launched: {error}");
+                let record = self.job_record(job, JobState::Failed(FailReason::InvalidAtRuntime), why);
+                self.commit_event(record.into_iter().collect()).await;
+                return;
+            }
+        };
+        let server = role == PlacedRole::Server;
+        let record = Record::WorkerStarted { job, worker, node, server, at: clock::now() };
+        if self.commit_event(vec![record]).await {
+            self.live.tell(node, AgentCommand::StartWorker(start));
+        }
+    }
+
+    fn launch(&self, job: JobId, worker: WorkerId) -> Result<StartWorker, Box<dyn std::error::Error + Send + Sync>> {
+        let entry = self.state.jobs.get(&job).ok_or("the job is gone")?;
+        let home = &self.parts.home;
+        let place = LaunchPlace {
+            job,
+            job_name: entry.name.clone(),
+            spec_hash: entry.spec_hash.clone(),
+            checkpoint_folder: home.checkpoints(job).to_string_lossy().into_owned(),
+            model_folder: home.model(job).to_string_lossy().into_owned(),
+        };
+        Ok(StartWorker {
+            job,
+            worker,
+            identity: self.parts.authority.issue(Role::Worker { job, worker })?,
+            compute_threads: entry.spec.resources.cpus.cores_ceil().max(1),
+            workload: TRAIN_WORKLOAD.to_owned(),
+            args: codec::encode::<_, LAUNCH_BYTES_MAX>(&TrainLaunch::new(&entry.spec, place))?,
+        })
+    }
+
+    fn retire(&mut self, job: JobId, worker: WorkerId, reason: RetireReason) {
+        if self.live.retiring.insert(worker) {
+            tracing::info!(%job, %worker, %reason, "retiring a worker");
+        }
+    }
+
+    async fn release(&mut self, node: NodeId, why: &str) {
+        let record = self.node_record(node, NodeState::Releasing, why);
+        if let Some(record) = record
+            && self.commit_event(vec![record]).await
+        {
+            self.parts.provider.end(node);
+        }
+    }
+
+    /// Says in the job's state why it waits.
+    async fn show_waiting(&mut self, plan: &Plan) {
+        let now = clock::now();
+        for job in self.live_job_ids() {
+            let Some(entry) = self.state.jobs.get(&job) else { continue };
+            if entry.membership.is_some() || entry.state == JobState::Stopping {
+                continue;
+            }
+            let reason = plan.waiting.get(&job);
+            let state = match reason {
+                Some(WaitReason::Behind(_)) => JobState::Pending(PendingReason::Queued),
+                Some(WaitReason::NoCapacity { .. } | WaitReason::Infeasible(_)) => {
+                    JobState::Pending(PendingReason::NoCapacity)
+                }
+                Some(WaitReason::Gang { coming: 0, .. }) => JobState::Pending(PendingReason::GangWait),
+                Some(WaitReason::Backoff { .. }) => JobState::Pending(PendingReason::Backoff),
+                Some(WaitReason::Booting { .. } | WaitReason::Gang { .. }) | None => JobState::Provisioning,
+            };
+            let why = match reason {
+                Some(reason) => reason.text(now, entry.spec.max_price),
+                None => "its workers are starting".to_owned(),
+            };
+            if let Some(record) = self.job_record(job, state, why) {
+                self.commit_event(vec![record]).await;
+            }
+        }
+    }
+
+    /// Ends jobs whose last checkpoint has been waited for long enough, or that have no worker to write one.
+    async fn finish_stops(&mut self) {
+        let now = clock::now();
+        let over: Vec<JobId> = self
+            .state
+            .live_jobs()
+            .filter(|job| job.state == JobState::Stopping)
+            .filter(|job| job.workers.is_empty() || self.live.stop_until.get(&job.id).is_none_or(|&until| until <= now))
+            .map(|job| job.id)
+            .collect();
+        for job in over {
+            let why = "stopped on request; the last checkpoint was not confirmed in time";
+            let record = self.job_record(job, JobState::Cancelled(CancelReason::User), why);
+            self.commit_event(record.into_iter().collect()).await;
+        }
+    }
+
+    /// Ends workers of jobs that are over, and retired ones that no membership names any more.
+    fn end_leftovers(&mut self) {
+        let mut over = Vec::new();
+        for job in self.state.jobs.values() {
+            let done = job.state.is_terminal();
+            let retired = |worker: &WorkerId| self.live.retiring.contains(worker) && !job.is_member(*worker);
+            let leftover = job.workers.values().filter(|worker| done || retired(&worker.id));
+            over.extend(
+                leftover.filter(|worker| !self.live.ending.contains(&worker.id)).map(|worker| (worker.node, worker.id)),
+            );
+        }
+        for (node, worker) in over {
+            if self.live.answers(node) {
+                self.end_worker(node, worker);
+            }
+        }
+    }
+
+    /// Saves every running job, then gives every node back.
+    async fn end_everything(&mut self) {
+        let now = clock::now();
+        let Some(ending) = &self.live.ending_all else { return };
+        let save_until = ending.save_until;
+        let saving: Vec<JobId> = self.live_job_ids().into_iter().filter(|&job| !self.saved_for_good(job)).collect();
+        if !saving.is_empty() && now < save_until {
+            return;
+        }
+        let nodes: Vec<(NodeId, NodeState)> = self.state.live_nodes().map(|node| (node.id, node.state)).collect();
+        for &(node, state) in &nodes {
+            if state != NodeState::Releasing {
+                self.release(node, "the cluster is shut down").await;
+            }
+        }
+        if nodes.is_empty()
+            && let Some(reply) = self.live.ending_all.as_mut().and_then(|ending| ending.reply.take())
+        {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// Asks a running job's server for a checkpoint once; whether it is there, or none is to be had.
+    fn saved_for_good(&mut self, job: JobId) -> bool {
+        let Some(entry) = self.state.jobs.get(&job) else { return true };
+        let Some(current) = &entry.membership else { return true };
+        let (epoch, server) = (current.epoch, current.server);
+        if !self.live.workers.contains_key(&server) {
+            return true;
+        }
+        match self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
+            Some(saving) => saving.done,
+            None => {
+                let until = clock::now() + TOKEN_LIFE;
+                self.live.saving.insert(job, super::live::Saving { epoch, until, done: false });
+                self.tell_worker(job, server, WorkerCommand::SaveNow { epoch });
+                false
+            }
+        }
+    }
+}

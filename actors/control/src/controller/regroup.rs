@@ -1,0 +1,226 @@
+//! Who carries a job from now on. A membership changes when workers come, go, or do not reach each other; each change
+//! has a new epoch, and everything sent under the old one is refused where it arrives.
+
+use std::net::SocketAddr;
+
+use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
+use neap_scheduler::elastic::{Candidate, Grouping, group};
+use neap_scheduler::model::{JobId, JobState, Millis, NodeState, RecoverReason, WorkerId};
+use neap_scheduler::spec::ServerPlacement;
+use neap_storage::record::{MemberRecord, Record};
+
+use super::Controller;
+use super::live::Saving;
+use crate::clock;
+use crate::state::{JobEntry, WorkerEntry};
+
+/// How long a planned change waits for the checkpoint it asked for. A step and a local write take far less; whoever has
+/// to go may go without it, at the price of the steps since the last one.
+const SAVE_WAIT: Millis = Millis::new(4_000);
+
+impl Controller {
+    /// Brings a job's membership in line with the workers that are there.
+    pub(super) async fn regroup(&mut self, job: JobId) {
+        let Some(entry) = self.state.jobs.get(&job) else { return };
+        if entry.state.is_terminal() || entry.state == JobState::Stopping || self.live.ending_all.is_some() {
+            return;
+        }
+        self.note_loss(job).await;
+        let Some(entry) = self.state.jobs.get(&job) else { return };
+        let Some(wanted) = self.wanted_grouping(entry) else { return };
+        if self.is_current(entry, &wanted) {
+            self.live.saving.remove(&job);
+            return;
+        }
+        let why = self.reason_to_regroup(entry);
+        if self.members_are_there(entry) && !self.saved(job) {
+            return;
+        }
+        self.change_membership(job, &wanted, why).await;
+    }
+
+    /// A new epoch for the workers that are there, whether or not they are the same ones.
+    pub(super) async fn regroup_now(&mut self, job: JobId, why: String) -> bool {
+        let Some(entry) = self.state.jobs.get(&job) else { return true };
+        match self.wanted_grouping(entry) {
+            Some(wanted) => self.change_membership(job, &wanted, why).await,
+            None => true,
+        }
+    }
+
+    /// Writes down that a running job lost a member.
+    async fn note_loss(&mut self, job: JobId) {
+        let Some(entry) = self.state.jobs.get(&job) else { return };
+        if entry.membership.is_none() || self.members_are_there(entry) {
+            return;
+        }
+        let reason = self.loss_reason(entry);
+        let missing: Vec<_> = self.missing(entry).iter().map(ToString::to_string).collect();
+        let why = format!("{} lost", missing.join(", "));
+        if let Some(record) = self.recovering(job, reason, why) {
+            self.commit_event(vec![record]).await;
+        }
+    }
+
+    fn loss_reason(&self, entry: &JobEntry) -> RecoverReason {
+        let members = entry.membership.iter().flat_map(|group| &group.members);
+        let noticed = |member: &MemberRecord| {
+            self.state.nodes.get(&member.node).is_some_and(|node| node.notice_until.is_some())
+                && !self.live.workers.contains_key(&member.worker)
+        };
+        if members.into_iter().any(noticed) { RecoverReason::Preempted } else { RecoverReason::NodeLost }
+    }
+
+    /// Workers that could be members: up, on a node that answers and stays.
+    fn candidates(&self, entry: &JobEntry) -> Vec<Candidate> {
+        let usable = |worker: &&WorkerEntry| {
+            let node = self.state.nodes.get(&worker.node);
+            let stays = node.is_some_and(|node| node.state == NodeState::Ready && node.notice_until.is_none());
+            stays
+                && self.live.answers(worker.node)
+                && self.live.workers.contains_key(&worker.id)
+                && !self.live.retiring.contains(&worker.id)
+                && !self.live.ending.contains(&worker.id)
+        };
+        entry
+            .workers
+            .values()
+            .filter(usable)
+            .map(|worker| Candidate { worker: worker.id, bare_server: worker.bare_server })
+            .collect()
+    }
+
+    /// The grouping of the candidates; `None` while there are too few.
+    fn wanted_grouping(&self, entry: &JobEntry) -> Option<Grouping> {
+        let candidates = self.candidates(entry);
+        let trainers = candidates.iter().filter(|candidate| !candidate.bare_server).count();
+        if trainers < entry.spec.workers.min as usize {
+            return None;
+        }
+        let server = entry.membership.as_ref().map(|group| group.server);
+        let separate = entry.spec.train.server == ServerPlacement::Separate;
+        group(&candidates, entry.spec.train.logical_shards, server, separate)
+    }
+
+    fn is_current(&self, entry: &JobEntry, wanted: &Grouping) -> bool {
+        let Some(current) = &entry.membership else { return false };
+        let same = |(member, (worker, block)): (&MemberRecord, &(WorkerId, neap_scheduler::elastic::ShardRange))| {
+            member.worker == *worker && member.shards == (block.start, block.end)
+        };
+        current.server == wanted.server
+            && current.members.len() == wanted.members.len()
+            && current.members.iter().zip(&wanted.members).all(same)
+    }
+
+    fn missing(&self, entry: &JobEntry) -> Vec<WorkerId> {
+        let members = entry.membership.iter().flat_map(|group| &group.members);
+        members.filter(|member| !self.live.workers.contains_key(&member.worker)).map(|member| member.worker).collect()
+    }
+
+    /// Whether everyone in the membership in force is still up, so that there is no hurry to change it.
+    fn members_are_there(&self, entry: &JobEntry) -> bool {
+        entry.membership.is_some() && self.missing(entry).is_empty()
+    }
+
+    /// Before a planned change: whether the state is saved, where the job wants that, or need not be.
+    fn saved(&mut self, job: JobId) -> bool {
+        let Some(entry) = self.state.jobs.get(&job) else { return true };
+        let Some(current) = &entry.membership else { return true };
+        let (epoch, server) = (current.epoch, current.server);
+        let leaves = |member: &MemberRecord| {
+            self.live.retiring.contains(&member.worker)
+                || self.state.nodes.get(&member.node).is_some_and(|node| node.notice_until.is_some())
+        };
+        let server_leaves = current.members.iter().any(|member| member.worker == server && leaves(member));
+        let someone_leaves = current.members.iter().any(leaves);
+        if !(server_leaves || someone_leaves && entry.spec.checkpoint.on_notice) {
+            return true;
+        }
+        let now = clock::now();
+        match self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
+            Some(saving) => saving.done || saving.until <= now,
+            None => {
+                self.live.saving.insert(job, Saving { epoch, until: now + SAVE_WAIT, done: false });
+                self.tell_worker(job, server, WorkerCommand::SaveNow { epoch });
+                false
+            }
+        }
+    }
+
+    fn reason_to_regroup(&self, entry: &JobEntry) -> String {
+        let Some(current) = &entry.membership else { return "the workers it starts with are up".to_owned() };
+        let missing = self.missing(entry);
+        if !missing.is_empty() {
+            let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            return format!("{} lost", missing.join(", "));
+        }
+        let leaving: Vec<_> = current
+            .members
+            .iter()
+            .filter(|member| !self.candidates(entry).iter().any(|candidate| candidate.worker == member.worker))
+            .map(|member| member.worker.to_string())
+            .collect();
+        match leaving.is_empty() {
+            true => "a worker has joined".to_owned(),
+            false => format!("{} has to go", leaving.join(", ")),
+        }
+    }
+
+    async fn change_membership(&mut self, job: JobId, wanted: &Grouping, why: String) -> bool {
+        let Some(entry) = self.state.jobs.get(&job) else { return true };
+        let node_of = |worker: WorkerId| entry.workers.get(&worker).map(|worker| worker.node);
+        let member = |&(worker, block): &(WorkerId, neap_scheduler::elastic::ShardRange)| {
+            Some(MemberRecord { worker, node: node_of(worker)?, shards: (block.start, block.end) })
+        };
+        let Some(members) = wanted.members.iter().map(member).collect::<Option<Vec<_>>>() else { return true };
+        let stays = entry.membership.as_ref().is_some_and(|current| current.server == wanted.server);
+        let restore = if stays { None } else { entry.checkpoint.clone() };
+        let changed = Record::MembershipChanged {
+            job,
+            epoch: entry.epoch().next(),
+            members,
+            server: wanted.server,
+            restore,
+            at: clock::now(),
+            why: why.clone(),
+        };
+        let state = match entry.state {
+            JobState::Running => self.job_record(job, JobState::Resizing, why),
+            JobState::Pending(_) | JobState::Provisioning => self.job_record(job, JobState::Running, why),
+            _ => None,
+        };
+        if !self.commit_event(std::iter::once(changed).chain(state).collect()).await {
+            return false;
+        }
+        self.live.saving.remove(&job);
+        self.tell_membership(job, None);
+        true
+    }
+
+    /// Tells the members (or one of them) who carries the job.
+    pub(super) fn tell_membership(&self, job: JobId, only: Option<WorkerId>) {
+        let Some(membership) = self.membership_message(job) else { return };
+        let told = membership.members.iter().map(|member| member.worker);
+        for worker in told.filter(|worker| only.is_none_or(|only| only == *worker)).collect::<Vec<_>>() {
+            self.tell_worker(job, worker, WorkerCommand::Membership(membership.clone()));
+        }
+    }
+
+    fn membership_message(&self, job: JobId) -> Option<Membership> {
+        let current = self.state.jobs.get(&job)?.membership.as_ref()?;
+        let addr = |worker: WorkerId| -> Option<SocketAddr> { Some(self.live.workers.get(&worker)?.addr) };
+        let member = |member: &MemberRecord| {
+            let (shard_start, shard_end) = member.shards;
+            Some(Member { worker: member.worker, addr: addr(member.worker)?, shard_start, shard_end })
+        };
+        Some(Membership {
+            epoch: current.epoch,
+            members: current.members.iter().map(member).collect::<Option<_>>()?,
+            server: current.server,
+            restore: current
+                .restore
+                .as_ref()
+                .map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! What workers report through their agents. A report of an older membership is acknowledged and has no effect.
+
+use neap_runtime::wire::agent::{AgentReport, RunningWorker, WorkerExit};
+use neap_runtime::wire::worker::{CheckpointPublished, EpochFinished, FailureKind, Finished, Progress, WorkerReport};
+use neap_scheduler::model::{
+    CancelReason, FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId,
+};
+use neap_storage::record::{CheckpointRecord, EpochRecord, Record};
+
+use super::Controller;
+use crate::clock;
+use crate::views::ProgressView;
+
+impl Controller {
+    /// `false` if it could not be written down, so that the agent reports again.
+    pub(super) async fn report(&mut self, node: NodeId, report: AgentReport) -> bool {
+        match report {
+            AgentReport::WorkerUp(worker) => {
+                self.worker_up(node, worker);
+                true
+            }
+            AgentReport::WorkerExited { job, worker, exit } => self.worker_exited(node, job, worker, &exit).await,
+            AgentReport::Worker { job, worker, report } => {
+                let hosts = self.state.jobs.get(&job).and_then(|job| job.workers.get(&worker));
+                if hosts.is_none_or(|worker| worker.node != node) {
+                    return true;
+                }
+                self.worker_says(job, worker, report).await
+            }
+        }
+    }
+
+    fn worker_up(&mut self, node: NodeId, worker: RunningWorker) {
+        self.worker_found(node, worker);
+    }
+
+    async fn worker_exited(&mut self, node: NodeId, job: JobId, worker: WorkerId, exit: &WorkerExit) -> bool {
+        let Some(entry) = self.state.jobs.get(&job).filter(|job| job.workers.contains_key(&worker)) else {
+            return true;
+        };
+        let why = exit_text(exit);
+        let at = clock::now();
+        let mut records = vec![Record::WorkerEnded { job, worker, node, at, why: why.clone() }];
+        let expected = self.live.ending.contains(&worker) || self.live.retiring.contains(&worker);
+        let over = entry.state.is_terminal() || entry.state == JobState::Stopping || self.live.ending_all.is_some();
+        if !expected && !over {
+            let charged = !matches!(exit, WorkerExit::Signal(_));
+            let max_restarts = entry.spec.max_restarts;
+            let crashes = self.live.crashed(job, charged, at);
+            if crashes.charged > max_restarts {
+                let why =
+                    format!("{worker} ended with {why}; retry.max_restarts is {max_restarts} (see neap logs {job})");
+                records.extend(self.job_record(job, JobState::Failed(FailReason::RetriesExhausted), why));
+            } else {
+                records.extend(self.recovering(
+                    job,
+                    RecoverReason::ExitCode,
+                    format!("{worker} on {node} ended: {why}"),
+                ));
+            }
+        }
+        self.commit_event(records).await
+    }
+
+    /// The record that a running job lost a worker.
+    pub(super) fn recovering(&self, job: JobId, reason: RecoverReason, why: String) -> Option<Record> {
+        let state = self.state.jobs.get(&job)?.state;
+        let runs = matches!(state, JobState::Running | JobState::Resizing);
+        runs.then(|| self.job_record(job, JobState::Recovering(reason), why)).flatten()
+    }
+
+    async fn worker_says(&mut self, job: JobId, worker: WorkerId, report: WorkerReport) -> bool {
+        let epoch = epoch_of(&report);
+        let in_force = self.state.jobs.get(&job).filter(|job| !job.state.is_terminal()).map(|job| job.epoch());
+        if in_force != Some(epoch) {
+            tracing::info!(%job, %worker, %epoch, "report of an older membership ignored");
+            return true;
+        }
+        let records = match report {
+            WorkerReport::Progress(progress) => self.progressed(job, &progress),
+            WorkerReport::EpochFinished(finished) => vec![epoch_record(job, &finished)],
+            WorkerReport::Checkpoint(published) => self.checkpointed(job, &published),
+            WorkerReport::PeerLost { worker: lost, .. } => {
+                tracing::warn!(%job, %worker, %lost, "a member does not reach another; regrouping");
+                return self.regroup_now(job, format!("{worker} does not reach {lost}")).await;
+            }
+            WorkerReport::Finished(finished) => self.finished(job, finished),
+            WorkerReport::Stopped { .. } => self.stopped(job),
+            WorkerReport::Failed { kind, message, .. } => {
+                let reason = match kind {
+                    FailureKind::User => FailReason::UserError,
+                    FailureKind::Invalid => FailReason::InvalidAtRuntime,
+                    FailureKind::DataLedger => FailReason::DataLedgerMismatch,
+                };
+                self.job_record(job, JobState::Failed(reason), message).into_iter().collect()
+            }
+        };
+        records.is_empty() || self.commit_event(records).await
+    }
+
+    fn progressed(&mut self, job: JobId, progress: &Progress) -> Vec<Record> {
+        let view = ProgressView {
+            step: progress.step,
+            steps_total: progress.steps_total,
+            epoch: progress.epoch,
+            epochs_total: progress.epochs_total,
+            samples: progress.samples,
+            loss: progress.loss,
+            samples_per_second: progress.samples_per_second,
+        };
+        self.live.progress.insert(job, view);
+        self.live.first_step.entry(job).or_insert_with(clock::now);
+        if let Some(crashes) = self.live.crashes.get_mut(&job) {
+            crashes.in_a_row = 0;
+            crashes.hold_until = None;
+        }
+        self.live.touch(job);
+        self.parts.changes.send_modify(|version| *version += 1);
+        let state = self.state.jobs.get(&job).map(|job| job.state);
+        let regrouped = matches!(state, Some(JobState::Resizing | JobState::Recovering(_)));
+        let record = regrouped.then(|| self.job_record(job, JobState::Running, "steps are committed again")).flatten();
+        record.into_iter().collect()
+    }
+
+    fn checkpointed(&mut self, job: JobId, published: &CheckpointPublished) -> Vec<Record> {
+        if let Some(saving) = self.live.saving.get_mut(&job).filter(|saving| saving.epoch == published.membership) {
+            saving.done = true;
+        }
+        let checkpoint = CheckpointRecord {
+            membership: published.membership,
+            step: published.checkpoint.step,
+            epoch: published.epoch,
+            uri: published.checkpoint.name.clone(),
+            digest: hex::encode(published.digest),
+            bytes: published.bytes,
+        };
+        vec![Record::CheckpointPublished { job, checkpoint, at: clock::now() }]
+    }
+
+    fn finished(&mut self, job: JobId, finished: Finished) -> Vec<Record> {
+        let record = Record::JobFinished {
+            job,
+            at: clock::now(),
+            model_path: finished.model_path,
+            card_path: finished.card_path,
+            steps: finished.steps,
+            epochs: finished.epochs,
+            train_loss: number(finished.train_loss),
+            eval_loss: finished.eval.and_then(|eval| number(eval.loss)),
+            eval_accuracy: finished.eval.and_then(|eval| number(eval.accuracy)),
+            model_blake3: Some(hex::encode(finished.model_digest)),
+        };
+        let done = self.job_record(job, JobState::Succeeded, "all steps are committed and the model is written");
+        std::iter::once(record).chain(done).collect()
+    }
+
+    fn stopped(&mut self, job: JobId) -> Vec<Record> {
+        let why = "stopped on request, after a checkpoint";
+        self.job_record(job, JobState::Cancelled(CancelReason::User), why).into_iter().collect()
+    }
+}
+
+fn epoch_of(report: &WorkerReport) -> MembershipEpoch {
+    match report {
+        WorkerReport::Progress(report) => report.membership,
+        WorkerReport::EpochFinished(report) => report.membership,
+        WorkerReport::Checkpoint(report) => report.membership,
+        WorkerReport::Finished(report) => report.membership,
+        WorkerReport::PeerLost { epoch, .. } | WorkerReport::Stopped { epoch } | WorkerReport::Failed { epoch, .. } => {
+            *epoch
+        }
+    }
+}
+
+fn epoch_record(job: JobId, finished: &EpochFinished) -> Record {
+    Record::EpochFinished(EpochRecord {
+        job,
+        membership: finished.membership,
+        epoch: finished.epoch,
+        step: finished.step,
+        samples: finished.samples,
+        train_loss: number(finished.train_loss),
+        eval_loss: finished.eval.and_then(|eval| number(eval.loss)),
+        eval_accuracy: finished.eval.and_then(|eval| number(eval.accuracy)),
+        sample_digest: hex::encode(finished.sample_digest),
+        at: clock::now(),
+    })
+}
+
+/// A loss that is no number any more is left out: JSON has no word for it.
+fn number(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+fn exit_text(exit: &WorkerExit) -> String {
+    match exit {
+        WorkerExit::Code(code) => format!("exit code {code}"),
+        WorkerExit::Signal(signal) => format!("signal {signal}"),
+        WorkerExit::NotStarted(why) => format!("not started: {why}"),
+    }
+}

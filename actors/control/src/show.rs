@@ -1,0 +1,191 @@
+//! From state to views: plain reading, no decisions.
+
+use std::collections::BTreeMap;
+
+use neap_scheduler::model::{JobId, Millis, NodeState};
+
+use crate::clock;
+use crate::controller::Controller;
+use crate::state::{JobEntry, NodeEntry, WorkerEntry};
+use crate::views::{BillView, CostView, Explanation, JobView, NodeBill, NodeView, WorkerView};
+
+impl Controller {
+    pub(crate) fn view_job(&self, job: &JobEntry) -> JobView {
+        let workers = job.spec.workers;
+        let nodes = job.workers.values().filter_map(|worker| self.state.nodes.get(&worker.node));
+        JobView {
+            id: job.id,
+            name: job.name.clone(),
+            state: job.state,
+            why: job.why.clone(),
+            submitted: job.submitted,
+            first_step: self.live.first_step.get(&job.id).copied(),
+            ended: job.ended,
+            version: self.live.versions.get(&job.id).copied().unwrap_or_default() + 1,
+            workers: job.workers.values().map(|worker| self.view_worker(job, worker)).collect(),
+            workers_wanted: (workers.min, workers.target, workers.max),
+            membership: job.epoch(),
+            progress: self.live.progress.get(&job.id).cloned(),
+            epochs: job.epochs.clone(),
+            checkpoint: job.checkpoint_view(),
+            rate: nodes.filter(|node| !node.state.is_terminal()).map(|node| node.price).sum(),
+            cost: self.cost_of(job),
+            recoveries: job.recoveries,
+            result: job.result.clone(),
+        }
+    }
+
+    fn view_worker(&self, job: &JobEntry, worker: &WorkerEntry) -> WorkerView {
+        let live = self.live.workers.get(&worker.id);
+        let member = job.membership.as_ref().and_then(|group| group.members.iter().find(|one| one.worker == worker.id));
+        let state = match live {
+            _ if self.live.ending.contains(&worker.id) || self.live.retiring.contains(&worker.id) => "stopping",
+            None => "starting",
+            Some(_) => "running",
+        };
+        WorkerView {
+            id: worker.id,
+            node: worker.node,
+            pid: live.map(|live| live.pid),
+            state,
+            shards: member.map(|member| member.shards).filter(|shards| shards.0 < shards.1),
+            server: job.membership.as_ref().is_some_and(|group| group.server == worker.id),
+        }
+    }
+
+    /// A job's closed lines and those of the stretch that is running.
+    fn cost_of(&self, job: &JobEntry) -> CostView {
+        let mut cost = job.cost.clone();
+        let now = clock::now();
+        for node in self.state.live_nodes() {
+            for line in self.state.open_lines(node.id, now).iter().filter(|line| line.job == Some(job.id)) {
+                cost.add(line);
+            }
+        }
+        cost
+    }
+
+    pub(crate) fn node_view(&self, node: &NodeEntry) -> NodeView {
+        let now = clock::now();
+        let mut jobs: Vec<JobId> = self.state.workers_on(node.id).into_iter().map(|(job, _)| job).collect();
+        jobs.dedup();
+        let kept = self.plan.kept.get(&node.id).filter(|_| !node.state.is_terminal());
+        NodeView {
+            id: node.id,
+            offer: node.offer.clone(),
+            state: node.state,
+            size: node.size,
+            market: node.market,
+            price: node.price,
+            requested: node.requested,
+            ended: node.ended,
+            notice_until: node.notice_until,
+            pid: self.live.agent_pids.get(&node.id).copied(),
+            jobs,
+            keep_reason: kept.map_or_else(|| node.why.clone(), |reason| reason.text(now)),
+            cost: node.cost(now),
+        }
+    }
+
+    pub(crate) fn explain(&self, subject: &str) -> Option<Explanation> {
+        if let Some(node) = subject.parse().ok().and_then(|id| self.state.nodes.get(&id)) {
+            return Some(self.explain_node(node));
+        }
+        self.state.find_job(subject).map(|job| self.explain_job(job))
+    }
+
+    fn explain_node(&self, node: &NodeEntry) -> Explanation {
+        let view = self.node_view(node);
+        let mut reasons = vec![format!("{} at {} on the {} market", node.offer, node.price, node.market)];
+        reasons.push(match node.state {
+            NodeState::Released | NodeState::Failed => format!("ended: {}", node.why),
+            _ => format!("kept because it {}", view.keep_reason),
+        });
+        if let Some(until) = node.notice_until.filter(|_| !node.state.is_terminal()) {
+            reasons.push(format!("taken back by the provider in {}", until.since(clock::now())));
+        }
+        reasons.push(format!("cost {} for {}", view.cost, node.time(clock::now())));
+        Explanation {
+            subject: format!("node {}", node.id),
+            state: node.state.to_string(),
+            reasons,
+            history: node.history.lines(),
+        }
+    }
+
+    fn explain_job(&self, job: &JobEntry) -> Explanation {
+        let now = clock::now();
+        let mut reasons = vec![job.why.clone()];
+        if let Some(waiting) = self.plan.waiting.get(&job.id).filter(|_| !job.state.is_terminal()) {
+            reasons.push(waiting.text(now, job.spec.max_price));
+        }
+        for worker in job.workers.values() {
+            let view = self.view_worker(job, worker);
+            let shards = view.shards.map(|(start, end)| format!(", logical shards {start}..{end}")).unwrap_or_default();
+            let server = if view.server { ", parameter server" } else { "" };
+            reasons.push(format!("{} on {} is {}{shards}{server}", worker.id, worker.node, view.state));
+        }
+        Explanation {
+            subject: format!("job {} ({})", job.id, job.name),
+            state: job.state.to_string(),
+            reasons,
+            history: job.history.lines(),
+        }
+    }
+
+    /// The bill of one job, or of everything.
+    pub(crate) fn bill(&self, only: Option<JobId>) -> BillView {
+        let jobs = self.state.jobs.values().filter(|job| only.is_none_or(|only| only == job.id));
+        let mut by_job: Vec<_> = jobs.map(|job| (Some(job.id), job.name.clone(), self.cost_of(job))).collect();
+        if only.is_none() {
+            by_job.push((None, "(no job)".to_owned(), self.unattributed_cost()));
+        }
+        let mut total = CostView::default();
+        by_job.iter().for_each(|(.., cost)| total.merge(cost));
+        let by_node = if only.is_none() { self.node_bills() } else { Vec::new() };
+        BillView { total, by_job, by_node }
+    }
+
+    fn unattributed_cost(&self) -> CostView {
+        let mut cost = self.state.unattributed.clone();
+        let now = clock::now();
+        for node in self.state.live_nodes() {
+            self.state
+                .open_lines(node.id, now)
+                .iter()
+                .filter(|line| line.job.is_none())
+                .for_each(|line| cost.add(line));
+        }
+        cost
+    }
+
+    fn node_bills(&self) -> Vec<NodeBill> {
+        let now = clock::now();
+        let bill = |node: &NodeEntry| NodeBill {
+            node: node.id,
+            offer: node.offer.clone(),
+            price: node.price,
+            time: node.time(now),
+            cost: node.cost(now),
+        };
+        self.state.nodes.values().map(bill).collect()
+    }
+}
+
+impl CostView {
+    fn merge(&mut self, other: &Self) {
+        self.total += other.total;
+        add_all(&mut self.by_category, &other.by_category, |sum, more| *sum += more);
+        add_all(&mut self.time_by_category, &other.time_by_category, |sum: &mut Millis, more| *sum = *sum + more);
+    }
+}
+
+fn add_all<K: Ord + Copy, V: Default + Copy>(
+    sums: &mut BTreeMap<K, V>,
+    more: &BTreeMap<K, V>,
+    add: impl Fn(&mut V, V),
+) {
+    for (&key, &value) in more {
+        add(sums.entry(key).or_default(), value);
+    }
+}

@@ -1,0 +1,214 @@
+//! One job, as the journal tells it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeId, PendingReason, WorkerId};
+use neap_scheduler::spec::{JobSpec, OnPreempt};
+use neap_storage::record::{CheckpointRecord, EpochRecord, MemberRecord, Record};
+
+use crate::views::{CheckpointView, CostView, EpochView, HistoryLine, ResultView};
+
+/// Lines of history kept for `explain`; the journal keeps them all.
+const HISTORY_LINES_MAX: usize = 200;
+
+/// What happened to something, oldest first; bounded.
+#[derive(Debug, Default)]
+pub(crate) struct History(VecDeque<HistoryLine>);
+
+impl History {
+    pub(crate) fn push(&mut self, at: Millis, text: String) {
+        if self.0.len() == HISTORY_LINES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(HistoryLine { at, text });
+    }
+
+    pub(crate) fn lines(&self) -> Vec<HistoryLine> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// What a job starts with.
+pub(crate) struct JobStart {
+    pub(crate) id: JobId,
+    pub(crate) name: String,
+    pub(crate) spec: JobSpec,
+    pub(crate) spec_hash: String,
+    pub(crate) submitted: Millis,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct JobEntry {
+    pub(crate) id: JobId,
+    pub(crate) name: String,
+    pub(crate) spec: JobSpec,
+    pub(crate) spec_hash: String,
+    pub(crate) state: JobState,
+    pub(crate) why: String,
+    pub(crate) submitted: Millis,
+    pub(crate) ended: Option<Millis>,
+    /// Worker processes that were asked for and are not known to be gone.
+    pub(crate) workers: BTreeMap<WorkerId, WorkerEntry>,
+    pub(crate) membership: Option<MembershipEntry>,
+    pub(crate) checkpoint: Option<CheckpointRecord>,
+    pub(crate) checkpoint_at: Millis,
+    pub(crate) epochs: Vec<EpochView>,
+    pub(crate) result: Option<ResultView>,
+    pub(crate) cost: CostView,
+    pub(crate) recoveries: u32,
+    /// Workers lost to preemption that the job does not want replaced.
+    pub(crate) given_up: u32,
+    pub(crate) history: History,
+}
+
+/// One worker process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerEntry {
+    pub(crate) id: WorkerId,
+    pub(crate) node: NodeId,
+    pub(crate) bare_server: bool,
+    pub(crate) started: Millis,
+}
+
+/// Who carries the job.
+#[derive(Debug, Clone)]
+pub(crate) struct MembershipEntry {
+    pub(crate) epoch: MembershipEpoch,
+    pub(crate) members: Vec<MemberRecord>,
+    pub(crate) server: WorkerId,
+    pub(crate) restore: Option<CheckpointRecord>,
+}
+
+impl JobEntry {
+    pub(crate) fn new(start: JobStart) -> Self {
+        let JobStart { id, name, spec, spec_hash, submitted } = start;
+        let mut history = History::default();
+        history.push(submitted, "accepted".to_owned());
+        Self {
+            id,
+            name,
+            spec,
+            spec_hash,
+            state: JobState::Pending(PendingReason::Queued),
+            why: "accepted".to_owned(),
+            submitted,
+            ended: None,
+            workers: BTreeMap::new(),
+            membership: None,
+            checkpoint: None,
+            checkpoint_at: Millis::ZERO,
+            epochs: Vec::new(),
+            result: None,
+            cost: CostView::default(),
+            recoveries: 0,
+            given_up: 0,
+            history,
+        }
+    }
+
+    /// Whether a worker belongs to the membership in force.
+    pub(crate) fn is_member(&self, worker: WorkerId) -> bool {
+        !self.state.is_terminal()
+            && self.membership.as_ref().is_some_and(|group| group.members.iter().any(|member| member.worker == worker))
+    }
+
+    /// The epoch of the membership in force, 0 before the first.
+    pub(crate) fn epoch(&self) -> MembershipEpoch {
+        self.membership.as_ref().map(|group| group.epoch).unwrap_or_default()
+    }
+
+    pub(super) fn enter(&mut self, state: JobState, at: Millis, why: &str) {
+        if state.name() == "recovering" && self.state.name() != "recovering" {
+            self.recoveries += 1;
+        }
+        self.history.push(at, format!("{} → {state}: {why}", self.state));
+        self.state = state;
+        self.why = why.to_owned();
+        if state.is_terminal() {
+            self.ended = Some(at);
+        }
+    }
+
+    pub(super) fn add_worker(&mut self, worker: WorkerEntry) {
+        let what = if worker.bare_server { " for the parameter server" } else { "" };
+        self.history.push(worker.started, format!("{} started on {}{what}", worker.id, worker.node));
+        self.workers.insert(worker.id, worker);
+    }
+
+    pub(super) fn end_worker(&mut self, worker: WorkerId, at: Millis, why: &str) {
+        self.history.push(at, format!("{worker} ended: {why}"));
+        self.workers.remove(&worker);
+    }
+
+    pub(super) fn regroup(&mut self, entry: MembershipEntry, at: Millis, why: &str) {
+        let members: Vec<_> = entry
+            .members
+            .iter()
+            .map(|member| format!("{} {}..{}", member.worker, member.shards.0, member.shards.1))
+            .collect();
+        let from = entry.restore.as_ref().map(|from| format!(", from step {}", from.step)).unwrap_or_default();
+        let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), entry.server);
+        self.history.push(at, text);
+        self.membership = Some(entry);
+    }
+
+    pub(super) fn finish_epoch(&mut self, epoch: &EpochRecord) {
+        // A server that was lost after its last checkpoint goes through an epoch's end a second time.
+        self.epochs.retain(|earlier| earlier.epoch < epoch.epoch);
+        self.epochs.push(EpochView {
+            epoch: epoch.epoch,
+            samples: epoch.samples,
+            sample_digest: epoch.sample_digest.clone(),
+            train_loss: epoch.train_loss.unwrap_or(f64::NAN),
+            eval_loss: epoch.eval_loss,
+            eval_accuracy: epoch.eval_accuracy,
+        });
+    }
+
+    pub(super) fn checkpoint_published(&mut self, checkpoint: &CheckpointRecord, at: Millis) {
+        self.history.push(at, format!("checkpoint at step {}", checkpoint.step));
+        self.checkpoint = Some(checkpoint.clone());
+        self.checkpoint_at = at;
+    }
+
+    /// The newest checkpoint, to look at.
+    pub(crate) fn checkpoint_view(&self) -> Option<CheckpointView> {
+        let checkpoint = self.checkpoint.as_ref()?;
+        Some(CheckpointView { name: checkpoint.uri.clone(), step: checkpoint.step, at: self.checkpoint_at })
+    }
+
+    pub(super) fn finish(&mut self, record: &Record) {
+        let Record::JobFinished {
+            model_path,
+            card_path,
+            steps,
+            epochs,
+            train_loss,
+            eval_loss,
+            eval_accuracy,
+            model_blake3,
+            ..
+        } = record
+        else {
+            return;
+        };
+        self.result = Some(ResultView {
+            model_path: model_path.into(),
+            card_path: card_path.into(),
+            model_digest: model_blake3.clone().unwrap_or_default(),
+            steps: *steps,
+            epochs: *epochs,
+            train_loss: train_loss.unwrap_or(f64::NAN),
+            eval_loss: *eval_loss,
+            eval_accuracy: *eval_accuracy,
+        });
+    }
+
+    pub(super) fn preempted(&mut self, node: NodeId, at: Millis) {
+        self.history.push(at, format!("{node} will be taken back"));
+        if self.spec.on_preempt == OnPreempt::Shrink {
+            self.given_up += 1;
+        }
+    }
+}

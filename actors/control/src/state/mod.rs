@@ -1,0 +1,244 @@
+//! Everything the journal says, in memory. [`ClusterState::apply`] is the only way it changes, live and at replay.
+
+mod job;
+mod node;
+
+use std::collections::BTreeMap;
+
+use neap_scheduler::model::{JobId, Millis, NodeId, WorkerId};
+use neap_scheduler::pricing::{Category, LedgerLine, Use};
+use neap_scheduler::spec::{EntryInfo, ParseContext};
+use neap_storage::record::Record;
+
+pub(crate) use job::{JobEntry, JobStart, MembershipEntry, WorkerEntry};
+pub(crate) use node::{NodeEntry, NodeStart};
+
+use crate::views::CostView;
+
+/// A record that does not fit what came before it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A job file that this version refuses.
+    #[error("the file of {job} was accepted once and does not parse any more: {fault}")]
+    JobFile {
+        /// The job.
+        job: JobId,
+        /// The first fault.
+        fault: String,
+    },
+    /// It speaks of something that is not there.
+    #[error("a record speaks of {what}, which no earlier record made")]
+    Unknown {
+        /// What.
+        what: String,
+    },
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterState {
+    pub(crate) cluster: String,
+    pub(crate) jobs: BTreeMap<JobId, JobEntry>,
+    pub(crate) nodes: BTreeMap<NodeId, NodeEntry>,
+    /// Hashes of join tokens that can still be used, in hex.
+    pub(crate) tokens: BTreeMap<NodeId, (String, Millis)>,
+    /// What no job caused.
+    pub(crate) unattributed: CostView,
+    last_job: u64,
+    last_node: u64,
+    last_worker: u64,
+    entries: Vec<EntryInfo>,
+}
+
+impl ClusterState {
+    /// Replays a journal.
+    pub(crate) fn replay(records: &[Record], entries: Vec<EntryInfo>) -> Result<Self, ReplayError> {
+        let mut state = Self { entries, ..Self::default() };
+        records.iter().try_for_each(|record| state.apply(record))?;
+        Ok(state)
+    }
+
+    /// The id the next job will have.
+    pub(crate) fn next_job(&self) -> JobId {
+        JobId::new(self.last_job + 1)
+    }
+
+    /// The id of the `ahead`-th next node, from 0.
+    pub(crate) fn next_node(&self, ahead: u64) -> NodeId {
+        NodeId::new(self.last_node + 1 + ahead)
+    }
+
+    /// The id of the `ahead`-th next worker, from 0.
+    pub(crate) fn next_worker(&self, ahead: u64) -> WorkerId {
+        WorkerId::new(self.last_worker + 1 + ahead)
+    }
+
+    /// A job by its id, or the newest one of that name.
+    pub(crate) fn find_job(&self, name_or_id: &str) -> Option<&JobEntry> {
+        let by_id = name_or_id.parse().ok().and_then(|id| self.jobs.get(&id));
+        by_id.or_else(|| self.jobs.values().rev().find(|job| job.name == name_or_id))
+    }
+
+    /// Jobs that have not ended.
+    pub(crate) fn live_jobs(&self) -> impl Iterator<Item = &JobEntry> {
+        self.jobs.values().filter(|job| !job.state.is_terminal())
+    }
+
+    /// Nodes that have not ended.
+    pub(crate) fn live_nodes(&self) -> impl Iterator<Item = &NodeEntry> {
+        self.nodes.values().filter(|node| !node.state.is_terminal())
+    }
+
+    /// Workers on a node, with their jobs.
+    pub(crate) fn workers_on(&self, node: NodeId) -> Vec<(JobId, WorkerId)> {
+        let on_node = |job: &JobEntry| {
+            let job_id = job.id;
+            let workers = job.workers.values().filter(move |worker| worker.node == node);
+            workers.map(move |worker| (job_id, worker.id)).collect::<Vec<_>>()
+        };
+        self.live_or_ending().flat_map(on_node).collect()
+    }
+
+    fn live_or_ending(&self) -> impl Iterator<Item = &JobEntry> {
+        self.jobs.values().filter(|job| !job.workers.is_empty())
+    }
+
+    /// What a node's time is spent on right now, and who pays.
+    pub(crate) fn uses(&self, node: &NodeEntry) -> Vec<Use> {
+        let one = |category, job| vec![Use { category, job, weight: 1 }];
+        if let Some(category) = node.category_by_state() {
+            return one(category, node.rented_for);
+        }
+        let mut left = u64::from(node.size.cpus.0);
+        let mut uses = Vec::new();
+        for job in self.live_or_ending() {
+            let carries = |worker: &&WorkerEntry| worker.node == node.id && job.is_member(worker.id);
+            for _ in job.workers.values().filter(carries) {
+                let weight = u64::from(job.spec.resources.cpus.0).min(left);
+                left -= weight;
+                uses.push(Use { category: Category::Busy, job: Some(job.id), weight });
+            }
+        }
+        if left > 0 || uses.is_empty() {
+            uses.push(Use { category: Category::Idle, job: node.rented_for, weight: left });
+        }
+        uses
+    }
+
+    /// The lines of the stretch since a node was last billed.
+    pub(crate) fn open_lines(&self, node: NodeId, now: Millis) -> Vec<LedgerLine> {
+        let Some(node) = self.nodes.get(&node).filter(|node| !node.state.is_terminal()) else { return Vec::new() };
+        node.meter.as_ref().map(|meter| meter.preview(now, &self.uses(node))).unwrap_or_default()
+    }
+
+    /// Nodes whose use may change with a record: they are billed up to the record first.
+    pub(crate) fn touched(&self, record: &Record) -> Vec<NodeId> {
+        match record {
+            Record::NodeStateChanged { node, .. } => vec![*node],
+            Record::WorkerEnded { node, .. } | Record::WorkerStarted { node, .. } => vec![*node],
+            Record::MembershipChanged { job, .. } | Record::JobFinished { job, .. } => self.nodes_of(*job),
+            Record::JobStateChanged { job, state, .. } if state.is_terminal() => self.nodes_of(*job),
+            _ => Vec::new(),
+        }
+    }
+
+    fn nodes_of(&self, job: JobId) -> Vec<NodeId> {
+        self.jobs.get(&job).map(|job| job.workers.values().map(|worker| worker.node).collect()).unwrap_or_default()
+    }
+
+    /// Takes a record in.
+    pub(crate) fn apply(&mut self, record: &Record) -> Result<(), ReplayError> {
+        match record {
+            Record::ClusterCreated { cluster, .. } => self.cluster.clone_from(cluster),
+            Record::ControlStarted { .. } => {}
+            Record::JobSubmitted { job, name, submitted_at, source, base_dir, spec_hash, .. } => {
+                let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone() };
+                let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
+                    job: *job,
+                    fault: faults.first().map(|fault| fault.message.clone()).unwrap_or_default(),
+                })?;
+                self.last_job = self.last_job.max(job.number());
+                let start = JobStart {
+                    id: *job,
+                    name: name.clone(),
+                    spec: parsed.spec,
+                    spec_hash: spec_hash.clone(),
+                    submitted: *submitted_at,
+                };
+                self.jobs.insert(*job, JobEntry::new(start));
+            }
+            Record::JobStateChanged { job, at, state, why } => self.job_mut(*job)?.enter(*state, *at, why),
+            Record::NodeRequested { node, offer, size, market, price, for_job, at, .. } => {
+                self.last_node = self.last_node.max(node.number());
+                let start = NodeStart {
+                    id: *node,
+                    offer: offer.clone(),
+                    size: *size,
+                    market: *market,
+                    price: *price,
+                    rented_for: *for_job,
+                    requested: *at,
+                };
+                self.nodes.insert(*node, NodeEntry::new(start));
+            }
+            Record::NodeStateChanged { node, at, state, why } => self.node_mut(*node)?.enter(*state, *at, why),
+            Record::NodeBilled(line) => self.book(&LedgerLine::from(*line))?,
+            Record::WorkerStarted { job, worker, node, server, at } => {
+                self.last_worker = self.last_worker.max(worker.number());
+                self.node_mut(*node)?.rented_for = Some(*job);
+                let entry = WorkerEntry { id: *worker, node: *node, bare_server: *server, started: *at };
+                self.job_mut(*job)?.add_worker(entry);
+            }
+            Record::WorkerEnded { job, worker, at, why, .. } => self.job_mut(*job)?.end_worker(*worker, *at, why),
+            Record::MembershipChanged { job, epoch, members, server, restore, at, why } => {
+                let entry = MembershipEntry {
+                    epoch: *epoch,
+                    members: members.clone(),
+                    server: *server,
+                    restore: restore.clone(),
+                };
+                self.job_mut(*job)?.regroup(entry, *at, why);
+            }
+            Record::EpochFinished(epoch) => self.job_mut(epoch.job)?.finish_epoch(epoch),
+            Record::CheckpointPublished { job, checkpoint, at } => {
+                self.job_mut(*job)?.checkpoint_published(checkpoint, *at);
+            }
+            Record::JobFinished { job, .. } => self.job_mut(*job)?.finish(record),
+            Record::PreemptionNotice { node, at, deadline } => {
+                self.node_mut(*node)?.notice(*at, *deadline);
+                let jobs: Vec<_> = self.workers_on(*node).into_iter().map(|(job, _)| job).collect();
+                for job in jobs {
+                    self.job_mut(job)?.preempted(*node, *at);
+                }
+            }
+            Record::JoinTokenMade { node, secret_hash, expires_at } => {
+                self.tokens.insert(*node, (secret_hash.clone(), *expires_at));
+            }
+            Record::JoinTokenUsed { node, .. } => {
+                self.tokens.remove(node);
+            }
+        }
+        Ok(())
+    }
+
+    fn book(&mut self, line: &LedgerLine) -> Result<(), ReplayError> {
+        self.node_mut(line.node)?.book(line);
+        let cost = match line.job.and_then(|job| self.jobs.get_mut(&job)) {
+            Some(job) => &mut job.cost,
+            None => &mut self.unattributed,
+        };
+        cost.add(line);
+        Ok(())
+    }
+
+    fn job_mut(&mut self, job: JobId) -> Result<&mut JobEntry, ReplayError> {
+        self.jobs.get_mut(&job).ok_or_else(|| ReplayError::Unknown { what: job.to_string() })
+    }
+
+    fn node_mut(&mut self, node: NodeId) -> Result<&mut NodeEntry, ReplayError> {
+        self.nodes.get_mut(&node).ok_or_else(|| ReplayError::Unknown { what: node.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! What the control plane shows: plain values for the HTTP API, the command line and the console. They are read from
+//! memory and never wait on a disk or a network.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use neap_scheduler::model::{
+    JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
+};
+use neap_scheduler::pricing::{Category, LedgerLine};
+
+/// One job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Why, in a sentence.
+    pub why: String,
+    /// When it was accepted.
+    pub submitted: Millis,
+    /// When its first step was committed.
+    pub first_step: Option<Millis>,
+    /// When it ended.
+    pub ended: Option<Millis>,
+    /// Grows with every change of this view: a watcher asks for the next one.
+    pub version: u64,
+    /// Its workers, by id.
+    pub workers: Vec<WorkerView>,
+    /// How many workers it wants: least, target, most.
+    pub workers_wanted: (u32, u32, u32),
+    /// The membership in force.
+    pub membership: MembershipEpoch,
+    /// Where the training stands, once it has begun.
+    pub progress: Option<ProgressView>,
+    /// Finished epochs.
+    pub epochs: Vec<EpochView>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<CheckpointView>,
+    /// The price of the nodes it holds now.
+    pub rate: MicroUsdPerHour,
+    /// Its bill so far, up to now.
+    pub cost: CostView,
+    /// How many memberships ended by a loss or a preemption.
+    pub recoveries: u32,
+    /// Set when it succeeded.
+    pub result: Option<ResultView>,
+}
+
+/// One worker of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its node.
+    pub node: NodeId,
+    /// Its process, once it is up.
+    pub pid: Option<u32>,
+    /// `starting`, `running`, `stopping`.
+    pub state: &'static str,
+    /// The logical shards it carries, `start..end`; none for a starting worker or a bare parameter server.
+    pub shards: Option<(u32, u32)>,
+    /// Whether it hosts the parameter server.
+    pub server: bool,
+}
+
+/// Where a training stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProgressView {
+    /// Committed steps.
+    pub step: u64,
+    /// Steps of the whole job.
+    pub steps_total: u64,
+    /// The current epoch, counted from 0.
+    pub epoch: u32,
+    /// Epochs of the whole job.
+    pub epochs_total: u32,
+    /// Committed samples.
+    pub samples: u64,
+    /// Mean training loss lately.
+    pub loss: f64,
+    /// Samples per second lately.
+    pub samples_per_second: f64,
+}
+
+/// One finished epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpochView {
+    /// Counted from 0.
+    pub epoch: u32,
+    /// Samples committed in it.
+    pub samples: u64,
+    /// Digest of the sample ids in commit order, in hex.
+    pub sample_digest: String,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Evaluation loss.
+    pub eval_loss: Option<f64>,
+    /// Evaluation accuracy, 0 to 1.
+    pub eval_accuracy: Option<f64>,
+}
+
+/// A published checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointView {
+    /// Its name.
+    pub name: String,
+    /// The step after which it was taken.
+    pub step: u64,
+    /// When it was published.
+    pub at: Millis,
+}
+
+/// A bill, summed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CostView {
+    /// Everything.
+    pub total: MicroUsd,
+    /// By category.
+    pub by_category: BTreeMap<Category, MicroUsd>,
+    /// Node time, by category.
+    pub time_by_category: BTreeMap<Category, Millis>,
+}
+
+impl CostView {
+    /// Adds a line of a bill. Jobs that share a node each count its whole time.
+    pub fn add(&mut self, line: &LedgerLine) {
+        self.total += line.amount;
+        *self.by_category.entry(line.category).or_default() += line.amount;
+        let time = self.time_by_category.entry(line.category).or_default();
+        *time = *time + line.to.since(line.from);
+    }
+
+    /// The share of the money that bought no work, 0 to 1.
+    pub fn idle_share(&self) -> f64 {
+        let idle = self.by_category.get(&Category::Idle).copied().unwrap_or_default();
+        if self.total == MicroUsd::ZERO { 0.0 } else { idle.as_dollars() / self.total.as_dollars() }
+    }
+}
+
+/// What a finished job left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultView {
+    /// The model file.
+    pub model_path: PathBuf,
+    /// The model card.
+    pub card_path: PathBuf,
+    /// Digest of the model file, in hex.
+    pub model_digest: String,
+    /// Steps.
+    pub steps: u64,
+    /// Epochs.
+    pub epochs: u32,
+    /// Training loss of the last epoch.
+    pub train_loss: f64,
+    /// Evaluation loss.
+    pub eval_loss: Option<f64>,
+    /// Evaluation accuracy, 0 to 1.
+    pub eval_accuracy: Option<f64>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// The offer it was rented from.
+    pub offer: String,
+    /// Where it stands.
+    pub state: NodeState,
+    /// What it has.
+    pub size: NodeSize,
+    /// How it is rented.
+    pub market: Market,
+    /// What an hour costs.
+    pub price: MicroUsdPerHour,
+    /// When it was requested.
+    pub requested: Millis,
+    /// When it ended.
+    pub ended: Option<Millis>,
+    /// When it will be taken back, if a notice came.
+    pub notice_until: Option<Millis>,
+    /// The agent's process, once it has joined.
+    pub pid: Option<u32>,
+    /// The jobs it carries.
+    pub jobs: Vec<JobId>,
+    /// Why it is kept (or why it ended), in a sentence.
+    pub keep_reason: String,
+    /// What it cost so far.
+    pub cost: MicroUsd,
+}
+
+/// Why something is as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// `job j7 (digits)` or `node n3`.
+    pub subject: String,
+    /// Its state with its reason.
+    pub state: String,
+    /// What the scheduler says about it now, and what would change it.
+    pub reasons: Vec<String>,
+    /// What happened to it, oldest first.
+    pub history: Vec<HistoryLine>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryLine {
+    /// When.
+    pub at: Millis,
+    /// What, and why.
+    pub text: String,
+}
+
+/// The cluster's bill.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BillView {
+    /// Everything.
+    pub total: CostView,
+    /// By job; `None` is what no job caused.
+    pub by_job: Vec<(Option<JobId>, String, CostView)>,
+    /// By node: id, offer, price, time billed, cost.
+    pub by_node: Vec<NodeBill>,
+}
+
+/// What one node cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeBill {
+    /// The node.
+    pub node: NodeId,
+    /// The offer.
+    pub offer: String,
+    /// The price.
+    pub price: MicroUsdPerHour,
+    /// Time billed.
+    pub time: Millis,
+    /// Price times time.
+    pub cost: MicroUsd,
+}
+
+/// A piece of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogView {
+    /// Where the next piece starts.
+    pub next_offset: u64,
+    /// Lines, each with its worker in front.
+    pub text: String,
+    /// Whether the job has ended and nothing more will come.
+    pub ended: bool,
+}
+
+/// The control plane itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusView {
+    /// The cluster's id.
+    pub cluster: String,
+    /// When this control plane started.
+    pub started: Millis,
+    /// Its process.
+    pub pid: u32,
+    /// Where its folder is.
+    pub home: PathBuf,
+    /// Records in the journal.
+    pub journal_records: u64,
+    /// Jobs that have not ended.
+    pub live_jobs: usize,
+    /// Nodes that have not ended.
+    pub live_nodes: usize,
+}
