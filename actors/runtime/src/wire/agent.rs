@@ -18,9 +18,9 @@ pub const CONTROL_ACTOR: &str = "control";
 
 impl Protocol for ControlProtocol {
     const NAME: &'static str = "control";
-    type Cast = AgentReport;
+    type Cast = LogLines;
     type Request = AgentRequest;
-    type Reply = LeaseReply;
+    type Reply = AgentReply;
     type BulkHeader = ();
 }
 
@@ -30,10 +30,10 @@ pub enum AgentRequest {
     /// First word on every new connection: who I am and what still runs here.
     Register(Register),
     /// Extends the node's lease.
-    Renew {
-        /// The node.
-        node: NodeId,
-    },
+    Renew,
+    /// Something happened. The answer means that it is written down. A report may come twice, over two connections;
+    /// the second has no effect.
+    Report(AgentReport),
 }
 
 /// An agent's first word on a connection.
@@ -62,9 +62,9 @@ pub struct RunningWorker {
     pub addr: Option<SocketAddr>,
 }
 
-/// The answer to every [`AgentRequest`].
+/// The answer to an [`AgentRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LeaseReply {
+pub enum AgentReply {
     /// The node's lease runs for `ttl_ms` from now.
     Granted {
         /// How long the lease runs.
@@ -79,6 +79,21 @@ pub enum LeaseReply {
         /// Why.
         reason: String,
     },
+    /// The report is written down.
+    Noted,
+}
+
+/// Lines a worker printed. Logs may be lost with a connection; nothing else depends on them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLines {
+    /// The worker's job.
+    pub job: JobId,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Whole lines, UTF-8 with replacement characters where it was not.
+    pub text: String,
+    /// Bytes left out before this text because the node's buffer was full.
+    pub dropped_bytes: u64,
 }
 
 /// What an agent reports.
@@ -103,17 +118,6 @@ pub enum AgentReport {
         worker: WorkerId,
         /// What it says.
         report: WorkerReport,
-    },
-    /// Lines a worker printed.
-    Log {
-        /// Its job.
-        job: JobId,
-        /// The worker.
-        worker: WorkerId,
-        /// Whole lines, UTF-8 with replacement characters where it was not.
-        text: String,
-        /// Bytes left out before this text because the node's buffer was full.
-        dropped_bytes: u64,
     },
 }
 

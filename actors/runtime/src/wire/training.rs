@@ -209,13 +209,14 @@ pub const SERVER_ACTOR: &str = "parameter-server";
 
 impl Protocol for ServerProtocol {
     const NAME: &'static str = "parameter-server";
-    type Cast = TrainerHello;
-    type Request = ();
+    type Cast = ();
+    type Request = TrainerHello;
     type Reply = ();
     type BulkHeader = GradientHeader;
 }
 
-/// A trainer has joined a membership and wants the parameters.
+/// A trainer has joined a membership and wants the parameters. Answered as soon as it is noted; the parameters follow
+/// when the server has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainerHello {
     /// The membership.
@@ -224,16 +225,15 @@ pub struct TrainerHello {
     pub worker: WorkerId,
 }
 
-/// Announces the gradients of one trainer for one step: one payload a tree node, in the order of `parts`.
+/// Announces the gradients of one trainer for one step. The payload is one gradient a part, in the order of `parts`,
+/// each as long as the parameters, as `f32`; after them come the ids of all samples used, part after part, as `u32`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GradientHeader {
     /// The membership; an older one is refused.
     pub membership: MembershipEpoch,
-    /// The trainer.
-    pub worker: WorkerId,
     /// The step the gradients belong to, counted from 0 since the start of the job.
     pub step: u64,
-    /// The parts the payload consists of, each as long as the parameters.
+    /// The parts the payload consists of.
     pub parts: Vec<GradientPart>,
 }
 
@@ -247,8 +247,8 @@ pub struct GradientPart {
     /// Sum of the training loss over the samples below the node, per logical shard in order (added up by the server in
     /// the fixed order).
     pub shard_losses: Vec<f64>,
-    /// The sample ids that were used, in order.
-    pub samples: Vec<u32>,
+    /// How many samples were used.
+    pub samples: u32,
 }
 
 /// Parameter server → trainer. Every worker registers the actor `trainer` for it.
@@ -294,35 +294,63 @@ impl Protocol for LoaderProtocol {
 /// What a trainer asks of a data loader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LoaderRequest {
-    /// What the training data is.
+    /// What the job's data is.
     Describe,
     /// These samples, in this order.
-    Samples(Vec<u32>),
+    Samples {
+        /// Of which data set.
+        set: DataSet,
+        /// Their ids.
+        ids: Vec<u32>,
+    },
+}
+
+/// A job's data sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataSet {
+    /// The training data.
+    Train,
+    /// The evaluation data.
+    Eval,
 }
 
 /// What a data loader answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum LoaderReply {
-    /// Number of samples, shape of one sample (height, width, channels), number of classes, and content digest.
-    Description {
-        /// How many samples there are.
-        samples: u32,
-        /// Height, width, channels.
-        shape: [u32; 3],
-        /// How many classes there are.
-        classes: u32,
-        /// Digest (blake3) of the content.
-        digest: [u8; 32],
-    },
-    /// The samples asked for: features one byte each, sample after sample, and their classes.
+    /// The job's data.
+    Description(DataDescription),
+    /// The samples asked for, sample after sample.
     Samples {
-        /// Features.
+        /// Features as they are stored: a byte, or a little-endian `f32`, each.
         #[serde(with = "serde_bytes")]
         features: Vec<u8>,
-        /// Classes.
+        /// Whether a feature is an `f32`.
+        wide: bool,
+        /// Classes, a little-endian `u16` each.
         #[serde(with = "serde_bytes")]
         classes: Vec<u8>,
     },
-    /// This loader cannot read the data either.
+    /// This loader has not read the data, or cannot.
     Unavailable(String),
+}
+
+/// A job's data, for a worker that cannot read it itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataDescription {
+    /// Samples of the training data.
+    pub train_samples: u32,
+    /// Samples of the evaluation data, where there is any.
+    pub eval_samples: Option<u32>,
+    /// Height, width, channels of a sample.
+    pub shape: [u32; 3],
+    /// The classes, in the order of their numbers.
+    pub class_names: Vec<String>,
+    /// What is taken from a feature: one value, or one a feature.
+    pub mean: Vec<f32>,
+    /// What a feature is then multiplied with.
+    pub scale: Vec<f32>,
+    /// Digest (blake3) of the training data.
+    pub train_digest: [u8; 32],
+    /// Digest (blake3) of the evaluation data.
+    pub eval_digest: Option<[u8; 32]>,
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
+use neap_scheduler::model::{JobId, MembershipEpoch, NodeId, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
@@ -21,7 +21,9 @@ pub struct WorkerLaunch {
     pub worker: WorkerId,
     /// Proves to the job's other workers, and to the agent, who this is.
     pub identity: Identity,
-    /// Where the agent listens.
+    /// The node it runs on.
+    pub node: NodeId,
+    /// Where the node's agent listens.
     pub agent: SocketAddr,
     /// Where to listen for the job's other workers; port 0 takes any.
     pub bind: SocketAddr,
@@ -119,14 +121,24 @@ pub const WORKER_HOST_ACTOR: &str = "worker-host";
 
 impl Protocol for WorkerHostProtocol {
     const NAME: &'static str = "worker-host";
-    type Cast = WorkerReport;
-    type Request = WorkerHello;
+    type Cast = ();
+    type Request = WorkerHostRequest;
     type Reply = ();
     type BulkHeader = ();
 }
 
+/// What a worker says to its agent. An answer means that the agent has it, and will pass it on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum WorkerHostRequest {
+    /// First word on every new connection.
+    Hello(WorkerHello),
+    /// A report, numbered from 1 in the life of the worker: one that is sent again over a new connection is known by
+    /// its number.
+    Report(u64, WorkerReport),
+}
+
 /// A worker's first word: it is up and listens here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerHello {
     /// The worker.
     pub worker: WorkerId,
