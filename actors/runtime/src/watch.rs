@@ -1,8 +1,11 @@
 //! Death watch: how the end of an actor on another node, or of the whole peer, is told.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::outbound::Outgoing;
 
 /// Why a connection ended, as this side sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,7 @@ impl fmt::Display for PeerDown {
 }
 
 /// How an actor ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitReason {
     /// It stopped, with the reason it or whoever stopped it gave, or it is no longer registered.
     Stopped(Option<String>),
@@ -39,15 +42,43 @@ pub enum ExitReason {
     PeerDown(String),
 }
 
-/// Resolves once, when the watched actor has ended or its peer is down.
-#[derive(Debug)]
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(None) => f.pad("stopped"),
+            Self::Stopped(Some(reason)) => write!(f, "stopped: {reason}"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+            Self::PeerDown(reason) => write!(f, "its peer is down: {reason}"),
+        }
+    }
+}
+
+/// Resolves once, when the watched actor has ended or its peer is down. Dropping it ends the watch.
 pub struct ExitWatch {
-    exited: tokio::sync::oneshot::Receiver<ExitReason>,
+    id: u64,
+    exited: oneshot::Receiver<ExitReason>,
+    outgoing: Arc<Outgoing>,
 }
 
 impl ExitWatch {
+    pub(crate) fn new(id: u64, outgoing: Arc<Outgoing>) -> Self {
+        Self { id, exited: outgoing.begin_watch(id), outgoing }
+    }
+
     /// Waits for the end of the actor.
-    pub async fn exited(self) -> ExitReason {
-        self.exited.await.unwrap_or_else(|_| ExitReason::PeerDown("the watch was dropped".to_owned()))
+    pub async fn exited(mut self) -> ExitReason {
+        (&mut self.exited).await.unwrap_or_else(|_| ExitReason::PeerDown("the connection is gone".to_owned()))
+    }
+}
+
+impl fmt::Debug for ExitWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExitWatch").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ExitWatch {
+    fn drop(&mut self) {
+        self.outgoing.end_watch(self.id);
     }
 }

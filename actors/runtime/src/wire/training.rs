@@ -223,6 +223,8 @@ pub struct TrainerHello {
     pub membership: MembershipEpoch,
     /// The trainer.
     pub worker: WorkerId,
+    /// Digest of the training data it uses; another one than the server's ends the job.
+    pub data_digest: [u8; 32],
 }
 
 /// Announces the gradients of one trainer for one step. The payload is one gradient a part, in the order of `parts`,
