@@ -4,16 +4,17 @@
 //! <home>/                 $NEAP_HOME or ~/.neap, for its owner only (0700)
 //!   endpoint.json         where the control plane listens; there only while it runs      [`Endpoint`]
 //!   token                 the API token (0600), written by the control plane at its first start
+//!   control.lock          held by the one process that is, or is about to be, its control plane
 //!   control.log           what the control plane has to say
 //!   config.yaml           optional: what the local provider offers
 //! ```
 //!
 //! Journal, certificates and projections live here too; they belong to the control plane alone.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,12 @@ pub enum HomeError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Another control plane has it.
+    #[error("another control plane is running with the home folder {path}")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file in it is not what it should be.
     #[error("{path} is damaged; remove it if no control plane is running")]
@@ -136,6 +143,23 @@ impl Home {
         made.map_err(|source| HomeError::Create { path: self.0.clone(), source })
     }
 
+    /// Takes the folder for a control plane, as long as the file is kept. Also the first start, which makes the secrets,
+    /// is one process's alone.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Locked`] while another process has it.
+    pub fn lock(&self) -> Result<File, HomeError> {
+        let path = self.0.join("control.lock");
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.map_err(|source| HomeError::Write { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(HomeError::Locked { path: self.0.clone() }),
+            Err(TryLockError::Error(source)) => Err(HomeError::Write { path, source }),
+        }
+    }
+
     /// Where the control plane said that it listens; `None` where there is none, or it ended in good order.
     ///
     /// # Errors
@@ -215,6 +239,16 @@ mod tests {
         home.withdraw(7).unwrap();
         assert_eq!(home.endpoint().unwrap(), None);
         assert_eq!(fs::metadata(home.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_home_has_one_control_plane_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(folder.path())).unwrap();
+        let first = home.lock().unwrap();
+        assert!(matches!(home.lock(), Err(HomeError::Locked { .. })));
+        drop(first);
+        home.lock().unwrap();
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use neap_scheduler::model::MemoryMib;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -201,7 +200,7 @@ fn disk(home: &Home) -> Finding {
 }
 
 fn judge_disk(free_mib: u64) -> Finding {
-    let found = format!("{} free", MemoryMib(free_mib));
+    let found = format!("{} free", amount(free_mib));
     match free_mib {
         ..DISK_MIB_MIN => Finding::fail("disk", found, "make room: the journal stops when the disk is full"),
         DISK_MIB_MIN..DISK_MIB_LOW => Finding::warn("disk", found, "make room for checkpoints and models"),
@@ -209,13 +208,18 @@ fn judge_disk(free_mib: u64) -> Finding {
     }
 }
 
+/// `63.5 GiB`.
+fn amount(mib: u64) -> String {
+    if mib < 1_024 { format!("{mib} MiB") } else { format!("{:.1} GiB", mib as f64 / 1_024.0) }
+}
+
 fn memory() -> Finding {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     match available_mib(&text) {
         Some(free) if free < MEMORY_MIB_LOW => {
-            Finding::warn("memory", format!("{} available", MemoryMib(free)), "end other programs before training")
+            Finding::warn("memory", format!("{} available", amount(free)), "end other programs before training")
         }
-        Some(free) => Finding::ok("memory", format!("{} available", MemoryMib(free))),
+        Some(free) => Finding::ok("memory", format!("{} available", amount(free))),
         None => Finding::warn("memory", "not known", "see that /proc is mounted"),
     }
 }

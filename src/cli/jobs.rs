@@ -40,11 +40,12 @@ pub(super) fn list(shell: &Shell, args: &AllArgs) -> Result<Exit, CliError> {
             plain(lasted(job)),
         ]);
     }
-    shell.output.list(&jobs, &listing)?;
     if jobs.is_empty() && shell.output.format == Format::Table {
         let more = if args.all { "" } else { "; `neap ps -a` shows ended ones" };
         shell.output.remark(&format!("no jobs{more}"));
+        return Ok(Exit::Ok);
     }
+    shell.output.list(&jobs, &listing)?;
     Ok(Exit::Ok)
 }
 

@@ -16,11 +16,12 @@ pub(super) fn list(shell: &Shell, args: &AllArgs) -> Result<Exit, CliError> {
     for node in &nodes {
         listing.row(row(node));
     }
-    shell.output.list(&nodes, &listing)?;
     if nodes.is_empty() && shell.output.format == Format::Table {
         let more = if args.all { "" } else { "; `neap node list -a` shows released ones" };
         shell.output.remark(&format!("no nodes{more}"));
+        return Ok(Exit::Ok);
     }
+    shell.output.list(&nodes, &listing)?;
     Ok(Exit::Ok)
 }
 

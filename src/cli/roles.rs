@@ -4,12 +4,12 @@
 //! folder, the worker process gets the workloads that are built in.
 
 use std::error::Error;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neap_agent::AgentSettings;
 use neap_control::{Config, ControlPlane, Settings};
@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::home::{Endpoint, Home};
+use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::ShutdownBody;
 use crate::http::{self, Api};
 
@@ -34,6 +34,10 @@ const RUNTIME_THREADS: usize = 2;
 
 /// How long tasks that do not end by themselves have at the end of a role.
 const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long to wait for the home folder's lock, and how often to try.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Requests to end that may wait; one is enough to end.
 const SHUTDOWNS_MAX: usize = 4;
@@ -73,6 +77,7 @@ fn runtime() -> io::Result<Runtime> {
 async fn run_control(home: &Home, args: &ControlArgs) -> Result<(), RoleError> {
     // Before the listener is announced, so that no signal can end us the hard way from then on.
     let mut signals = Signals::listen()?;
+    let _lock = lock(home).await?;
     let listener = listen(args.http).await?;
     let entries = neap_training::entries();
     let mut plane = ControlPlane::start(Settings {
@@ -104,6 +109,18 @@ async fn run_control(home: &Home, args: &ControlArgs) -> Result<(), RoleError> {
     }
     home.withdraw(pid)?;
     how.map(drop)
+}
+
+/// Takes the home folder. `neap up` holds the lock for moments, to see whether anybody has it.
+async fn lock(home: &Home) -> Result<File, HomeError> {
+    home.create()?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match home.lock() {
+            Err(HomeError::Locked { .. }) if Instant::now() < deadline => tokio::time::sleep(LOCK_PAUSE).await,
+            taken => return taken,
+        }
+    }
 }
 
 async fn listen(addr: SocketAddr) -> Result<TcpListener, RoleError> {

@@ -1,7 +1,8 @@
 //! `neap up` and `neap down`: the control plane of this machine as a background process.
 //!
 //! `up` starts this binary again as `neap control` in a process group of its own, with its output in the home's
-//! `control.log`, and returns when the API answers. The journal's lock, not this code, keeps two of them apart.
+//! `control.log`, and returns when the API answers. The home's lock keeps two of them apart, whoever
+//! starts them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -28,9 +29,6 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often `up` looks whether it is ready.
 const READY_LOOK_EVERY: Duration = Duration::from_millis(5);
-
-/// How long a control plane that somebody else is just starting has to become ready.
-const RIVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the control plane has to give its nodes back and end.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,14 +65,15 @@ struct DownReport {
 
 pub(super) fn up(shell: &Shell, args: &ControlArgs) -> Result<Exit, CliError> {
     shell.home.create()?;
-    if let Some(endpoint) = running(&shell.home) {
+    let begun = Instant::now();
+    let deadline = begun + shell.timeout.unwrap_or(READY_TIMEOUT);
+    if let Some(endpoint) = settle(&shell.home, deadline) {
         return report_up(shell, Outcome::AlreadyUp, endpoint, "already up");
     }
     check_free(args.http)?;
-    let begun = Instant::now();
     let (log, said_from) = open_log(&shell.home)?;
     let mut child = start(&shell.home, args, log)?;
-    match wait_until_ready(shell, &mut child, begun + shell.timeout.unwrap_or(READY_TIMEOUT))? {
+    match wait_until_ready(shell, &mut child, deadline)? {
         Started::Ready(endpoint) => {
             let how = format!("up, ready after {:.2} s", begun.elapsed().as_secs_f64());
             report_up(shell, Outcome::Started, endpoint, &how)
@@ -190,7 +189,7 @@ fn wait_until_ready(shell: &Shell, child: &mut Child, deadline: Instant) -> Resu
         }
         let ended = child.try_wait().map_err(|source| CliError::Start { what: "the control plane", source })?;
         if ended.is_some() {
-            return Ok(wait_for_rival(&shell.home).map_or(Started::Gone, Started::Rival));
+            return Ok(settle(&shell.home, deadline).map_or(Started::Gone, Started::Rival));
         }
         if Instant::now() >= deadline {
             return Ok(Started::Late);
@@ -199,15 +198,13 @@ fn wait_until_ready(shell: &Shell, child: &mut Child, deadline: Instant) -> Resu
     }
 }
 
-/// Only a control plane that has the journal can make another one end at once, and it may not be ready itself yet.
-fn wait_for_rival(home: &Home) -> Option<Endpoint> {
-    let deadline = Instant::now() + RIVAL_TIMEOUT;
+/// Waits while somebody else's control plane starts or ends, and gives it if it is there to stay.
+fn settle(home: &Home, deadline: Instant) -> Option<Endpoint> {
     loop {
         if let Some(endpoint) = running(home) {
             return Some(endpoint);
         }
-        let rival_starts = home.endpoint().ok().flatten().is_some_and(|endpoint| process::is_alive(endpoint.pid));
-        if !rival_starts || Instant::now() >= deadline {
+        if !matches!(home.lock(), Err(HomeError::Locked { .. })) || Instant::now() >= deadline {
             return None;
         }
         std::thread::sleep(READY_LOOK_EVERY);

@@ -67,7 +67,7 @@ impl JobFile {
 
     fn show_faults(&self, found: &[Fault], output: Output) -> Result<(), CliError> {
         if output.format == Format::Table {
-            output.warn(self.render(found, output.color_err()).trim_end());
+            output.warn(&self.render(found, output.color_err()));
             return Ok(());
         }
         let document = json!({ "file": self.name, "valid": false, "faults": faults::to_json(&self.name, found) });
