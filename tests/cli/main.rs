@@ -1,0 +1,14 @@
+//! The real binary, in folders of its own and on ports that are free: what it prints, what it exits with, and who it
+//! lets in.
+//!
+//! `offline` needs no control plane, `lifecycle` starts and ends them, `api` speaks raw HTTP to one.
+
+mod support;
+
+mod offline;
+
+mod schema;
+
+mod lifecycle;
+
+mod api;

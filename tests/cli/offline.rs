@@ -1,0 +1,122 @@
+//! What works without a control plane, and what says that there is none.
+
+use expect_test::expect_file;
+
+use crate::support::{Home, done, folder};
+
+#[test]
+fn the_examples_are_valid() {
+    let home = Home::new();
+    for example in ["digits.yaml", "fashion-mnist.yaml"] {
+        let done = done(home.command(&["validate", example]).current_dir(folder("examples"))).expect(0);
+        assert_eq!(done.stdout, format!("{example} is valid\n"));
+        assert_eq!(done.stderr, "");
+    }
+}
+
+#[test]
+fn all_faults_are_shown_at_once_each_at_its_place() {
+    let home = Home::new();
+    let done = done(home.command(&["validate", "faulty.yaml"]).current_dir(folder("tests/cli"))).expect(2);
+    assert_eq!(done.stdout, "");
+    expect_file!["./faulty.txt"].assert_eq(&done.stderr);
+}
+
+#[test]
+fn programs_get_the_faults_as_one_document() {
+    let home = Home::new();
+    let args = ["validate", "faulty.yaml", "-o", "json"];
+    let done = done(home.command(&args).current_dir(folder("tests/cli"))).expect(2);
+    let document = done.json();
+    assert_eq!(document["valid"], false);
+    let codes: Vec<&str> =
+        document["faults"].as_array().unwrap().iter().map(|fault| fault["code"].as_str().unwrap()).collect();
+    for code in ["E004", "E010", "E012", "E013", "E090", "E091", "E017", "E040", "E046"] {
+        assert!(codes.contains(&code), "{code} is not in {codes:?}");
+    }
+}
+
+#[test]
+fn a_job_file_can_come_through_a_pipe() {
+    let home = Home::new();
+    let example = std::fs::File::open(folder("examples/digits.yaml")).unwrap();
+    let done = done(home.command(&["validate", "-"]).stdin(example)).expect(0);
+    assert_eq!(done.stdout, "<stdin> is valid\n");
+}
+
+#[test]
+fn files_that_are_no_job_files_are_refused() {
+    let home = Home::new();
+    home.neap(&["validate", "/nowhere/job.yaml"]).expect(2);
+    let done = done(home.command(&["validate", "/dev/zero"]).current_dir("/")).expect(2);
+    assert!(done.stderr.contains("E08"), "{done:?}");
+    home.neap(&["validate", env!("CARGO_BIN_EXE_neap")]).expect(2);
+}
+
+#[test]
+fn codes_are_explained() {
+    let home = Home::new();
+    let text = home.neap(&["explain", "e044"]).expect(0).stdout;
+    assert!(text.starts_with("E044: the global batch cannot be cut into equal shards\n\n"), "{text}");
+    assert_eq!(home.neap(&["explain", "E044", "-o", "json"]).expect(0).json()["code"], "E044");
+    home.neap(&["explain", "E999"]).expect(2);
+}
+
+#[test]
+fn without_a_control_plane_commands_exit_with_3_and_say_what_to_do() {
+    let home = Home::new();
+    let example = folder("examples/digits.yaml").display().to_string();
+    let commands: [&[&str]; 11] = [
+        &["run", &example],
+        &["ps"],
+        &["status"],
+        &["status", "digits"],
+        &["wait", "digits"],
+        &["logs", "digits"],
+        &["stop", "digits"],
+        &["cost"],
+        &["node", "list"],
+        &["node", "preempt", "n1"],
+        &["explain", "digits"],
+    ];
+    for command in commands {
+        let done = home.neap(command).expect(3);
+        assert!(done.stderr.contains("neap up"), "{command:?}: {done:?}");
+        assert_eq!(done.stdout, "", "{command:?}");
+    }
+    let document = home.neap(&["ps", "-o", "json"]).expect(3).json();
+    assert_eq!(document["error"]["code"], "unavailable");
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let home = Home::new();
+    for command in [
+        &["nonsense"][..],
+        &["ps", "--nonsense"],
+        &["node", "preempt", "7"],
+        &["run", "job.yaml", "--wait", "-d"],
+        &["up", "--http", "0.0.0.0:7747"],
+        &["status", "--exit-code"],
+    ] {
+        let done = home.neap(command).expect(2);
+        assert!(done.stderr.starts_with("error: "), "{command:?}: {done:?}");
+    }
+}
+
+#[test]
+fn the_version_is_one_line() {
+    let home = Home::new();
+    assert_eq!(home.neap(&["version"]).expect(0).stdout, concat!("neap ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(home.neap(&["version", "-o", "json"]).expect(0).json()["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_worker_or_an_agent_started_by_hand_says_that_it_should_not_be() {
+    let home = Home::new();
+    let worker = home.neap(&["worker"]).expect(1);
+    assert!(worker.stderr.contains("the worker failed"), "{worker:?}");
+    let args = ["agent", "--node", "n1", "--control", "127.0.0.1:9", "--join", "127.0.0.1:9", "--cpu-millis", "1000"];
+    let agent = home.neap(&[&args[..], &["--memory-mib", "512", "--folder", "/nowhere"]].concat()).expect(1);
+    assert!(agent.stderr.contains("NEAP_JOIN_TOKEN"), "{agent:?}");
+}
