@@ -1,12 +1,49 @@
-//! Training over actors.
+//! Training over actors: the workload `train` of a worker process.
+//!
+//! ```text
+//! session            obeys the control plane; starts and connects the rest          [`workload`]
+//!   loader           batches ahead of time, data for other workers                  [`loader`], [`data`]
+//!   trainer          gradients of the logical shards this worker carries            [`model`], [`reduction`]
+//!   server           parameters, optimiser, sample ledger; one commit a step        [`state`], [`optimiser`], [`ledger`]
+//!     keeper         evaluation, checkpoints, the trained model
+//! ```
+//!
+//! The core ([`state`], [`reduction`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors nor wire; its result
+//! does not depend on how many workers carried the logical shards. Actors take messages from the wire and hand them to
+//! threads; nothing is computed on a thread that serves the network. What is not here: who carries what, and when that
+//! changes; the control plane decides it and says so with a membership.
 
 #![forbid(unsafe_code)]
 
-pub mod data;
+mod workload;
+
 pub mod entry;
-pub mod ledger;
-pub mod model;
-pub mod optimiser;
-pub mod reduction;
-pub mod schedule;
+
+mod session;
+
+mod job;
+
+mod links;
+
+mod trainer;
+
+mod server;
+
+pub mod loader;
+
 pub mod state;
+
+pub mod reduction;
+
+pub mod optimiser;
+
+pub mod ledger;
+
+pub mod schedule;
+
+pub mod model;
+
+pub mod data;
+
+pub use entry::entries;
+pub use workload::workload;

@@ -5,6 +5,7 @@
 //! alone (invariant 6).
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 
@@ -42,26 +43,58 @@ pub struct Part<F> {
     pub samples: Vec<u32>,
 }
 
-/// Buffers that are used again, so that a step asks the system for no memory.
+/// Buffers that are used again, so that a step asks the system for no memory. Trainer and parameter server of one
+/// process share them.
+#[derive(Debug, Clone, Default)]
+pub struct Buffers(Arc<Mutex<Kept>>);
+
 #[derive(Debug, Default)]
-pub struct Buffers(Vec<Vec<f32>>);
+struct Kept {
+    free: Vec<Vec<f32>>,
+    /// In the hands of the transport until it drops its reference.
+    lent: Vec<Arc<Vec<f32>>>,
+}
 
 /// Buffers that wait to be used again; more are given back to the system.
 const BUFFERS_MAX: usize = 16;
 
 impl Buffers {
     /// A buffer of `length` values, whatever they are.
-    pub fn take(&mut self, length: usize) -> Vec<f32> {
-        let mut buffer = self.0.pop().unwrap_or_default();
+    pub fn take(&self, length: usize) -> Vec<f32> {
+        let mut buffer = self.kept().reuse().unwrap_or_default();
         buffer.resize(length, 0.0);
         buffer
     }
 
     /// Gives a buffer back.
-    pub fn put(&mut self, buffer: Vec<f32>) {
-        if self.0.len() < BUFFERS_MAX {
-            self.0.push(buffer);
+    pub fn put(&self, buffer: Vec<f32>) {
+        let mut kept = self.kept();
+        if kept.free.len() < BUFFERS_MAX {
+            kept.free.push(buffer);
         }
+    }
+
+    /// Shares a buffer; it is used again once nobody else holds it.
+    pub fn lend(&self, buffer: Vec<f32>) -> Arc<Vec<f32>> {
+        let shared = Arc::new(buffer);
+        let mut kept = self.kept();
+        if kept.lent.len() < BUFFERS_MAX {
+            kept.lent.push(shared.clone());
+        }
+        shared
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn reuse(&mut self) -> Option<Vec<f32>> {
+        self.free.pop().or_else(|| {
+            let at = self.lent.iter().position(|shared| Arc::strong_count(shared) == 1)?;
+            Arc::into_inner(self.lent.swap_remove(at))
+        })
     }
 }
 
@@ -69,8 +102,8 @@ impl Buffers {
 pub fn reduce_block(
     tree: ReductionTree,
     block: ShardRange,
-    buffers: &mut Buffers,
-    compute: &mut dyn FnMut(u32, &mut Buffers) -> Part<Vec<f32>>,
+    buffers: &Buffers,
+    compute: &mut dyn FnMut(u32, &Buffers) -> Part<Vec<f32>>,
 ) -> Vec<(TreeNode, Part<Vec<f32>>)> {
     let nodes = tree.cover(block).into_iter();
     nodes.map(|node| (node, reduce_node(tree, node, buffers, compute))).collect()
@@ -79,8 +112,8 @@ pub fn reduce_block(
 fn reduce_node(
     tree: ReductionTree,
     node: TreeNode,
-    buffers: &mut Buffers,
-    compute: &mut dyn FnMut(u32, &mut Buffers) -> Part<Vec<f32>>,
+    buffers: &Buffers,
+    compute: &mut dyn FnMut(u32, &Buffers) -> Part<Vec<f32>>,
 ) -> Part<Vec<f32>> {
     let Some((left, right)) = tree.children(node) else { return compute(node.index, buffers) };
     let mut sum = reduce_node(tree, left, buffers, compute);
@@ -107,7 +140,7 @@ impl Reducer {
     }
 
     /// Forgets what has come in.
-    pub fn clear(&mut self, buffers: &mut Buffers) {
+    pub fn clear(&mut self, buffers: &Buffers) {
         let parts = std::mem::take(&mut self.parts).into_values();
         parts.filter_map(|part| part.gradient.into_vec()).for_each(|buffer| buffers.put(buffer));
     }
@@ -117,7 +150,7 @@ impl Reducer {
         &mut self,
         node: TreeNode,
         part: Part<Box<dyn Floats>>,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> Option<Part<Box<dyn Floats>>> {
         let (mut node, mut part) = (node, part);
         while node != self.tree.root() {
@@ -175,12 +208,12 @@ mod tests {
         ) {
             let shards = values.len() as u32;
             let tree = ReductionTree::new(shards);
-            let mut buffers = Buffers::default();
+            let buffers = Buffers::default();
             let all = ShardRange { start: 0, end: shards };
-            let alone = reduce_block(tree, all, &mut buffers, &mut |shard, _| leaf(shard, &values)).remove(0).1;
+            let alone = reduce_block(tree, all, &buffers, &mut |shard, _| leaf(shard, &values)).remove(0).1;
             let mut sent: Vec<_> = assign(shards, workers)
                 .into_iter()
-                .flat_map(|block| reduce_block(tree, block, &mut buffers, &mut |shard, _| leaf(shard, &values)))
+                .flat_map(|block| reduce_block(tree, block, &buffers, &mut |shard, _| leaf(shard, &values)))
                 .collect();
             let turn = turn % sent.len();
             sent.rotate_left(turn);
@@ -190,7 +223,7 @@ mod tests {
                 prop_assert!(root.is_none());
                 let gradient: Box<dyn Floats> = Box::new(part.gradient);
                 let part = Part { gradient, losses: part.losses, samples: part.samples };
-                root = reducer.insert(node, part, &mut buffers);
+                root = reducer.insert(node, part, &buffers);
             }
             let root = root.unwrap();
             prop_assert_eq!(root.gradient.values()[0].to_bits(), alone.gradient[0].to_bits());

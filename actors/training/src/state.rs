@@ -26,6 +26,7 @@ pub struct TrainingState {
     order: SampleOrder,
     ledger: SampleLedger,
     epoch_loss: f64,
+    last_epoch_loss: f64,
     reducer: Reducer,
     buffers: Buffers,
 }
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub moments: Vec<Vec<f32>>,
     /// Sum of losses in the epoch so far.
     pub epoch_loss: f64,
+    /// Mean loss of a sample in the epoch before.
+    pub last_epoch_loss: f64,
 }
 
 /// A part of a gradient that does not belong to the step.
@@ -98,17 +101,18 @@ impl TrainingState {
     /// The state before the first step.
     pub fn new(schedule: Schedule, settings: OptimiserSettings, parameters: Vec<f32>) -> Self {
         let optimiser = Optimiser::new(settings, parameters.len());
-        Self::build(schedule, optimiser, Arc::new(parameters), 0, 0.0)
+        Self::build(schedule, optimiser, Arc::new(parameters), 0)
     }
 
     /// The state of a snapshot; `None` where it does not fit the job.
     pub fn restore(schedule: Schedule, settings: OptimiserSettings, length: usize, snapshot: Snapshot) -> Option<Self> {
-        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss } = snapshot;
+        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss } = snapshot;
         if parameters.len() != length || step > schedule.steps_total() {
             return None;
         }
         let optimiser = Optimiser::restore(settings, length, optimiser_time, moments)?;
-        let mut state = Self::build(schedule, optimiser, parameters, step, epoch_loss);
+        let mut state = Self::build(schedule, optimiser, parameters, step);
+        (state.epoch_loss, state.last_epoch_loss) = (epoch_loss, last_epoch_loss);
         let (_, cursor) = schedule.place(step);
         for done in 0..cursor {
             state.ledger.commit(state.order.ids(state.order.step(done))).ok()?;
@@ -116,7 +120,7 @@ impl TrainingState {
         Some(state)
     }
 
-    fn build(schedule: Schedule, optimiser: Optimiser, parameters: Arc<Vec<f32>>, step: u64, epoch_loss: f64) -> Self {
+    fn build(schedule: Schedule, optimiser: Optimiser, parameters: Arc<Vec<f32>>, step: u64) -> Self {
         let tree = ReductionTree::new(schedule.logical_shards);
         let (epoch, _) = schedule.place(step);
         Self {
@@ -128,7 +132,8 @@ impl TrainingState {
             step,
             order: schedule.order(epoch),
             ledger: SampleLedger::new(schedule.samples),
-            epoch_loss,
+            epoch_loss: 0.0,
+            last_epoch_loss: 0.0,
             reducer: Reducer::new(tree),
             buffers: Buffers::default(),
         }
@@ -154,14 +159,18 @@ impl TrainingState {
         &self.parameters
     }
 
-    /// Mean loss of the samples committed in the current epoch so far.
-    pub fn epoch_loss(&self) -> f64 {
-        self.epoch_loss / self.ledger.committed().max(1) as f64
+    /// Mean loss of a sample in the current epoch so far, or in the last one where the current has no step yet.
+    pub fn train_loss(&self) -> f64 {
+        match self.ledger.committed() {
+            0 => self.last_epoch_loss,
+            committed => self.epoch_loss / committed as f64,
+        }
     }
 
-    /// A buffer of the parameters' length for whoever computes in this process.
-    pub fn spare_buffers(&mut self) -> &mut Buffers {
-        &mut self.buffers
+    /// Shares the buffers of whoever computes in this process.
+    #[must_use]
+    pub fn with_buffers(self, buffers: Buffers) -> Self {
+        Self { buffers, ..self }
     }
 
     /// What a checkpoint holds. Parameters are shared, not copied: the next commit leaves them as they are.
@@ -172,12 +181,13 @@ impl TrainingState {
             optimiser_time: self.optimiser.time(),
             moments: self.optimiser.moments().to_vec(),
             epoch_loss: self.epoch_loss,
+            last_epoch_loss: self.last_epoch_loss,
         }
     }
 
     /// Forgets the parts of the current step that have come in.
     pub fn abandon_step(&mut self) {
-        self.reducer.clear(&mut self.buffers);
+        self.reducer.clear(&self.buffers);
     }
 
     /// Whether a part belongs to the current step.
@@ -203,7 +213,7 @@ impl TrainingState {
     ///
     /// [`LedgerError`]; the job must end then.
     pub fn insert(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> Result<Option<Commit>, LedgerError> {
-        match self.reducer.insert(node, part, &mut self.buffers) {
+        match self.reducer.insert(node, part, &self.buffers) {
             Some(sum) => self.commit(sum).map(Some),
             None => Ok(None),
         }
@@ -232,10 +242,10 @@ impl TrainingState {
             epoch,
             samples: self.ledger.committed(),
             sample_digest: self.ledger.close()?,
-            train_loss: self.epoch_loss(),
+            train_loss: self.train_loss(),
         };
         self.ledger = SampleLedger::new(self.schedule.samples);
-        self.epoch_loss = 0.0;
+        (self.epoch_loss, self.last_epoch_loss) = (0.0, summary.train_loss);
         if !self.is_finished() {
             self.order = self.schedule.order(epoch + 1);
         }
@@ -305,7 +315,7 @@ mod tests {
         let parameters = state.parameters().clone();
         let mut committed = None;
         for block in assign(8, workers).into_iter().rev() {
-            let parts = reduce_block(tree, block, &mut Buffers::default(), &mut |shard, _| {
+            let parts = reduce_block(tree, block, &Buffers::default(), &mut |shard, _| {
                 let ids = order.ids(order.shard(cursor, shard));
                 let (gradient, loss) = compute(&parameters, ids, order.step(cursor).len());
                 Part { gradient, losses: vec![loss], samples: ids.to_vec() }

@@ -47,7 +47,7 @@ impl Normalisation {
         &self.scale
     }
 
-    pub(super) fn apply_bytes(&self, sample: &[u8], out: &mut Vec<f32>) {
+    pub(crate) fn apply_bytes(&self, sample: &[u8], out: &mut Vec<f32>) {
         match <&[f32; 256]>::try_from(&self.table[..]) {
             Ok(table) => out.extend(sample.iter().map(|&byte| table[usize::from(byte)])),
             Err(_) => {
@@ -57,7 +57,7 @@ impl Normalisation {
         }
     }
 
-    pub(super) fn apply_floats(&self, sample: &[f32], out: &mut Vec<f32>) {
+    pub(crate) fn apply_floats(&self, sample: &[f32], out: &mut Vec<f32>) {
         let pairs = self.mean.iter().cycle().zip(self.scale.iter().cycle());
         out.extend(sample.iter().zip(pairs).map(|(value, (mean, scale))| (value - mean) * scale));
     }

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::Path;
 
-use neap_scheduler::spec::{DataFormat, DataPart, DataSpec};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -47,9 +46,4 @@ fn write(folder: &Path, name: &str, header: &[u32], body: &[u8], gzipped: bool) 
     } else {
         std::fs::write(folder.join(name), bytes).unwrap();
     }
-}
-
-/// The specification of what [`write_idx`] wrote.
-pub(crate) fn spec(folder: &Path, part: DataPart) -> DataSpec {
-    DataSpec { path: folder.display().to_string(), format: DataFormat::Idx, part, label: None, shuffle_seed: Some(5) }
 }

@@ -1,0 +1,136 @@
+//! The job as the training sees it: the launch data, checked and in the words of the core.
+
+use std::path::PathBuf;
+
+use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_scheduler::model::JobId;
+use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
+
+use crate::entry::{EntryError, Params};
+use crate::optimiser::OptimiserSettings;
+use crate::schedule::Schedule;
+
+/// A training job.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainJob {
+    /// The job.
+    pub(crate) id: JobId,
+    /// Its name.
+    pub(crate) name: String,
+    /// Digest of what defines the result.
+    pub(crate) spec_hash: String,
+    /// The entry.
+    pub(crate) entry: String,
+    /// Its settings, complete.
+    pub(crate) params: Params,
+    /// The optimiser they describe.
+    pub(crate) optimiser: OptimiserSettings,
+    /// The training data.
+    pub(crate) train_data: DataSpec,
+    /// The evaluation data.
+    pub(crate) eval_data: Option<DataSpec>,
+    /// Seed of the initial parameters.
+    pub(crate) seed: u64,
+    /// Samples a step.
+    pub(crate) global_batch: u32,
+    /// Parts a step is cut into.
+    pub(crate) logical_shards: u32,
+    /// When it ends.
+    pub(crate) length: TrainLength,
+    /// Where checkpoints go.
+    pub(crate) checkpoint_folder: PathBuf,
+    /// How often.
+    pub(crate) checkpoint_every: CheckpointEvery,
+    /// How many are kept.
+    pub(crate) checkpoint_keep: usize,
+    /// Where the model and its card go.
+    pub(crate) model_folder: PathBuf,
+}
+
+impl TrainJob {
+    /// The job of a launch.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`] where the entry does not exist or does not take its settings.
+    pub(crate) fn new(launch: TrainLaunch) -> Result<Self, EntryError> {
+        let given = launch.params.into_iter().map(|(name, value)| (name, param(value))).collect();
+        let params = Params::for_entry(&launch.entry, &given)?;
+        let positive = |name: &str, value: u32| match value {
+            0 => Err(EntryError::Param { name: name.to_owned(), fault: "must be at least 1".to_owned() }),
+            _ => Ok(value),
+        };
+        Ok(Self {
+            id: launch.job,
+            name: launch.job_name,
+            spec_hash: launch.spec_hash,
+            optimiser: params.optimiser()?,
+            params,
+            entry: launch.entry,
+            train_data: data_spec(launch.train_data),
+            eval_data: launch.eval_data.map(data_spec),
+            seed: launch.seed,
+            global_batch: positive("global_batch", launch.global_batch)?,
+            logical_shards: positive("logical_shards", launch.logical_shards)?,
+            length: match launch.length {
+                Length::Epochs(epochs) => TrainLength::Epochs(epochs),
+                Length::Steps(steps) => TrainLength::Steps(steps),
+            },
+            checkpoint_folder: launch.checkpoint_folder.into(),
+            checkpoint_every: match launch.checkpoint_every {
+                Every::Epochs(epochs) => CheckpointEvery::Epochs(epochs),
+                Every::Steps(steps) => CheckpointEvery::Steps(steps),
+                Every::Never => CheckpointEvery::Never,
+            },
+            checkpoint_keep: launch.checkpoint_keep as usize,
+            model_folder: launch.model_folder.into(),
+        })
+    }
+
+    /// The order of its work over this much training data.
+    pub(crate) fn schedule(&self, samples: u32) -> Schedule {
+        Schedule {
+            samples,
+            global_batch: self.global_batch,
+            logical_shards: self.logical_shards,
+            shuffle_seed: self.train_data.shuffle_seed,
+            length: self.length,
+        }
+    }
+
+    /// Whether a checkpoint is due after `step` steps; `epoch` where the last of them ended one.
+    pub(crate) fn checkpoint_due(&self, step: u64, epoch: Option<u32>) -> bool {
+        match self.checkpoint_every {
+            CheckpointEvery::Epochs(every) => epoch.is_some_and(|epoch| (epoch + 1).is_multiple_of(every.max(1))),
+            CheckpointEvery::Steps(every) => step.is_multiple_of(every.max(1)),
+            CheckpointEvery::Never => false,
+        }
+    }
+}
+
+fn param(param: Param) -> ParamValue {
+    match param {
+        Param::Int(value) => ParamValue::Int(value),
+        Param::Float(value) => ParamValue::Float(value),
+        Param::Text(value) => ParamValue::Text(value),
+        Param::Bool(value) => ParamValue::Bool(value),
+    }
+}
+
+fn data_spec(data: Data) -> DataSpec {
+    DataSpec {
+        path: data.path,
+        format: match data.format {
+            Format::Idx => DataFormat::Idx,
+            Format::Csv => DataFormat::Csv,
+        },
+        part: match data.part {
+            Part::All => DataPart::All,
+            Part::Train => DataPart::Train,
+            Part::Test => DataPart::Test,
+            Part::Rows(from, to) => DataPart::Rows { from, to },
+        },
+        label: data.label,
+        shuffle_seed: data.shuffle_seed,
+    }
+}

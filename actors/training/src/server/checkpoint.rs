@@ -1,0 +1,102 @@
+//! The training state as a checkpoint, and back.
+
+use std::sync::Arc;
+
+use neap_scheduler::model::MembershipEpoch;
+use neap_storage::checkpoint::{CheckpointError, CheckpointStore, Meta, Published};
+use serde::{Deserialize, Serialize};
+
+use crate::job::TrainJob;
+use crate::schedule::Schedule;
+use crate::state::Snapshot;
+
+const PARAMETERS: &str = "parameters";
+const MOMENTS: [&str; 2] = ["moment-1", "moment-2"];
+
+/// What the state has beyond its buffers. Floats as their bits: what is read back is what was written.
+#[derive(Serialize, Deserialize)]
+struct Extra {
+    /// What the state belongs to; another job file makes it useless.
+    spec_hash: String,
+    optimiser_time: u64,
+    epoch_loss_bits: u64,
+    last_epoch_loss_bits: u64,
+    /// The random generators' state: initial parameters and sample orders are functions of these and of the epoch.
+    seed: u64,
+    shuffle_seed: Option<u64>,
+}
+
+/// Why a checkpoint cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RestoreError {
+    /// It cannot be read, and neither can an earlier one.
+    #[error("failed to read a checkpoint")]
+    Store(#[from] CheckpointError),
+    /// It is a checkpoint, but not one of this job.
+    #[error("checkpoint {name} does not belong to this job: {why}; give the job another `checkpoint.uri`")]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+/// Publishes a snapshot.
+pub(super) fn publish(
+    store: &CheckpointStore,
+    job: &TrainJob,
+    schedule: &Schedule,
+    membership: MembershipEpoch,
+    snapshot: &Snapshot,
+) -> Result<Published, CheckpointError> {
+    let (epoch, cursor) = schedule.place(snapshot.step);
+    let extra = Extra {
+        spec_hash: job.spec_hash.clone(),
+        optimiser_time: snapshot.optimiser_time,
+        epoch_loss_bits: snapshot.epoch_loss.to_bits(),
+        last_epoch_loss_bits: snapshot.last_epoch_loss.to_bits(),
+        seed: job.seed,
+        shuffle_seed: schedule.shuffle_seed,
+    };
+    let extra = serde_json::to_value(extra).map_err(|error| CheckpointError::BadPart(error.to_string()))?;
+    let meta = Meta { membership, step: snapshot.step, epoch, cursor, extra };
+    let mut parts: Vec<(&str, &[u8])> = vec![(PARAMETERS, bytemuck::cast_slice(&snapshot.parameters))];
+    parts.extend(MOMENTS.iter().zip(&snapshot.moments).map(|(name, moment)| (*name, bytemuck::cast_slice(moment))));
+    store.publish(&meta, &parts)
+}
+
+/// Loads the checkpoint of this name; where it is damaged or gone, the newest one that is whole. `None` where there is
+/// none at all: then the job starts over.
+pub(super) fn load(store: &CheckpointStore, name: &str, job: &TrainJob) -> Result<Option<Snapshot>, RestoreError> {
+    let loaded = match store.load(name) {
+        Ok(loaded) => Some(loaded),
+        Err(error) => {
+            tracing::warn!(%error, "going back to the newest checkpoint that is whole");
+            store.load_latest()?
+        }
+    };
+    let Some(mut loaded) = loaded else { return Ok(None) };
+    let foreign = |why: &str| RestoreError::Foreign { name: loaded.name.clone(), why: why.to_owned() };
+    let extra: Extra =
+        serde_json::from_value(loaded.meta.extra.clone()).map_err(|error| foreign(&error.to_string()))?;
+    if extra.spec_hash != job.spec_hash {
+        return Err(foreign("it was written for another job file"));
+    }
+    let parameters =
+        loaded.parts.get(PARAMETERS).and_then(|bytes| floats(bytes)).ok_or_else(|| foreign("no parameters"))?;
+    let moments = MOMENTS.iter().map_while(|name| loaded.parts.remove(*name));
+    let moments = moments.map(|bytes| floats(&bytes)).collect::<Option<Vec<_>>>();
+    Ok(Some(Snapshot {
+        step: loaded.meta.step,
+        parameters: Arc::new(parameters),
+        optimiser_time: extra.optimiser_time,
+        moments: moments.unwrap_or_default(),
+        epoch_loss: f64::from_bits(extra.epoch_loss_bits),
+        last_epoch_loss: f64::from_bits(extra.last_epoch_loss_bits),
+    }))
+}
+
+fn floats(bytes: &[u8]) -> Option<Vec<f32>> {
+    bytes.len().is_multiple_of(4).then(|| bytemuck::pod_collect_to_vec(bytes))
+}

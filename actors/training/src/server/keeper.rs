@@ -1,0 +1,279 @@
+//! The keeper: what follows from committed steps but does not hold them up. Evaluates, writes checkpoints and the model,
+//! one after the other from snapshots, on a thread of its own, and reports each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::SystemTime;
+
+use neap_runtime::wire::training::DataSet;
+use neap_runtime::wire::worker::{
+    CheckpointPublished, CheckpointRef, EpochFinished, EvalMetrics, FailureKind, Finished, WorkerReport,
+};
+use neap_scheduler::model::{MembershipEpoch, Millis};
+use neap_scheduler::spec::ParamValue;
+use neap_storage::checkpoint::{CheckpointStore, Published};
+use neap_storage::model::{CARD_FORMAT, ModelCard, write_model};
+use tokio::sync::oneshot;
+
+use super::checkpoint;
+use crate::job::TrainJob;
+use crate::links::{Outbox, PanicGuard};
+use crate::loader::{FetchError, JobData};
+use crate::model::{Network, Score, to_safetensors};
+use crate::schedule::Schedule;
+use crate::state::{EpochSummary, Snapshot};
+use crate::trainer::compute_alone;
+
+/// Jobs that may wait; beyond it the parameter server waits, so that snapshots do not pile up.
+const KEEPER_QUEUE_MAX: usize = 2;
+
+/// Samples evaluated at once. Fixed, because it is part of the result's last bits.
+const EVAL_BATCH: u32 = 256;
+
+/// The way to the keeper's thread.
+pub(crate) struct Keeper {
+    jobs: SyncSender<KeeperJob>,
+}
+
+/// What the keeper is told. Commands, worked off in order.
+pub(super) enum KeeperJob {
+    /// From now on only this membership may publish.
+    Fence(MembershipEpoch),
+    /// An epoch is complete.
+    Epoch { membership: MembershipEpoch, summary: EpochSummary, snapshot: Snapshot, save: bool },
+    /// Save the state.
+    Save { membership: MembershipEpoch, snapshot: Snapshot },
+    /// The training is complete.
+    Finish { membership: MembershipEpoch, train_loss: f64, snapshot: Snapshot },
+    /// Answer when everything before is done.
+    Flush(oneshot::Sender<()>),
+}
+
+struct KeeperThread {
+    job: Arc<TrainJob>,
+    data: Arc<JobData>,
+    schedule: Schedule,
+    network: Box<dyn Network>,
+    outbox: Outbox,
+    /// The step last evaluated, so that the end of training does not evaluate the last epoch again.
+    evaluated: Option<(u64, Option<EvalMetrics>)>,
+}
+
+impl Keeper {
+    /// Starts the thread; it ends with the last handle.
+    ///
+    /// # Errors
+    ///
+    /// Where the thread cannot be started.
+    pub(crate) fn start(
+        job: Arc<TrainJob>,
+        data: Arc<JobData>,
+        schedule: Schedule,
+        network: Box<dyn Network>,
+        outbox: Outbox,
+    ) -> std::io::Result<Self> {
+        let (sender, jobs) = sync_channel(KEEPER_QUEUE_MAX);
+        let guard = PanicGuard { thread: "keeper", session: outbox.session.clone() };
+        let mut keeper = KeeperThread { job, data, schedule, network, outbox, evaluated: None };
+        let run = move || {
+            let _guard = guard;
+            compute_alone();
+            keeper.run(&jobs);
+        };
+        std::thread::Builder::new().name("keeper".to_owned()).spawn(run)?;
+        Ok(Self { jobs: sender })
+    }
+
+    /// Hands a job over; waits while too many are unfinished.
+    pub(super) fn submit(&self, job: KeeperJob) {
+        // A keeper that has panicked has told the session.
+        let _ = self.jobs.send(job);
+    }
+}
+
+impl KeeperThread {
+    fn run(&mut self, jobs: &Receiver<KeeperJob>) {
+        for job in jobs {
+            match job {
+                KeeperJob::Fence(epoch) => self.fence(epoch),
+                KeeperJob::Epoch { membership, summary, snapshot, save } => {
+                    self.finish_epoch(membership, summary, &snapshot);
+                    if save {
+                        self.save(membership, &snapshot);
+                    }
+                }
+                KeeperJob::Save { membership, snapshot } => self.save(membership, &snapshot),
+                KeeperJob::Finish { membership, train_loss, snapshot } => {
+                    self.finish(membership, train_loss, &snapshot);
+                }
+                KeeperJob::Flush(done) => {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn fence(&self, epoch: MembershipEpoch) {
+        let fenced = CheckpointStore::open(&self.job.checkpoint_folder).and_then(|store| store.fence(epoch));
+        if let Err(error) = fenced {
+            tracing::error!(error = chain(&error), "the checkpoint folder is not fenced; training goes on");
+        }
+    }
+
+    fn finish_epoch(&mut self, membership: MembershipEpoch, summary: EpochSummary, snapshot: &Snapshot) {
+        let Some(eval) = self.evaluate(snapshot) else { return };
+        self.outbox.report(WorkerReport::EpochFinished(EpochFinished {
+            membership,
+            epoch: summary.epoch,
+            step: snapshot.step,
+            samples: summary.samples,
+            sample_digest: summary.sample_digest,
+            train_loss: summary.train_loss,
+            eval,
+        }));
+    }
+
+    /// A checkpoint that cannot be written does not end the job: the next one may be.
+    fn save(&self, membership: MembershipEpoch, snapshot: &Snapshot) {
+        let published = CheckpointStore::open(&self.job.checkpoint_folder).and_then(|store| {
+            let published = checkpoint::publish(&store, &self.job, &self.schedule, membership, snapshot)?;
+            if let Err(error) = store.keep(self.job.checkpoint_keep) {
+                tracing::warn!(error = chain(&error), "old checkpoints were not removed");
+            }
+            Ok(published)
+        });
+        match published {
+            Ok(published) => self.report_checkpoint(membership, snapshot, published),
+            Err(error) => {
+                tracing::error!(error = chain(&error), step = snapshot.step, "no checkpoint; training goes on");
+            }
+        }
+    }
+
+    fn report_checkpoint(&self, membership: MembershipEpoch, snapshot: &Snapshot, published: Published) {
+        let mut digest = [0; 32];
+        if hex::decode_to_slice(&published.digest, &mut digest).is_err() {
+            tracing::error!(digest = published.digest, "the digest of a checkpoint is none");
+        }
+        self.outbox.report(WorkerReport::Checkpoint(CheckpointPublished {
+            membership,
+            checkpoint: CheckpointRef { name: published.name, step: snapshot.step },
+            epoch: self.schedule.place(snapshot.step).0,
+            digest,
+            bytes: published.bytes,
+        }));
+    }
+
+    fn finish(&mut self, membership: MembershipEpoch, train_loss: f64, snapshot: &Snapshot) {
+        let Some(eval) = self.evaluate(snapshot) else { return };
+        let facts = self.data.facts();
+        let weights = match to_safetensors(self.network.layout(), &snapshot.parameters, &facts.normalisation) {
+            Ok(weights) => weights,
+            Err(error) => return self.outbox.fail(FailureKind::User, format!("the model is no safetensors: {error}")),
+        };
+        let (steps, epochs) = (snapshot.step, self.schedule.epochs_total());
+        let card = self.card(steps, epochs, train_loss, eval);
+        match write_model(&self.job.model_folder, &weights, &card) {
+            Ok(written) => self.outbox.report(WorkerReport::Finished(Finished {
+                membership,
+                steps,
+                epochs,
+                train_loss,
+                eval,
+                model_path: written.model_path.display().to_string(),
+                card_path: written.card_path.display().to_string(),
+                model_digest: *blake3::hash(&weights).as_bytes(),
+            })),
+            Err(error) => {
+                let text = format!("the trained model was not written: {}", chain(&error));
+                self.outbox.fail(FailureKind::Invalid, text);
+            }
+        }
+    }
+
+    fn card(&self, steps: u64, epochs: u32, train_loss: f64, eval: Option<EvalMetrics>) -> ModelCard {
+        let facts = self.data.facts();
+        let mut data_hash = BTreeMap::from([("train".to_owned(), hex::encode(facts.train_digest))]);
+        data_hash.extend(facts.eval_digest.map(|digest| ("eval".to_owned(), hex::encode(digest))));
+        let mut metrics = BTreeMap::from([("train_loss".to_owned(), train_loss)]);
+        if let Some(eval) = eval {
+            metrics.insert("eval_loss".to_owned(), eval.loss);
+            metrics.insert("eval_accuracy".to_owned(), eval.accuracy);
+        }
+        metrics.retain(|_, value| value.is_finite());
+        let mut params: serde_json::Map<_, _> =
+            self.job.params.values().iter().map(|(name, value)| (name.clone(), json(value))).collect();
+        params.insert("classes".to_owned(), facts.class_names.clone().into());
+        params.insert("input_mean".to_owned(), facts.normalisation.mean().into());
+        params.insert("input_scale".to_owned(), facts.normalisation.scale().into());
+        params
+            .insert("input_shape".to_owned(), vec![facts.shape.height, facts.shape.width, facts.shape.channels].into());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        ModelCard {
+            format: CARD_FORMAT,
+            job: self.job.id,
+            name: self.job.name.clone(),
+            entry: self.job.entry.clone(),
+            spec_hash: self.job.spec_hash.clone(),
+            data_hash,
+            params,
+            metrics,
+            steps,
+            epochs,
+            created_at: Millis::from(now),
+        }
+    }
+
+    /// The metrics of a snapshot on the evaluation data; outer `None` where that ended the job.
+    fn evaluate(&mut self, snapshot: &Snapshot) -> Option<Option<EvalMetrics>> {
+        if let Some((_, metrics)) = self.evaluated.filter(|(step, _)| *step == snapshot.step) {
+            return Some(metrics);
+        }
+        let metrics = match self.data.facts().eval_samples {
+            None => None,
+            Some(samples) => {
+                self.network.load(&snapshot.parameters);
+                match self.score(samples) {
+                    Ok(score) => Some(EvalMetrics {
+                        loss: score.loss / f64::from(samples),
+                        accuracy: score.correct as f64 / f64::from(samples),
+                        samples: u64::from(samples),
+                    }),
+                    Err(error) => {
+                        self.outbox.fail(FailureKind::Invalid, format!("evaluation: {}", chain(&error)));
+                        return None;
+                    }
+                }
+            }
+        };
+        self.evaluated = Some((snapshot.step, metrics));
+        Some(metrics)
+    }
+
+    fn score(&self, samples: u32) -> Result<Score, FetchError> {
+        let mut total = Score::default();
+        for start in (0..samples).step_by(EVAL_BATCH as usize) {
+            let ids: Vec<u32> = (start..samples.min(start + EVAL_BATCH)).collect();
+            let score = self.network.score(self.data.batch(DataSet::Eval, &ids)?);
+            total.loss += score.loss;
+            total.correct += score.correct;
+        }
+        Ok(total)
+    }
+}
+
+fn json(value: &ParamValue) -> serde_json::Value {
+    match value {
+        ParamValue::Int(value) => (*value).into(),
+        ParamValue::Float(value) => (*value).into(),
+        ParamValue::Text(value) => value.clone().into(),
+        ParamValue::Bool(value) => (*value).into(),
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

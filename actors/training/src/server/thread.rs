@@ -1,0 +1,326 @@
+//! The parameter server's thread: owns the training state, commits steps, sends parameters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
+use neap_runtime::wire::worker::{FailureKind, Membership, Progress, WorkerReport};
+use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
+use neap_scheduler::model::{MembershipEpoch, WorkerId};
+use neap_storage::checkpoint::CheckpointStore;
+
+use super::checkpoint::{self, RestoreError};
+use super::keeper::KeeperJob;
+use super::{Keeper, ServerEvent};
+use crate::job::TrainJob;
+use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
+use crate::model::Layout;
+use crate::reduction::Buffers;
+use crate::schedule::Schedule;
+use crate::state::{Commit, PartError, Snapshot, TrainingState};
+
+/// How often progress is reported.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// What the thread needs to serve.
+pub(crate) struct ServerSetup {
+    pub(crate) job: Arc<TrainJob>,
+    pub(crate) schedule: Schedule,
+    pub(crate) layout: Layout,
+    pub(crate) data_digest: [u8; 32],
+    pub(crate) buffers: Buffers,
+    pub(crate) outbox: Outbox,
+}
+
+/// The state of the parameter server's thread.
+pub(crate) struct ServerThread {
+    setup: ServerSetup,
+    keeper: Keeper,
+    /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
+    links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
+    serving: Option<Serving>,
+}
+
+struct Serving {
+    membership: Membership,
+    state: TrainingState,
+    /// Who has sent the gradients of the current step.
+    received: BTreeSet<WorkerId>,
+    meter: Meter,
+}
+
+impl ServerThread {
+    /// Starts the thread; it ends when the last sender of its events is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where the thread cannot be started.
+    pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<()> {
+        let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
+        let mut server = Self { setup, keeper, links: BTreeMap::new(), serving: None };
+        let run = move || {
+            let _guard = guard;
+            for event in events {
+                server.handle(event);
+            }
+        };
+        std::thread::Builder::new().name("server".to_owned()).spawn(run).map(drop)
+    }
+
+    /// The queue of the thread's events.
+    pub(crate) fn queue() -> (SyncSender<ServerEvent>, Receiver<ServerEvent>) {
+        sync_channel(THREAD_QUEUE_MAX)
+    }
+
+    fn handle(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::Serve(membership) => self.serve(membership),
+            ServerEvent::Retire => self.serving = None,
+            ServerEvent::Attach { hello, link } => self.attach(&hello, link),
+            ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
+            ServerEvent::Save => self.save(),
+            ServerEvent::Stop { save, done } => {
+                if save {
+                    self.save();
+                }
+                self.serving = None;
+                self.keeper.submit(KeeperJob::Flush(done));
+            }
+        }
+    }
+
+    fn serve(&mut self, membership: Membership) {
+        self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        match &mut self.serving {
+            Some(serving) => {
+                serving.state.abandon_step();
+                serving.received.clear();
+                serving.membership = membership;
+            }
+            None => match self.restore(&membership) {
+                Ok(state) => {
+                    let meter = Meter::new();
+                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter });
+                }
+                Err(error) => {
+                    let mut text = error.to_string();
+                    std::error::Error::source(&error).into_iter().for_each(|cause| text += &format!(": {cause}"));
+                    return self.setup.outbox.fail(FailureKind::Invalid, text);
+                }
+            },
+        }
+        self.go_on();
+    }
+
+    fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
+        let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
+        let snapshot = match &membership.restore {
+            None => None,
+            Some(checkpoint) => {
+                let store = CheckpointStore::open(&job.checkpoint_folder)?;
+                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
+            }
+        };
+        let state = match snapshot {
+            None => TrainingState::new(*schedule, job.optimiser, layout.initial(job.seed)),
+            Some((name, snapshot)) => {
+                let state = TrainingState::restore(*schedule, job.optimiser, layout.len(), snapshot);
+                state
+                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
+            }
+        };
+        Ok(state.with_buffers(buffers.clone()))
+    }
+
+    fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
+        if hello.data_digest != self.setup.data_digest {
+            let text = format!(
+                "worker {} has other training data under the same path than the parameter server; give all nodes the \
+                 same data",
+                hello.worker
+            );
+            return self.setup.outbox.fail(FailureKind::Invalid, text);
+        }
+        let known = self.links.get(&hello.worker).map(|(membership, _)| *membership);
+        if known.is_some_and(|known| known > hello.membership) {
+            return;
+        }
+        self.links.insert(hello.worker, (hello.membership, link));
+        let Some(serving) = &self.serving else { return };
+        if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
+            serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
+        }
+    }
+
+    fn take_gradients(&mut self, gradients: Gradients) {
+        let Some(serving) = &mut self.serving else { return };
+        match serving.accept(gradients, self.setup.schedule.logical_shards) {
+            Ok(None) => {}
+            Ok(Some(commit)) => self.committed(&commit),
+            Err(Refusal::Late) => tracing::debug!("gradients of another membership or step refused"),
+            Err(Refusal::Wrong(text)) => tracing::warn!(text, "gradients refused"),
+            Err(Refusal::Ledger(text)) => {
+                self.serving = None;
+                self.setup.outbox.fail(FailureKind::DataLedger, text);
+            }
+        }
+    }
+
+    fn committed(&mut self, commit: &Commit) {
+        let Some(serving) = &mut self.serving else { return };
+        // First what others wait for. What follows shares these parameters; the next commit leaves them as they are.
+        if !serving.state.is_finished() {
+            serving.send_parameters(&self.links, None, &self.setup.outbox);
+        }
+        let membership = serving.membership.epoch;
+        if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
+            self.setup.outbox.report_latest(WorkerReport::Progress(progress));
+        }
+        let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+        match commit.epoch {
+            Some(summary) => {
+                let snapshot = serving.state.snapshot();
+                self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
+            }
+            None if save => self.save(),
+            None => {}
+        }
+        self.finish_if_done();
+    }
+
+    fn go_on(&mut self) {
+        let Some(serving) = &self.serving else { return };
+        self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
+        if !serving.state.is_finished() {
+            serving.send_parameters(&self.links, None, &self.setup.outbox);
+        }
+        self.finish_if_done();
+    }
+
+    fn finish_if_done(&self) {
+        let Some(serving) = self.serving.as_ref().filter(|serving| serving.state.is_finished()) else { return };
+        self.keeper.submit(KeeperJob::Finish {
+            membership: serving.membership.epoch,
+            train_loss: serving.state.train_loss(),
+            snapshot: Snapshot { moments: Vec::new(), ..serving.state.snapshot() },
+        });
+    }
+
+    fn save(&self) {
+        let Some(serving) = &self.serving else { return };
+        let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
+        self.keeper.submit(KeeperJob::Save { membership, snapshot });
+    }
+}
+
+/// Why gradients were not taken.
+enum Refusal {
+    /// Of another membership or step: ordinary after a change.
+    Late,
+    /// Not what this worker should send.
+    Wrong(String),
+    /// The sample ledger would not balance: the job must end.
+    Ledger(String),
+}
+
+impl Serving {
+    /// Takes in one trainer's gradients. The last ones of a step commit it.
+    fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<Option<Commit>, Refusal> {
+        if gradients.membership != self.membership.epoch
+            || gradients.step != self.state.step()
+            || self.state.is_finished()
+            || self.received.contains(&gradients.worker)
+        {
+            return Err(Refusal::Late);
+        }
+        self.check(&gradients, shards)?;
+        self.received.insert(gradients.worker);
+        let mut committed = None;
+        for (node, part) in gradients.parts {
+            committed = self.state.insert(node, part).map_err(|error| Refusal::Ledger(error.to_string()))?;
+        }
+        if committed.is_some() {
+            self.received.clear();
+        }
+        Ok(committed)
+    }
+
+    fn check(&self, gradients: &Gradients, shards: u32) -> Result<(), Refusal> {
+        let Some(member) = self.membership.member(gradients.worker) else {
+            return Err(Refusal::Wrong(format!("{} is no member", gradients.worker)));
+        };
+        let tree = ReductionTree::new(shards);
+        let block = ShardRange { start: member.shard_start, end: member.shard_end };
+        let nodes: Vec<TreeNode> = gradients.parts.iter().map(|(node, _)| *node).collect();
+        if nodes != tree.cover(block) {
+            return Err(Refusal::Wrong(format!("{} sent other parts than it carries", gradients.worker)));
+        }
+        for (node, part) in &gradients.parts {
+            if part.losses.len() != tree.covers(*node).len() as usize {
+                return Err(Refusal::Wrong(format!("{} sent {} losses", gradients.worker, part.losses.len())));
+            }
+            self.state.check(*node, part.gradient.values().len(), &part.samples).map_err(|error| match error {
+                PartError::Length { .. } => Refusal::Wrong(error.to_string()),
+                PartError::Samples { .. } => Refusal::Ledger(format!("worker {}: {error}", gradients.worker)),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends the current parameters to all trainers of the membership, or to one of them.
+    fn send_parameters(
+        &self,
+        links: &BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
+        only: Option<WorkerId>,
+        outbox: &Outbox,
+    ) {
+        let membership = self.membership.epoch;
+        let header = ParametersHeader { membership, step: self.state.step() };
+        let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
+        for (&worker, (_, link)) in links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership)
+        {
+            if !link.send(header.clone(), self.state.parameters()) {
+                outbox.peer_lost(membership, worker);
+            }
+        }
+    }
+}
+
+/// Turns commits into a report a few times a second.
+struct Meter {
+    since: Instant,
+    samples: u64,
+    loss: f64,
+    first: bool,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { since: Instant::now(), samples: 0, loss: 0.0, first: true }
+    }
+
+    fn note(&mut self, commit: &Commit, schedule: &Schedule, membership: MembershipEpoch) -> Option<Progress> {
+        self.samples += commit.samples;
+        self.loss += commit.loss;
+        let (now, steps_total) = (Instant::now(), schedule.steps_total());
+        let elapsed = now - self.since;
+        if !self.first && elapsed < PROGRESS_EVERY && commit.step < steps_total {
+            return None;
+        }
+        let samples = self.samples.max(1) as f64;
+        let progress = Progress {
+            membership,
+            step: commit.step,
+            steps_total,
+            epoch: schedule.place(commit.step).0,
+            epochs_total: schedule.epochs_total(),
+            samples: schedule.samples_before(commit.step),
+            loss: self.loss / samples,
+            samples_per_second: samples / elapsed.as_secs_f64().max(1e-9),
+        };
+        *self = Self { since: now, samples: 0, loss: 0.0, first: false };
+        Some(progress)
+    }
+}

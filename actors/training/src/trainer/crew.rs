@@ -1,0 +1,158 @@
+//! The threads that compute gradients, each with a network of its own.
+//!
+//! burn's CPU backend would spread one small operation over all cores, which costs more than it brings. Instead each
+//! logical shard is computed on one thread, and a worker with several threads computes several shards at once. Which
+//! thread computed a shard leaves no trace in its gradient.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
+
+use crate::links::ParameterValues;
+use crate::loader::{ShardBatch, StepBatch};
+use crate::model::Network;
+use crate::reduction::{Buffers, Part, reduce_block};
+
+/// The computing threads of a worker: the caller's own, and helpers.
+pub(crate) struct Crew {
+    own: Box<dyn Network>,
+    helpers: Vec<SyncSender<Task>>,
+    results: Receiver<(u32, Part<Vec<f32>>)>,
+    buffers: Buffers,
+}
+
+enum Task {
+    Load(Arc<ParameterValues>),
+    Compute { shard: u32, batch: ShardBatch, weight: f32 },
+}
+
+/// Tasks that may wait for one helper; a step's block is dealt out as far as this allows, the rest is the caller's.
+const HELPER_QUEUE_MAX: usize = 64;
+
+impl Crew {
+    /// A crew of one thread a network; the first network is for the caller's thread.
+    ///
+    /// # Errors
+    ///
+    /// Where a thread cannot be started.
+    pub(crate) fn new(own: Box<dyn Network>, others: Vec<Box<dyn Network>>, buffers: Buffers) -> std::io::Result<Self> {
+        let (done, results) = sync_channel(HELPER_QUEUE_MAX);
+        let helpers = others
+            .into_iter()
+            .map(|network| start_helper(network, buffers.clone(), done.clone()))
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { own, helpers, results, buffers })
+    }
+
+    /// How many parameters the networks have.
+    pub(crate) fn parameters(&self) -> usize {
+        self.own.layout().len()
+    }
+
+    /// Computes the gradients of a block of shards and adds them up along the tree.
+    pub(crate) fn compute(
+        &mut self,
+        tree: ReductionTree,
+        block: ShardRange,
+        parameters: ParameterValues,
+        step: StepBatch,
+    ) -> Vec<(TreeNode, Part<Vec<f32>>)> {
+        let weight = 1.0 / step.step_samples.max(1) as f32;
+        let batches = block.iter().zip(step.shards);
+        if self.helpers.is_empty() {
+            self.own.load(parameters.values());
+            // Given back before the server needs them: then it can change them in place.
+            drop(parameters);
+            let mut batches = batches;
+            return reduce_block(tree, block, &self.buffers, &mut |_, buffers| {
+                let (_, batch) = batches.next().expect("the tree is walked in shard order, and has the block's shards");
+                compute_shard(self.own.as_mut(), buffers, batch, weight)
+            });
+        }
+        let mut parts = self.compute_together(Arc::new(parameters), batches.collect(), weight);
+        reduce_block(tree, block, &self.buffers, &mut |shard, _| {
+            parts[(shard - block.start) as usize].take().expect("every shard of the block was computed once")
+        })
+    }
+
+    fn compute_together(
+        &mut self,
+        parameters: Arc<ParameterValues>,
+        batches: Vec<(u32, ShardBatch)>,
+        weight: f32,
+    ) -> Vec<Option<Part<Vec<f32>>>> {
+        let first = batches.first().map_or(0, |&(shard, _)| shard);
+        let mut parts: Vec<Option<Part<Vec<f32>>>> = batches.iter().map(|_| None).collect();
+        for helper in &self.helpers {
+            helper.send(Task::Load(parameters.clone())).expect("a helper ends only with its crew");
+        }
+        let (crew, mut mine, mut outstanding) = (self.helpers.len() + 1, Vec::new(), 0);
+        for (at, (shard, batch)) in batches.into_iter().enumerate() {
+            match (at % crew).checked_sub(1).filter(|_| at / crew < HELPER_QUEUE_MAX - 1) {
+                Some(helper) => {
+                    let task = Task::Compute { shard, batch, weight };
+                    self.helpers[helper].send(task).expect("a helper ends only with its crew");
+                    outstanding += 1;
+                }
+                None => mine.push((shard, batch)),
+            }
+        }
+        self.own.load(parameters.values());
+        drop(parameters);
+        for (shard, batch) in mine {
+            parts[(shard - first) as usize] = Some(compute_shard(self.own.as_mut(), &self.buffers, batch, weight));
+        }
+        for _ in 0..outstanding {
+            let (shard, part) = self.results.recv().expect("a helper ends only with its crew");
+            parts[(shard - first) as usize] = Some(part);
+        }
+        parts
+    }
+}
+
+fn start_helper(
+    mut network: Box<dyn Network>,
+    buffers: Buffers,
+    done: SyncSender<(u32, Part<Vec<f32>>)>,
+) -> std::io::Result<SyncSender<Task>> {
+    let (sender, tasks) = sync_channel(HELPER_QUEUE_MAX);
+    let help = move || {
+        compute_alone();
+        for task in tasks {
+            match task {
+                Task::Load(parameters) => network.load(parameters.values()),
+                Task::Compute { shard, batch, weight } => {
+                    let part = compute_shard(network.as_mut(), &buffers, batch, weight);
+                    if done.send((shard, part)).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("trainer-helper".to_owned()).spawn(help)?;
+    Ok(sender)
+}
+
+/// Keeps burn's CPU backend on the calling thread: its parallel loops see a pool of one thread, this one.
+pub(crate) fn compute_alone() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+    if let Err(error) = pool {
+        tracing::warn!(%error, "burn will use all cores");
+    }
+}
+
+/// The gradient of one shard, weighted so that the sum over the step's shards is the mean over its samples. A shard
+/// without samples has the gradient 0.
+fn compute_shard(network: &mut dyn Network, buffers: &Buffers, shard: ShardBatch, weight: f32) -> Part<Vec<f32>> {
+    let mut gradient = buffers.take(network.layout().len());
+    let loss = match shard.ids.is_empty() {
+        true => {
+            gradient.fill(0.0);
+            0.0
+        }
+        false => network.gradient(shard.batch, weight, &mut gradient),
+    };
+    Part { gradient, losses: vec![loss], samples: shard.ids }
+}

@@ -1,0 +1,203 @@
+//! Whole trainings over QUIC: the result never depends on who carried the work.
+
+mod cluster;
+
+use cluster::Cluster;
+use neap_runtime::wire::training::{Every, Length, Param};
+use neap_runtime::wire::worker::{CheckpointRef, FailureKind, WorkerReport};
+use neap_storage::CheckpointStore;
+
+/// The model of one undisturbed worker.
+async fn undisturbed(adjust: impl Fn(&mut Cluster)) -> Vec<u8> {
+    let mut cluster = Cluster::new();
+    adjust(&mut cluster);
+    let only = cluster.start_worker();
+    cluster.regroup(&[only], only, None).await;
+    cluster.await_end(only).await;
+    cluster.stop(only, false).await;
+    cluster.model()
+}
+
+fn checkpoint(report: &WorkerReport) -> Option<CheckpointRef> {
+    match report {
+        WorkerReport::Checkpoint(published) => Some(published.checkpoint.clone()),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_worker_learns_the_digits_and_every_sample_counts_once() {
+    let mut cluster = Cluster::new();
+    let only = cluster.start_worker();
+    cluster.regroup(&[only], only, None).await;
+    let (epochs, finished) = cluster.await_end(only).await;
+    assert_eq!(epochs.len(), 3);
+    assert!(epochs.iter().zip(0..).all(|(epoch, number)| epoch.epoch == number && epoch.samples == 1_500));
+    assert_ne!(epochs[0].sample_digest, epochs[1].sample_digest);
+    let eval = finished.eval.unwrap();
+    assert!(eval.accuracy > 0.85, "{eval:?}");
+    assert_eq!((finished.steps, finished.epochs, eval.samples), (72, 3, 297));
+    assert_eq!(*blake3::hash(&cluster.model()).as_bytes(), finished.model_digest);
+    let (weights, card) = neap_storage::model::read_model(&cluster.folder.path().join("model")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    assert_eq!(tensors.tensor("layer1.weight").unwrap().shape(), [64, 48]);
+    assert_eq!(card.metrics["eval_accuracy"], eval.accuracy);
+    cluster.stop(only, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_workers_gives_the_same_bytes() {
+    let alone = undisturbed(|_| {}).await;
+    for count in [2, 3] {
+        let mut cluster = Cluster::new();
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        cluster.await_end(0).await;
+        assert!(cluster.model() == alone, "{count} workers");
+    }
+    let mut cluster = Cluster::new();
+    let carriers = cluster.start_workers(2);
+    let server = cluster.start_worker();
+    cluster.regroup(&carriers, server, None).await;
+    cluster.await_end(server).await;
+    assert!(cluster.model() == alone, "a server of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_are_lost_and_workers_that_join_leave_no_trace() {
+    let longer = |cluster: &mut Cluster| cluster.launch.length = Length::Epochs(12);
+    let alone = undisturbed(longer).await;
+    let mut cluster = Cluster::new();
+    longer(&mut cluster);
+    let carriers = cluster.start_workers(3);
+    cluster.regroup(&carriers, 0, None).await;
+    cluster.await_step(0, 5).await;
+    cluster.kill(2).await;
+    let lost = cluster
+        .await_report(0, |report| match report {
+            WorkerReport::PeerLost { worker, .. } => Some(*worker),
+            _ => None,
+        })
+        .await;
+    assert_eq!(lost, cluster.workers[2].id);
+    cluster.regroup(&[0, 1], 0, None).await;
+    cluster.await_step(0, 40).await;
+    let joined = cluster.start_worker();
+    cluster.regroup(&[joined, 1, 0], 0, None).await;
+    let (epochs, _) = cluster.await_end(0).await;
+    assert!(epochs.iter().all(|epoch| epoch.samples == 1_500));
+    assert!(cluster.model() == alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_server_is_replaced_from_its_last_checkpoint() {
+    let longer = |cluster: &mut Cluster| {
+        cluster.launch.length = Length::Steps(200);
+        cluster.launch.checkpoint_every = Every::Steps(30);
+        cluster.launch.params.push(("optimizer".to_owned(), Param::Text("adam".to_owned())));
+        cluster.launch.params.retain(|(name, _)| name != "lr");
+        cluster.launch.params.push(("lr".to_owned(), Param::Float(0.001)));
+    };
+    let alone = undisturbed(longer).await;
+    let mut cluster = Cluster::new();
+    longer(&mut cluster);
+    let carriers = cluster.start_workers(3);
+    cluster.regroup(&carriers, 0, None).await;
+    let saved = cluster.await_report(0, checkpoint).await;
+    cluster.kill(0).await;
+    cluster.await_report(1, |report| matches!(report, WorkerReport::PeerLost { .. }).then_some(())).await;
+    cluster.regroup(&[1, 2], 2, Some(saved)).await;
+    let (_, finished) = cluster.await_end(2).await;
+    assert_eq!(finished.steps, 200);
+    assert!(cluster.model() == alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_job_goes_on_from_where_it_was_saved() {
+    let alone = undisturbed(|_| {}).await;
+    let mut cluster = Cluster::new();
+    let first = cluster.start_worker();
+    cluster.regroup(&[first], first, None).await;
+    cluster.await_step(first, 1).await;
+    cluster.save_now(first).await;
+    cluster.await_report(first, checkpoint).await;
+    cluster.stop(first, true).await;
+    let store = CheckpointStore::open(&cluster.folder.path().join("checkpoints")).unwrap();
+    let newest = store.list().unwrap().pop().unwrap();
+    let saved = CheckpointRef { name: newest.name, step: newest.step };
+    let others = [cluster.start_worker(), cluster.start_worker()];
+    cluster.regroup(&others, others[1], Some(saved)).await;
+    cluster.await_end(others[1]).await;
+    assert!(cluster.model() == alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_the_data_asks_the_others() {
+    let alone = undisturbed(|_| {}).await;
+    let mut cluster = Cluster::new();
+    let with_data = cluster.start_worker();
+    let path = cluster.launch.train_data.path.clone();
+    for data in [&mut cluster.launch.train_data, cluster.launch.eval_data.as_mut().unwrap()] {
+        data.path = "/nowhere/digits.csv".to_owned();
+    }
+    let without = cluster.start_worker();
+    cluster.regroup(&[with_data, without], without, None).await;
+    cluster.await_end(without).await;
+    assert!(cluster.model() == alone);
+    assert!(std::path::Path::new(&path).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_folder_that_cannot_be_written_does_not_end_the_job_but_a_model_folder_does() {
+    let alone = undisturbed(|_| {}).await;
+    let mut cluster = Cluster::new();
+    std::fs::write(cluster.folder.path().join("checkpoints"), "in the way").unwrap();
+    let only = cluster.start_worker();
+    cluster.regroup(&[only], only, None).await;
+    cluster.await_end(only).await;
+    assert!(cluster.model() == alone);
+
+    let mut cluster = Cluster::new();
+    std::fs::write(cluster.folder.path().join("model"), "in the way").unwrap();
+    let only = cluster.start_worker();
+    cluster.regroup(&[only], only, None).await;
+    let message = failure(&mut cluster, only, FailureKind::Invalid).await;
+    assert!(message.contains("the trained model was not written") && message.contains("/model"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_job_are_told_with_what_to_do() {
+    let mut cluster = Cluster::new();
+    cluster.launch.entry = "cnn".to_owned();
+    let only = cluster.start_worker();
+    cluster.regroup(&[only], only, None).await;
+    let message = failure(&mut cluster, only, FailureKind::User).await;
+    assert!(message.contains("`train.params.hidden1` is not a setting of `cnn`"), "{message}");
+
+    let mut cluster = Cluster::new();
+    cluster.launch.train_data.label = Some("digit".to_owned());
+    let only = cluster.start_worker();
+    cluster.regroup(&[only], only, None).await;
+    let message = failure(&mut cluster, only, FailureKind::Invalid).await;
+    assert!(message.contains("no column `digit`") && message.contains("data.*.label"), "{message}");
+
+    let mut cluster = Cluster::new();
+    let first = cluster.start_worker();
+    cluster.launch.train_data.part = neap_runtime::wire::training::Part::Rows(1, 1_501);
+    let other = cluster.start_worker();
+    cluster.regroup(&[first, other], first, None).await;
+    let message = failure(&mut cluster, first, FailureKind::Invalid).await;
+    assert!(message.contains("other training data"), "{message}");
+}
+
+async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> String {
+    cluster
+        .await_report(at, |report| match report {
+            WorkerReport::Failed { kind, message, .. } => {
+                assert_eq!(*kind, expected, "{message}");
+                Some(message.clone())
+            }
+            _ => None,
+        })
+        .await
+}
