@@ -9,6 +9,7 @@ use neap_storage::record::{CheckpointRecord, EpochRecord, Record};
 
 use super::Controller;
 use crate::clock;
+use crate::state::JobEntry;
 use crate::views::ProgressView;
 
 impl Controller {
@@ -70,10 +71,9 @@ impl Controller {
     }
 
     async fn worker_says(&mut self, job: JobId, worker: WorkerId, report: WorkerReport) -> bool {
-        let epoch = epoch_of(&report);
-        let in_force = self.state.jobs.get(&job).filter(|job| !job.state.is_terminal()).map(|job| job.epoch());
-        if in_force != Some(epoch) {
-            tracing::info!(%job, %worker, %epoch, "report of an older membership ignored");
+        let Some(entry) = self.state.jobs.get(&job).filter(|job| !job.state.is_terminal()) else { return true };
+        if !may_say(entry, worker, &report) {
+            tracing::info!(%job, %worker, epoch = %epoch_of(&report), "report of an older membership ignored");
             return true;
         }
         let records = match report {
@@ -157,6 +157,17 @@ impl Controller {
     fn stopped(&mut self, job: JobId) -> Vec<Record> {
         let why = "stopped on request, after a checkpoint";
         self.job_record(job, JobState::Cancelled(CancelReason::User), why).into_iter().collect()
+    }
+}
+
+/// Fencing: progress counts from the server in force, a lost peer only under the epoch in force, a failure from every
+/// member, because whatever the member met, the next one meets too.
+fn may_say(job: &JobEntry, worker: WorkerId, report: &WorkerReport) -> bool {
+    let epoch = epoch_of(report);
+    match report {
+        WorkerReport::PeerLost { .. } => epoch == job.epoch() && job.is_member(worker),
+        WorkerReport::Failed { .. } => job.is_member(worker),
+        _ => job.serves_since(worker, epoch),
     }
 }
 

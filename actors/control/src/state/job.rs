@@ -77,6 +77,9 @@ pub(crate) struct MembershipEntry {
     pub(crate) epoch: MembershipEpoch,
     pub(crate) members: Vec<MemberRecord>,
     pub(crate) server: WorkerId,
+    /// The first epoch since which this server has been the server without a break: what it says of an epoch in between
+    /// still holds.
+    pub(crate) server_since: MembershipEpoch,
     pub(crate) restore: Option<CheckpointRecord>,
 }
 
@@ -113,6 +116,12 @@ impl JobEntry {
             && self.membership.as_ref().is_some_and(|group| group.members.iter().any(|member| member.worker == worker))
     }
 
+    /// Whether a worker may speak for the training under this epoch: as its server, with no other in between.
+    pub(crate) fn serves_since(&self, worker: WorkerId, epoch: MembershipEpoch) -> bool {
+        let current = self.membership.as_ref();
+        current.is_some_and(|group| group.server == worker && group.server_since <= epoch && epoch <= group.epoch)
+    }
+
     /// The epoch of the membership in force, 0 before the first.
     pub(crate) fn epoch(&self) -> MembershipEpoch {
         self.membership.as_ref().map(|group| group.epoch).unwrap_or_default()
@@ -141,7 +150,10 @@ impl JobEntry {
         self.workers.remove(&worker);
     }
 
-    pub(super) fn regroup(&mut self, entry: MembershipEntry, at: Millis, why: &str) {
+    pub(super) fn regroup(&mut self, mut entry: MembershipEntry, at: Millis, why: &str) {
+        if let Some(before) = self.membership.as_ref().filter(|before| before.server == entry.server) {
+            entry.server_since = before.server_since;
+        }
         let members: Vec<_> = entry
             .members
             .iter()

@@ -195,6 +195,7 @@ impl ClusterState {
                     epoch: *epoch,
                     members: members.clone(),
                     server: *server,
+                    server_since: *epoch,
                     restore: restore.clone(),
                 };
                 self.job_mut(*job)?.regroup(entry, *at, why);
