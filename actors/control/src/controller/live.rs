@@ -62,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) ending: BTreeSet<WorkerId>,
     pub(crate) progress: BTreeMap<JobId, ProgressView>,
     pub(crate) first_step: BTreeMap<JobId, Millis>,
+    /// Jobs that were training before this control plane: when they began is not known to it.
+    pub(super) found_training: BTreeSet<JobId>,
     pub(super) saving: BTreeMap<JobId, Saving>,
     pub(super) stop_until: BTreeMap<JobId, Millis>,
     pub(super) crashes: BTreeMap<JobId, Crashes>,
@@ -104,6 +106,7 @@ impl Live {
             ending: BTreeSet::new(),
             progress: BTreeMap::new(),
             first_step: BTreeMap::new(),
+            found_training: state.live_jobs().filter(|job| job.membership.is_some()).map(|job| job.id).collect(),
             saving: BTreeMap::new(),
             stop_until: BTreeMap::new(),
             crashes: BTreeMap::new(),

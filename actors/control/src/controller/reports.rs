@@ -109,7 +109,9 @@ impl Controller {
             samples_per_second: progress.samples_per_second,
         };
         self.live.progress.insert(job, view);
-        self.live.first_step.entry(job).or_insert_with(clock::now);
+        if !self.live.found_training.contains(&job) {
+            self.live.first_step.entry(job).or_insert_with(clock::now);
+        }
         if let Some(crashes) = self.live.crashes.get_mut(&job) {
             crashes.in_a_row = 0;
             crashes.hold_until = None;
