@@ -42,6 +42,8 @@ pub mod workload;
 
 pub mod wire;
 
+mod congestion;
+
 mod dispatch;
 
 mod frame;

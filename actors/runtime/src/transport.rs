@@ -17,6 +17,7 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 
+use crate::congestion::LoopbackConfig;
 use crate::identity::{Identity, IdentityError};
 
 /// The application protocol both sides must name.
@@ -113,6 +114,9 @@ pub fn transport_config(remote: SocketAddr) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(BULK_STREAMS_MAX))
         .datagram_receive_buffer_size(None);
+    if remote.ip().is_loopback() {
+        config.congestion_controller_factory(Arc::new(LoopbackConfig::default()));
+    }
     config
 }
 
