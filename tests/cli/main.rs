@@ -3,6 +3,8 @@
 //!
 //! `offline` needs no control plane, `lifecycle` starts and ends them, `api` speaks raw HTTP to one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 mod offline;

@@ -3,6 +3,8 @@
 //! Every test has a cluster of its own in a temporary home and ends what it started. None asserts how fast something
 //! is; where one waits, it is for something to happen, with a limit far above what it takes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "../cli/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of the command line, which use other parts")]
 mod support;

@@ -27,8 +27,8 @@ use crate::identity::Role;
 use crate::node::{Node, NodeConfig, Peer};
 use crate::remote::{Access, Inbound, RemoteRef};
 use crate::wire::worker::{
-    WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHello, WorkerHostProtocol, WorkerHostRequest,
-    WorkerLaunch, WorkerProtocol, WorkerReport,
+    WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHello, WorkerHostProtocol, WorkerHostRequest, WorkerLaunch,
+    WorkerProtocol, WorkerReport,
 };
 
 /// The largest launch frame: an identity, and what the workload is started with.

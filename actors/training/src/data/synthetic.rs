@@ -19,7 +19,7 @@ fn samples(count: u32) -> (Vec<u8>, Vec<u8>) {
         for at in 0..SIDE * SIDE {
             let (row, column) = (at / SIDE, at % SIDE);
             let line = if class < 2 { row } else { column };
-            let lit = (line < SIDE / 2) == (class % 2 == 0);
+            let lit = (line < SIDE / 2) == class.is_multiple_of(2);
             let noise = rng.next_u32() % 120;
             pixels.push((noise + if lit { 100 } else { 0 }) as u8);
         }

@@ -55,7 +55,7 @@ pub enum JobData {
     /// Read by this process.
     Local(Arc<LocalData>),
     /// Asked of other workers.
-    Remote(RemoteData),
+    Remote(Box<RemoteData>),
 }
 
 impl JobData {

@@ -218,7 +218,7 @@ impl Engines {
                 match RemoteData::describe(loader).await {
                     Ok(facts) => {
                         let remote = RemoteData::new(facts, Handle::current(), loaders.clone());
-                        let data = Arc::new(JobData::Remote(remote));
+                        let data = Arc::new(JobData::Remote(Box::new(remote)));
                         self.data = Data::Known(data.clone());
                         return Ok(data);
                     }
