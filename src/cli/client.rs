@@ -15,8 +15,8 @@ use ureq::http::{Response, StatusCode};
 
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::{
-    BillBody, ErrorBody, ExplanationBody, JobBody, LogBody, NodeBody, PreemptBody, ReadyBody, ShutdownBody, StatusBody,
-    StopBody, SubmitBody, VersionBody,
+    BillBody, ErrorBody, ErrorCode, ExplanationBody, JobBody, LogBody, NodeBody, PreemptBody, ReadyBody, ShutdownBody,
+    StatusBody, StopBody, SubmitBody, VersionBody,
 };
 
 use super::process::is_alive;
@@ -26,6 +26,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to try to connect: the server is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an unused connection is kept: less than the server keeps it.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// The largest answer that is read; lists of all jobs ever are the largest there are.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -70,6 +73,19 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the control plane is away: it may come back, and nothing is known about what it was asked.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::NotUp { .. } | Self::Unreachable { .. } => true,
+            Self::Api { body, .. } => matches!(body.error.code, ErrorCode::Unavailable | ErrorCode::Timeout),
+            // An answer that was cut short.
+            Self::Unreadable { source, .. } => !matches!(**source, ureq::Error::Json(_)),
+            Self::Token(_) => false,
+        }
+    }
+}
+
 /// Whether a list also has what has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
@@ -94,6 +110,7 @@ pub struct Client {
     agent: Agent,
     endpoint: Endpoint,
     token: String,
+    patience: Duration,
 }
 
 impl Client {
@@ -115,9 +132,17 @@ impl Client {
             // The API is on this machine: a proxy from the environment would only be in the way.
             .proxy(None)
             .max_redirects(0)
+            .max_idle_age(IDLE_MAX)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("neap/", env!("CARGO_PKG_VERSION")));
-        Ok(Self { agent: config.build().new_agent(), endpoint, token })
+        Ok(Self { agent: config.build().new_agent(), endpoint, token, patience: REQUEST_TIMEOUT })
+    }
+
+    /// Waits no longer than `limit` for an answer, where that is less than usual.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.patience = self.patience.min(limit);
+        self
     }
 
     /// Where the control plane said that it is.
@@ -198,13 +223,13 @@ impl Client {
 
     fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
         let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
-        let request = request.config().timeout_global(Some(REQUEST_TIMEOUT + wait)).build();
+        let request = request.config().timeout_global(Some(self.patience + wait)).build();
         self.read(path, request.call())
     }
 
     fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
-        let request = request.config().timeout_global(Some(REQUEST_TIMEOUT)).build();
+        let request = request.config().timeout_global(Some(self.patience)).build();
         self.read(path, request.send_json(body))
     }
 
@@ -217,6 +242,7 @@ impl Client {
         let unreadable = |source| ClientError::Unreadable { path: path.to_owned(), source: Box::new(source) };
         let mut answer = answer.map_err(unreachable)?;
         let status = answer.status();
+        tracing::debug!(path, %status, "answered");
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         if status.is_success() || (status == StatusCode::SERVICE_UNAVAILABLE && path == "/readyz") {
             return body.read_json().map_err(unreadable);

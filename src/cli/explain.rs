@@ -33,7 +33,7 @@ fn is_code(subject: &str) -> bool {
 }
 
 fn text(answer: &ExplanationBody) -> String {
-    let mut text = format!("{} is {}\n", answer.subject, answer.state);
+    let mut text = format!("{}: {}\n", answer.subject, answer.state);
     for reason in &answer.reasons {
         writeln!(text, "  {reason}").expect("writing to a string cannot fail");
     }

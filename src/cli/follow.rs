@@ -64,12 +64,12 @@ pub(super) fn follow(shell: &Shell, job: JobBody, mut show: Show) -> Result<Endi
     let (sender, events) = mpsc::channel();
     watch_interrupt(sender.clone())?;
     watch_job(shell.home.clone(), &last, sender);
-    let mut away_since: Option<Instant> = None;
+    let mut patience = Patience::default();
     let ending = loop {
-        let patience = deadline.map_or(POLL_WAIT, |at| at.saturating_duration_since(Instant::now()));
-        match events.recv_timeout(patience) {
+        let wait = deadline.map_or(POLL_WAIT, |at| at.saturating_duration_since(Instant::now()));
+        match events.recv_timeout(wait) {
             Ok(Event::News(job)) => {
-                away_since = None;
+                patience = Patience::default();
                 show.news(&job);
                 last = job;
                 if last.state.is_terminal() {
@@ -77,11 +77,10 @@ pub(super) fn follow(shell: &Shell, job: JobBody, mut show: Show) -> Result<Endi
                 }
             }
             Ok(Event::Away(error)) => {
-                let since = *away_since.get_or_insert_with(|| {
+                if patience.is_fresh() {
                     show.line("the control plane does not answer; the job goes on, trying again");
-                    Instant::now()
-                });
-                if since.elapsed() >= AWAY_MAX {
+                }
+                if patience.is_over() {
                     show.end();
                     return Err(error.into());
                 }
@@ -101,6 +100,21 @@ pub(super) fn follow(shell: &Shell, job: JobBody, mut show: Show) -> Result<Endi
     Ok(ending)
 }
 
+/// How long a command puts up with a control plane that is away.
+#[derive(Debug, Default)]
+pub(super) struct Patience(Option<Instant>);
+
+impl Patience {
+    fn is_fresh(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether it has been away for too long; the first question starts the clock.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.0.get_or_insert_with(Instant::now).elapsed() >= AWAY_MAX
+    }
+}
+
 /// Asks for the next state again and again. The thread ends with the job, or with this process.
 fn watch_job(home: Home, job: &JobBody, events: Sender<Event>) {
     let (id, mut version) = (job.id.clone(), job.version);
@@ -114,9 +128,11 @@ fn watch_job(home: Home, job: &JobBody, events: Sender<Event>) {
                     version = job.version;
                     Event::News(Box::new(job))
                 }
-                Err(error @ (ClientError::NotUp { .. } | ClientError::Unreachable { .. })) => {
+                Err(error) if error.is_away() => {
                     thread::sleep(AWAY_PAUSE);
                     client = Client::find(&home);
+                    // A control plane that comes back counts its versions anew.
+                    version = 0;
                     Event::Away(error)
                 }
                 Err(error) => {
@@ -188,7 +204,8 @@ impl Show {
                     && last_line.elapsed() >= LINE_EVERY
                 {
                     *last_line = Instant::now();
-                    say(&format!("step {}/{}, {}", progress.step, progress.steps_total, progress_text(job, progress)));
+                    let words = progress_words(job, progress).join(", ");
+                    say(&format!("step {}/{}, {words}", progress.step, progress.steps_total));
                 }
             }
             Screen::Bar(bar) => match progress {
@@ -199,7 +216,7 @@ impl Show {
                         bar.set_style(training_style());
                     }
                     bar.set_position(progress.step);
-                    bar.set_message(progress_text(job, progress));
+                    bar.set_message(progress_words(job, progress).join("  "));
                 }
             },
         }
@@ -225,24 +242,22 @@ fn waiting_style() -> ProgressStyle {
 }
 
 fn training_style() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {percent:>3}% {wide_msg}")
+    ProgressStyle::with_template("{spinner} {prefix} [{bar:40}] {percent:>3}%\n{wide_msg}")
         .expect("the template is fixed and valid")
         .progress_chars("=> ")
 }
 
-/// `epoch 2/10, loss 0.3127, 52,340 samples/s, 2 workers, $0.08/h, spent $0.0012`.
-fn progress_text(job: &JobBody, progress: &ProgressBody) -> String {
+/// `epoch 2/10`, `loss 0.3127`, `52,340 samples/s`, `2 workers`, `$0.08/h`, `spent $0.0012`.
+fn progress_words(job: &JobBody, progress: &ProgressBody) -> [String; 6] {
     let workers = job.workers.iter().filter(|worker| worker.state == "running").count();
-    format!(
-        "epoch {}/{}, loss {:.4}, {} samples/s, {workers} {}, {}, spent {}",
-        (progress.epoch + 1).min(progress.epochs_total),
-        progress.epochs_total,
-        progress.loss,
-        thousands(progress.samples_per_second.max(0.0) as u64),
-        if workers == 1 { "worker" } else { "workers" },
-        job.rate_micro_usd_per_hour,
-        job.cost.total_micro_usd,
-    )
+    [
+        format!("epoch {}/{}", (progress.epoch + 1).min(progress.epochs_total), progress.epochs_total),
+        format!("loss {:.4}", progress.loss),
+        format!("{} samples/s", thousands(progress.samples_per_second.max(0.0) as u64)),
+        format!("{workers} {}", if workers == 1 { "worker" } else { "workers" }),
+        job.rate_micro_usd_per_hour.to_string(),
+        format!("spent {}", job.cost.total_micro_usd),
+    ]
 }
 
 /// What the user has been told about a job, so that each thing is said once.
@@ -311,7 +326,8 @@ mod tests {
     #[test]
     fn progress_reads_well() {
         let job = job();
-        let text = progress_text(&job, job.progress.as_ref().unwrap());
-        assert_eq!(text, "epoch 2/3, loss 0.3127, 52,340 samples/s, 1 worker, $0.0800/h, spent $0.001200");
+        let text = progress_words(&job, job.progress.as_ref().unwrap()).join("  ");
+        assert_eq!(text, "epoch 2/3  loss 0.3127  52,340 samples/s  1 worker  $0.0800/h  spent $0.001200");
+        assert!(text.len() < 80, "it fits the narrowest terminal");
     }
 }

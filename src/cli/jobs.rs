@@ -6,8 +6,9 @@ use crate::http::body::{JobBody, JobStateBody, StatusBody, StopBody};
 
 use super::Shell;
 use super::args::{AllArgs, Format, LogsArgs, StatusArgs, StopArgs};
-use super::client::{ClientError, Listed};
+use super::client::Listed;
 use super::exit::{CliError, Exit};
+use super::follow::Patience;
 use super::output::{Listing, Tone, age, fields, harmless, instant, percent};
 use super::run::lasted;
 
@@ -74,18 +75,19 @@ pub(super) fn logs(shell: &Shell, args: &LogsArgs) -> Result<Exit, CliError> {
         Format::Csv | Format::Name => return Err(CliError::Usage("a log is text, json or jsonl".to_owned())),
     }
     let mut client = shell.client()?;
-    let mut offset = 0;
+    let (mut offset, mut patience) = (0, Patience::default());
     loop {
         let piece = match client.logs(&args.job, offset) {
             Ok(piece) => piece,
             // The control plane's trouble is not the log's: it goes on where it was.
-            Err(ClientError::Unreachable { .. }) if args.follow => {
+            Err(error) if args.follow && error.is_away() && !patience.is_over() => {
                 std::thread::sleep(LOG_EVERY);
-                client = shell.client()?;
+                client = shell.client().unwrap_or(client);
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
+        patience = Patience::default();
         let grown = piece.next_offset > offset;
         offset = piece.next_offset;
         output.text(&log_text(&piece.text, output.format))?;

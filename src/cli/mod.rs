@@ -46,7 +46,7 @@ use crate::home::Home;
 use args::{Cli, Command, Format, NodeCommand};
 use client::Client;
 use exit::{CliError, Exit};
-use output::Output;
+use output::{Output, harmless};
 
 /// What every command is given.
 struct Shell {
@@ -57,7 +57,11 @@ struct Shell {
 
 impl Shell {
     fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::find(&self.home)?)
+        let client = Client::find(&self.home)?;
+        Ok(match self.timeout {
+            Some(limit) => client.within(limit),
+            None => client,
+        })
     }
 }
 
@@ -132,9 +136,9 @@ fn start_tracing(cli: &Cli, output: Output) {
 /// An error on standard error for people; with `-o json` also as the one document on standard output.
 fn show(error: &CliError, output: Output) {
     let (red, plain) = if output.color_err() { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
-    output.warn(&format!("{red}error:{plain} {}", error.chain()));
+    output.warn(&format!("{red}error:{plain} {}", harmless(&error.chain())));
     if let Some(help) = error.help() {
-        output.warn(&format!("help: {help}"));
+        output.warn(&format!("help: {}", harmless(&help)));
     }
     let shown_already = matches!(error, CliError::InvalidJob { .. } | CliError::Unhealthy { .. } | CliError::Output(_));
     if matches!(output.format, Format::Json | Format::Jsonl) && !shown_already {

@@ -84,13 +84,18 @@ impl Listing {
 }
 
 fn cell(text: &str, tone: Tone) -> Cell {
-    let cell = Cell::new(text);
+    let cell = Cell::new(one_line(text));
     match tone {
         Tone::Good => cell.fg(Color::Green),
         Tone::Busy => cell.fg(Color::Yellow),
         Tone::Bad => cell.fg(Color::Red),
         Tone::Plain => cell,
     }
+}
+
+/// What others wrote stays in its cell.
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// Quoted where RFC 4180 asks for it.
@@ -214,7 +219,7 @@ pub(super) fn fields(entries: &[(&str, Option<String>)]) -> String {
     let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let present = entries.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
     present.fold(String::new(), |mut text, (name, value)| {
-        writeln!(text, "{name:width$}  {value}").expect("writing to a string cannot fail");
+        writeln!(text, "{name:width$}  {}", harmless(value)).expect("writing to a string cannot fail");
         text
     })
 }

@@ -129,9 +129,12 @@ impl Outbox {
         let _ = self.reports.blocking_send(report);
     }
 
-    /// Sends a report that the next one makes obsolete; drops it where there is no room.
+    /// Sends a report that the next one makes obsolete; drops it where the queue is half full, so that there is room
+    /// for those that count.
     pub(crate) fn report_latest(&self, report: WorkerReport) {
-        let _ = self.reports.try_send(report);
+        if self.reports.capacity() > SESSION_QUEUE_MAX / 2 {
+            let _ = self.reports.try_send(report);
+        }
     }
 
     /// Ends the job.

@@ -77,7 +77,7 @@ fn square_side(shape: SampleShape) -> Result<usize, EntryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Layout;
+    use crate::model::{Batch, BurnNetwork, Layout, Network};
 
     fn build(height: u32, width: u32) -> Result<Cnn, EntryError> {
         Cnn::build(SampleShape { height, width, channels: 1 }, 10, &Params::default(), &Device::flex())
@@ -90,5 +90,21 @@ mod tests {
         let error = build(1, 60).unwrap_err().to_string();
         assert!(error.contains("1×60") && error.contains("square images"), "{error}");
         assert!(build(2, 2).is_err() && build(28, 14).is_err());
+    }
+
+    #[test]
+    fn a_step_along_the_gradient_lowers_the_loss() {
+        let shape = SampleShape { height: 1, width: 64, channels: 1 };
+        let mut network = BurnNetwork::<Cnn>::new(shape, 3, &Params::default()).unwrap();
+        let mut parameters = network.layout().initial(2);
+        let features = (0..6 * 64).map(|at| ((at * 37) % 64) as f32 / 32.0 - 1.0).collect();
+        let batch = Batch { features, classes: vec![0, 1, 2, 2, 1, 0] };
+        network.load(&parameters);
+        let mut gradient = vec![0.0; parameters.len()];
+        let before = network.gradient(batch.clone(), 1.0 / 6.0, &mut gradient);
+        parameters.iter_mut().zip(&gradient).for_each(|(parameter, slope)| *parameter -= 0.1 * slope);
+        network.load(&parameters);
+        let after = network.score(batch).loss;
+        assert!(after < before, "{after} {before}");
     }
 }

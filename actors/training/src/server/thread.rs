@@ -93,7 +93,8 @@ impl ServerThread {
 
     fn serve(&mut self, membership: Membership) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
-        match &mut self.serving {
+        // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
+        match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
