@@ -154,7 +154,10 @@ impl Controller {
             // It has come back over another connection already.
             return Changed::No;
         }
-        if self.live.links.remove(&node).is_some() {
+        let stays = self.state.nodes.get(&node).is_some_and(|node| {
+            !node.state.is_terminal() && node.state != NodeState::Releasing && node.notice_until.is_none()
+        });
+        if self.live.links.remove(&node).is_some() && stays {
             tracing::warn!(%node, why, "agent silent; its work is given to others");
         }
         for (job, worker) in self.state.workers_on(node) {
