@@ -8,10 +8,10 @@
 //! second a GB on both sides together, 3.8 ms a step; bound: CPU beyond computing ≤ 2 × that.
 //!
 //! ```text
-//! cargo bench -p neap-training --profile dev --bench training [-- ROUNDS]
+//! cargo bench -p neap-training --profile dev --bench training [-- ROUNDS [ONLY]]
 //! ```
 //!
-//! Both set-ups are reported apart. Everything is measured from the first committed step to the end of the job, so neither
+//! ONLY picks the measurements whose name contains it. Both set-ups are reported apart. Everything is measured from the first committed step to the end of the job, so neither
 //! start-up nor reading the data is in it. One JSON object a measurement, then a table of medians. burn alone gets its
 //! batches ready-made; our loader makes them from bytes, and that is in our figures. Where `NEAP_BENCH_PYTHON` names a
 //! Python with PyTorch, `benches/peers/torch_mlp.py` runs in the same rounds.
@@ -47,15 +47,20 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     ours::write_data(folder.path());
     let mut rates: BTreeMap<&str, Vec<Measurement>> = BTreeMap::new();
+    let only = arguments.get(1).cloned().unwrap_or_default();
+    type Run = fn(&std::path::Path) -> Measurement;
+    let runs: [(&str, Run); 4] = [
+        ("burn alone", |_| alone::run()),
+        ("one process, 1 shard", |folder| ours::one_process(folder, 1)),
+        ("one process, 8 shards", |folder| ours::one_process(folder, 8)),
+        ("2 trainers + server, QUIC", ours::separate),
+    ];
     for round in 0..rounds {
-        let mut record = |what, measurement: Measurement| {
+        for (what, run) in runs.iter().filter(|(what, _)| what.contains(&only)) {
+            let measurement = run(folder.path());
             report(what, round, &measurement);
             rates.entry(what).or_default().push(measurement);
-        };
-        record("burn alone", alone::run());
-        record("one process, 1 shard", ours::one_process(folder.path(), 1));
-        record("one process, 8 shards", ours::one_process(folder.path(), 8));
-        record("2 trainers + server, QUIC", ours::separate(folder.path()));
+        }
         run_torch();
     }
     println!("\n{:<28}{:>14}{:>18}{:>16}", "", "samples/s", "samples/CPU-s", "CPU ms/step");

@@ -165,7 +165,7 @@ pub(crate) fn separate(folder: &Path) -> Measurement {
         let (host, _) = Actor::spawn(None, host, ()).await.expect("an actor");
         node.register::<WorkerHostProtocol, _>(WORKER_HOST_ACTOR, host, Access::workers_of(JOB)).expect("a free name");
         let workers: Vec<WorkerId> = (1..=3).map(WorkerId::new).collect();
-        let mut children: Vec<Child> = workers
+        let children: Vec<Child> = workers
             .iter()
             .map(|&worker| {
                 let launch = WorkerLaunch {
@@ -191,7 +191,12 @@ pub(crate) fn separate(folder: &Path) -> Measurement {
         let pids: Vec<u32> = children.iter().map(Child::id).collect();
         let measurement = measure(&mut reports, &pids).await;
         tell(&node, &WorkerCommand::Stop { save: false }).await;
-        children.iter_mut().for_each(|child| assert!(child.wait().is_ok_and(|status| status.success())));
+        for mut child in children {
+            // Waiting closes the pipe by itself, and a worker whose pipe closes takes its agent for dead.
+            let life_line = child.stdin.take();
+            assert!(child.wait().is_ok_and(|status| status.success()), "a worker ends well");
+            drop(life_line);
+        }
         node.shutdown().await;
         measurement
     })

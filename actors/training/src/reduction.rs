@@ -98,33 +98,48 @@ impl Kept {
     }
 }
 
-/// Adds up the shards of `block` as far as the tree allows. `compute` makes the gradient of one shard.
+/// Where the gradients of logical shards come from.
+pub trait Leaves {
+    /// The gradient of one shard. Shards are asked for in order, each once.
+    fn make(&mut self, shard: u32, buffers: &Buffers) -> Part<Vec<f32>>;
+
+    /// Adds the gradient of one shard to the sum of those before it; may save the way through a buffer of its own.
+    fn add(&mut self, shard: u32, buffers: &Buffers, sum: &mut Part<Vec<f32>>) {
+        let part = self.make(shard, buffers);
+        add_part(sum, part, buffers);
+    }
+}
+
+/// Adds up the shards of `block` as far as the tree allows.
 pub fn reduce_block(
     tree: ReductionTree,
     block: ShardRange,
     buffers: &Buffers,
-    compute: &mut dyn FnMut(u32, &Buffers) -> Part<Vec<f32>>,
+    leaves: &mut dyn Leaves,
 ) -> Vec<(TreeNode, Part<Vec<f32>>)> {
     let nodes = tree.cover(block).into_iter();
-    nodes.map(|node| (node, reduce_node(tree, node, buffers, compute))).collect()
+    nodes.map(|node| (node, reduce_node(tree, node, buffers, leaves))).collect()
 }
 
-fn reduce_node(
-    tree: ReductionTree,
-    node: TreeNode,
-    buffers: &Buffers,
-    compute: &mut dyn FnMut(u32, &Buffers) -> Part<Vec<f32>>,
-) -> Part<Vec<f32>> {
-    let Some((left, right)) = tree.children(node) else { return compute(node.index, buffers) };
-    let mut sum = reduce_node(tree, left, buffers, compute);
-    if let Some(right) = right {
-        let right = reduce_node(tree, right, buffers, compute);
-        add(&mut sum.gradient, &right.gradient);
-        sum.losses.extend(right.losses);
-        sum.samples.extend(right.samples);
-        buffers.put(right.gradient);
+fn reduce_node(tree: ReductionTree, node: TreeNode, buffers: &Buffers, leaves: &mut dyn Leaves) -> Part<Vec<f32>> {
+    let Some((left, right)) = tree.children(node) else { return leaves.make(node.index, buffers) };
+    let mut sum = reduce_node(tree, left, buffers, leaves);
+    match right {
+        Some(TreeNode { level: 0, index }) => leaves.add(index, buffers, &mut sum),
+        Some(right) => {
+            let part = reduce_node(tree, right, buffers, leaves);
+            add_part(&mut sum, part, buffers);
+        }
+        None => {}
     }
     sum
+}
+
+fn add_part(sum: &mut Part<Vec<f32>>, part: Part<Vec<f32>>, buffers: &Buffers) {
+    add(&mut sum.gradient, &part.gradient);
+    sum.losses.extend(part.losses);
+    sum.samples.extend(part.samples);
+    buffers.put(part.gradient);
 }
 
 /// The parts of one step that have come in, added up as far as they go.
@@ -191,11 +206,16 @@ mod tests {
 
     use super::*;
 
-    fn leaf(shard: u32, values: &[f32]) -> Part<Vec<f32>> {
-        Part {
-            gradient: vec![values[shard as usize], -values[shard as usize]],
-            losses: vec![f64::from(shard)],
-            samples: vec![shard * 2, shard * 2 + 1],
+    struct Values<'a>(&'a [f32]);
+
+    impl Leaves for Values<'_> {
+        fn make(&mut self, shard: u32, _: &Buffers) -> Part<Vec<f32>> {
+            let value = self.0[shard as usize];
+            Part {
+                gradient: vec![value, -value],
+                losses: vec![f64::from(shard)],
+                samples: vec![shard * 2, shard * 2 + 1],
+            }
         }
     }
 
@@ -210,10 +230,10 @@ mod tests {
             let tree = ReductionTree::new(shards);
             let buffers = Buffers::default();
             let all = ShardRange { start: 0, end: shards };
-            let alone = reduce_block(tree, all, &buffers, &mut |shard, _| leaf(shard, &values)).remove(0).1;
+            let alone = reduce_block(tree, all, &buffers, &mut Values(&values)).remove(0).1;
             let mut sent: Vec<_> = assign(shards, workers)
                 .into_iter()
-                .flat_map(|block| reduce_block(tree, block, &buffers, &mut |shard, _| leaf(shard, &values)))
+                .flat_map(|block| reduce_block(tree, block, &buffers, &mut Values(&values)))
                 .collect();
             let turn = turn % sent.len();
             sent.rotate_left(turn);

@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
     use crate::optimiser::SgdSettings;
-    use crate::reduction::reduce_block;
+    use crate::reduction::{Leaves, reduce_block};
 
     const SETTINGS: OptimiserSettings =
         OptimiserSettings::Sgd(SgdSettings { lr: 0.1, momentum: 0.9, weight_decay: 0.01 });
@@ -308,6 +308,20 @@ mod tests {
         (gradient, samples.iter().map(|&sample| f64::from(sample) * 1e-3).sum())
     }
 
+    struct Computed<'a> {
+        order: &'a SampleOrder,
+        cursor: u64,
+        parameters: &'a [f32],
+    }
+
+    impl Leaves for Computed<'_> {
+        fn make(&mut self, shard: u32, _: &Buffers) -> Part<Vec<f32>> {
+            let ids = self.order.ids(self.order.shard(self.cursor, shard));
+            let (gradient, loss) = compute(self.parameters, ids, self.order.step(self.cursor).len());
+            Part { gradient, losses: vec![loss], samples: ids.to_vec() }
+        }
+    }
+
     fn run_step(state: &mut TrainingState, workers: u32) -> Commit {
         let (epoch, cursor) = state.schedule().place(state.step());
         let order = state.schedule().order(epoch);
@@ -315,11 +329,8 @@ mod tests {
         let parameters = state.parameters().clone();
         let mut committed = None;
         for block in assign(8, workers).into_iter().rev() {
-            let parts = reduce_block(tree, block, &Buffers::default(), &mut |shard, _| {
-                let ids = order.ids(order.shard(cursor, shard));
-                let (gradient, loss) = compute(&parameters, ids, order.step(cursor).len());
-                Part { gradient, losses: vec![loss], samples: ids.to_vec() }
-            });
+            let mut leaves = Computed { order: &order, cursor, parameters: &parameters };
+            let parts = reduce_block(tree, block, &Buffers::default(), &mut leaves);
             for (node, part) in parts {
                 state.check(node, part.gradient.len(), &part.samples).unwrap();
                 let gradient: Box<dyn Floats> = Box::new(part.gradient);

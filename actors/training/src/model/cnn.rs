@@ -77,7 +77,7 @@ fn square_side(shape: SampleShape) -> Result<usize, EntryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Batch, BurnNetwork, Layout, Network};
+    use crate::model::{Batch, BurnNetwork, Layout, Network, Write};
 
     fn build(height: u32, width: u32) -> Result<Cnn, EntryError> {
         Cnn::build(SampleShape { height, width, channels: 1 }, 10, &Params::default(), &Device::flex())
@@ -101,7 +101,7 @@ mod tests {
         let batch = Batch { features, classes: vec![0, 1, 2, 2, 1, 0] };
         network.load(&parameters);
         let mut gradient = vec![0.0; parameters.len()];
-        let before = network.gradient(batch.clone(), 1.0 / 6.0, &mut gradient);
+        let before = network.gradient(batch.clone(), 1.0 / 6.0, &mut gradient, Write::Replace);
         parameters.iter_mut().zip(&gradient).for_each(|(parameter, slope)| *parameter -= 0.1 * slope);
         network.load(&parameters);
         let after = network.score(batch).loss;

@@ -54,6 +54,15 @@ pub struct Score {
     pub correct: u64,
 }
 
+/// What becomes of the values that a buffer already has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// They are replaced.
+    Replace,
+    /// The new ones are added to them, one by one.
+    Add,
+}
+
 /// A model with its parameters as one flat buffer. One thread uses it at a time.
 pub trait Network: Send {
     /// What lies where in the flat buffer.
@@ -62,8 +71,8 @@ pub trait Network: Send {
     /// Takes over parameters.
     fn load(&mut self, parameters: &[f32]);
 
-    /// Writes the gradient of `weight × Σ loss` over the batch to `gradient`; returns the sum of the losses.
-    fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32]) -> f64;
+    /// Puts the gradient of `weight × Σ loss` over the batch into `gradient`; returns the sum of the losses.
+    fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32], how: Write) -> f64;
 
     /// Classifies a batch.
     fn score(&self, batch: Batch) -> Score;

@@ -6,7 +6,7 @@
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use super::{Batch, Layout, Model, Network, Score};
+use super::{Batch, Layout, Model, Network, Score, Write};
 use crate::data::SampleShape;
 use crate::entry::{EntryError, Params};
 
@@ -54,14 +54,14 @@ impl<M: Model> Network for BurnNetwork<M> {
         self.model = self.model.take().map(|model| model.map(&mut loader));
     }
 
-    fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32]) -> f64 {
+    fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32], how: Write) -> f64 {
         let classes = batch.classes.clone();
         let scores = self.model().forward(self.samples(batch, &self.device));
         let mut slopes = scores.clone().inner().into_data().try_into_vec::<f32>().expect("scores are floats");
         let score = cross_entropy(&mut slopes, &classes, self.classes, weight);
         let slopes = Tensor::<2>::from_data(TensorData::new(slopes, [classes.len(), self.classes]), &self.device);
         let mut gradients = (scores * slopes).sum().backward();
-        let mut collector = GradientCollector { gradients: &mut gradients, rest: gradient };
+        let mut collector = GradientCollector { gradients: &mut gradients, rest: gradient, how };
         self.model().visit(&mut collector);
         score.loss
     }
@@ -120,19 +120,21 @@ impl ModuleMapper for Loader<'_> {
 struct GradientCollector<'a, 'b> {
     gradients: &'a mut Gradients,
     rest: &'b mut [f32],
+    how: Write,
 }
 
 impl ModuleVisitor for GradientCollector<'_, '_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let (out, rest) = std::mem::take(&mut self.rest).split_at_mut(param.lazy_shape().num_elements());
         self.rest = rest;
-        match param.val().grad_remove(self.gradients) {
-            Some(gradient) => {
-                let data = gradient.into_data();
-                out.copy_from_slice(data.as_slice::<f32>().expect("gradients are floats"));
-            }
+        let data = param.val().grad_remove(self.gradients).map(Tensor::into_data);
+        let values = data.as_ref().map(|data| data.as_slice::<f32>().expect("gradients are floats"));
+        match (values, self.how) {
+            (Some(values), Write::Replace) => out.copy_from_slice(values),
+            (Some(values), Write::Add) => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
             // A parameter that the scores do not depend on.
-            None => out.fill(0.0),
+            (None, Write::Replace) => out.fill(0.0),
+            (None, Write::Add) => {}
         }
     }
 }
@@ -191,7 +193,7 @@ mod tests {
     fn the_gradient_is_the_one_of_burns_own_loss() {
         let mut network = network();
         let mut ours = vec![0.0; network.layout().len()];
-        let loss = network.gradient(batch(9), 1.0 / 9.0, &mut ours);
+        let loss = network.gradient(batch(9), 1.0 / 9.0, &mut ours, Write::Replace);
         let Batch { features, classes } = batch(9);
         let device = Device::flex().autodiff();
         let samples = Tensor::<4>::from_data(TensorData::new(features, [9, 1, 1, 6]), &device);
@@ -202,7 +204,11 @@ mod tests {
         assert!((loss / 9.0 - f64::from(mean)).abs() < 1e-6);
         let mut gradients = theirs.backward();
         let mut expected = vec![0.0; ours.len()];
-        network.model().visit(&mut GradientCollector { gradients: &mut gradients, rest: &mut expected });
+        network.model().visit(&mut GradientCollector {
+            gradients: &mut gradients,
+            rest: &mut expected,
+            how: Write::Replace,
+        });
         for (ours, theirs) in ours.iter().zip(&expected) {
             assert!((ours - theirs).abs() < 1e-6, "{ours} {theirs}");
         }
@@ -212,7 +218,7 @@ mod tests {
     fn the_sum_over_shards_is_the_gradient_of_the_whole_batch() {
         let mut network = network();
         let mut whole = vec![0.0; network.layout().len()];
-        let loss = network.gradient(batch(12), 1.0 / 12.0, &mut whole);
+        let loss = network.gradient(batch(12), 1.0 / 12.0, &mut whole, Write::Replace);
         let mut sum = vec![0.0; whole.len()];
         let mut shard_losses = 0.0;
         let Batch { features, classes } = batch(12);
@@ -221,9 +227,7 @@ mod tests {
                 features: features[shard * 24..(shard + 1) * 24].to_vec(),
                 classes: classes[shard * 4..(shard + 1) * 4].to_vec(),
             };
-            let mut gradient = vec![0.0; whole.len()];
-            shard_losses += network.gradient(part, 1.0 / 12.0, &mut gradient);
-            sum.iter_mut().zip(&gradient).for_each(|(sum, value)| *sum += value);
+            shard_losses += network.gradient(part, 1.0 / 12.0, &mut sum, Write::Add);
         }
         assert!((loss - shard_losses).abs() < 1e-5);
         for (whole, sum) in whole.iter().zip(&sum) {

@@ -11,8 +11,8 @@ use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 
 use crate::links::ParameterValues;
 use crate::loader::{ShardBatch, StepBatch};
-use crate::model::Network;
-use crate::reduction::{Buffers, Part, reduce_block};
+use crate::model::{Network, Write};
+use crate::reduction::{Buffers, Leaves, Part, reduce_block};
 
 /// The computing threads of a worker: the caller's own, and helpers.
 pub(crate) struct Crew {
@@ -59,21 +59,16 @@ impl Crew {
         step: StepBatch,
     ) -> Vec<(TreeNode, Part<Vec<f32>>)> {
         let weight = 1.0 / step.step_samples.max(1) as f32;
-        let batches = block.iter().zip(step.shards);
         if self.helpers.is_empty() {
             self.own.load(parameters.values());
             // Given back before the server needs them: then it can change them in place.
             drop(parameters);
-            let mut batches = batches;
-            return reduce_block(tree, block, &self.buffers, &mut |_, buffers| {
-                let (_, batch) = batches.next().expect("the tree is walked in shard order, and has the block's shards");
-                compute_shard(self.own.as_mut(), buffers, batch, weight)
-            });
+            let mut leaves = InTurn { network: self.own.as_mut(), batches: step.shards.into_iter(), weight };
+            return reduce_block(tree, block, &self.buffers, &mut leaves);
         }
-        let mut parts = self.compute_together(Arc::new(parameters), batches.collect(), weight);
-        reduce_block(tree, block, &self.buffers, &mut |shard, _| {
-            parts[(shard - block.start) as usize].take().expect("every shard of the block was computed once")
-        })
+        let batches = block.iter().zip(step.shards).collect();
+        let parts = self.compute_together(Arc::new(parameters), batches, weight);
+        reduce_block(tree, block, &self.buffers, &mut Done(parts.into_iter()))
     }
 
     fn compute_together(
@@ -143,6 +138,49 @@ pub(crate) fn compute_alone() {
     }
 }
 
+/// Shards that are computed when the tree asks for them, on the caller's thread.
+struct InTurn<'a> {
+    network: &'a mut dyn Network,
+    batches: std::vec::IntoIter<ShardBatch>,
+    weight: f32,
+}
+
+impl InTurn<'_> {
+    fn next(&mut self) -> ShardBatch {
+        self.batches.next().expect("the tree is walked in shard order, and a step has all shards of its block")
+    }
+}
+
+impl Leaves for InTurn<'_> {
+    fn make(&mut self, _: u32, buffers: &Buffers) -> Part<Vec<f32>> {
+        let batch = self.next();
+        compute_shard(self.network, buffers, batch, self.weight)
+    }
+
+    fn add(&mut self, _: u32, _: &Buffers, sum: &mut Part<Vec<f32>>) {
+        let ShardBatch { ids, batch } = self.next();
+        let loss = match ids.is_empty() {
+            // As if zeros were added, which is what happens where another worker carries the shard.
+            true => {
+                sum.gradient.iter_mut().for_each(|value| *value += 0.0);
+                0.0
+            }
+            false => self.network.gradient(batch, self.weight, &mut sum.gradient, Write::Add),
+        };
+        sum.losses.push(loss);
+        sum.samples.extend(ids);
+    }
+}
+
+/// Shards that were computed before.
+struct Done(std::vec::IntoIter<Option<Part<Vec<f32>>>>);
+
+impl Leaves for Done {
+    fn make(&mut self, _: u32, _: &Buffers) -> Part<Vec<f32>> {
+        self.0.next().flatten().expect("every shard of the block was computed once")
+    }
+}
+
 /// The gradient of one shard, weighted so that the sum over the step's shards is the mean over its samples. A shard
 /// without samples has the gradient 0.
 fn compute_shard(network: &mut dyn Network, buffers: &Buffers, shard: ShardBatch, weight: f32) -> Part<Vec<f32>> {
@@ -152,7 +190,7 @@ fn compute_shard(network: &mut dyn Network, buffers: &Buffers, shard: ShardBatch
             gradient.fill(0.0);
             0.0
         }
-        false => network.gradient(shard.batch, weight, &mut gradient),
+        false => network.gradient(shard.batch, weight, &mut gradient, Write::Replace),
     };
     Part { gradient, losses: vec![loss], samples: shard.ids }
 }
