@@ -20,7 +20,7 @@ use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use tokio::sync::{mpsc, watch};
 
 use crate::reduction::{Floats, Part};
-use crate::server::ServerEvent;
+use crate::server::ServerHandle;
 use crate::trainer::TrainerEvent;
 
 /// Messages that may wait for a thread.
@@ -36,8 +36,9 @@ pub(crate) const SESSION_QUEUE_MAX: usize = 256;
 /// A trainer's way to the parameter server.
 #[derive(Clone)]
 pub(crate) enum ServerLink {
-    /// In this process.
-    Local(SyncSender<ServerEvent>),
+    /// In this process. The trainer's thread commits the step itself where its gradients are the last: handing them to
+    /// another thread and waiting for it costs two switches a step.
+    Local(ServerHandle),
     /// In another one, through a task that sends.
     Remote(mpsc::Sender<OutgoingGradients>),
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! ServerActor    receives hellos and gradients from other processes        (thin)
 //!     │ ServerEvent
-//! ServerThread   owns the training state; commits steps, sends parameters
+//! ServerHandle   the training state behind a lock: a thread for events from outside, the trainer of this process
 //!     │ KeeperJob, from snapshots
 //! Keeper         evaluates, writes checkpoints and the model, reports
 //! ```
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use actor::{ServerActor, ServerMsg};
 pub(crate) use keeper::Keeper;
-pub(crate) use thread::{ServerSetup, ServerThread};
+pub(crate) use thread::{ServerHandle, ServerSetup};
 
 use crate::links::{Gradients, TrainerLink};
 

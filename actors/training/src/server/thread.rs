@@ -1,8 +1,11 @@
-//! The parameter server's thread: owns the training state, commits steps, sends parameters.
+//! The parameter server itself: owns the training state, commits steps, sends parameters.
+//!
+//! A thread feeds it with what comes from outside; the trainer of the same process comes in by itself. Whoever holds the
+//! lock never waits for the other: parameters are handed to the trainer's queue without waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
@@ -34,8 +37,11 @@ pub(crate) struct ServerSetup {
     pub(crate) outbox: Outbox,
 }
 
-/// The state of the parameter server's thread.
-pub(crate) struct ServerThread {
+/// The way to the parameter server of this process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ServerHandle(Arc<Mutex<Server>>);
+
+struct Server {
     setup: ServerSetup,
     keeper: Keeper,
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
@@ -51,22 +57,24 @@ struct Serving {
     meter: Meter,
 }
 
-impl ServerThread {
-    /// Starts the thread; it ends when the last sender of its events is dropped.
+impl ServerHandle {
+    /// Starts the thread that feeds the server; it ends when the last sender of its events is dropped.
     ///
     /// # Errors
     ///
     /// Where the thread cannot be started.
-    pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<()> {
+    pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
-        let mut server = Self { setup, keeper, links: BTreeMap::new(), serving: None };
+        let server = Self(Arc::new(Mutex::new(Server { setup, keeper, links: BTreeMap::new(), serving: None })));
+        let handle = server.clone();
         let run = move || {
             let _guard = guard;
             for event in events {
-                server.handle(event);
+                handle.handle(event);
             }
         };
-        std::thread::Builder::new().name("server".to_owned()).spawn(run).map(drop)
+        std::thread::Builder::new().name("server".to_owned()).spawn(run)?;
+        Ok(server)
     }
 
     /// The queue of the thread's events.
@@ -74,6 +82,15 @@ impl ServerThread {
         sync_channel(THREAD_QUEUE_MAX)
     }
 
+    /// Handles an event on the calling thread, which may block and compute.
+    pub(crate) fn handle(&self, event: ServerEvent) {
+        // A panic under the lock ends the worker; until then the state is not used for anything new.
+        let Ok(mut server) = self.0.lock() else { return };
+        server.handle(event);
+    }
+}
+
+impl Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Serve(membership) => self.serve(membership),

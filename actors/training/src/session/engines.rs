@@ -23,7 +23,7 @@ use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
 use crate::reduction::Buffers;
-use crate::server::{Keeper, ServerActor, ServerEvent, ServerMsg, ServerSetup, ServerThread};
+use crate::server::{Keeper, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
 use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerThread};
 
 /// Rounds of asking the other workers what the data is; with the pause, about ten seconds.
@@ -45,7 +45,7 @@ impl Actors {
     /// Starts and registers the actors.
     pub(super) async fn start(node: &Node, job: &TrainJob, outbox: &Outbox) -> Result<Self, SessionError> {
         let (trainer_thread, trainer_events) = TrainerThread::queue();
-        let (server_thread, server_events) = ServerThread::queue();
+        let (server_thread, server_events) = ServerHandle::queue();
         let loader = spawn("the data loader", LoaderActor).await?;
         let trainer = spawn("the trainer", TrainerActor { thread: trainer_thread.clone() }).await?;
         let server =
@@ -85,6 +85,8 @@ pub(super) struct Engines {
     node: Node,
     compute_threads: u32,
     data: Data,
+    /// The server of this process, once the data is known.
+    server: Option<ServerHandle>,
     /// The way to a server in another process.
     follower: Option<JoinHandle<()>>,
 }
@@ -122,7 +124,7 @@ impl Engines {
         };
         // The actor lives as long as this struct.
         let _ = actors.loader.cast(LoaderMsg::Opened(told));
-        Ok(Self { actors, job, worker, node, compute_threads, data, follower: None })
+        Ok(Self { actors, job, worker, node, compute_threads, data, server: None, follower: None })
     }
 
     /// Takes up what this worker has to do under a membership.
@@ -132,7 +134,7 @@ impl Engines {
         }
         let data = self.find_data(membership).await?;
         if let Some((trainer_events, server_events)) = self.actors.waiting.take() {
-            self.start_threads(&data, outbox, trainer_events, server_events)?;
+            self.server = Some(self.start_threads(&data, outbox, trainer_events, server_events)?);
         }
         let serves = membership.server == self.worker;
         self.tell_server(match serves {
@@ -145,8 +147,8 @@ impl Engines {
         };
         let hello =
             TrainerHello { membership: membership.epoch, worker: self.worker, data_digest: data.facts().train_digest };
-        if serves {
-            let server = ServerLink::Local(self.actors.server_thread.clone());
+        if let Some(server) = self.server.clone().filter(|_| serves) {
+            let server = ServerLink::Local(server);
             self.tell_trainer(TrainerEvent::Assign { membership: membership.epoch, block, server })?;
             let link = TrainerLink::Local(self.actors.trainer_thread.clone());
             return self.tell_server(ServerEvent::Attach { hello, link });
@@ -236,7 +238,7 @@ impl Engines {
         outbox: &Outbox,
         trainer_events: Receiver<TrainerEvent>,
         server_events: Receiver<ServerEvent>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<ServerHandle, SessionError> {
         keep_freed_memory();
         let facts = data.facts();
         let schedule = self.job.schedule(facts.train_samples);
@@ -258,9 +260,10 @@ impl Engines {
             buffers: buffers.clone(),
             outbox: outbox.clone(),
         };
-        ServerThread::start(setup, keeper, server_events).map_err(failed)?;
+        let server = ServerHandle::start(setup, keeper, server_events).map_err(failed)?;
         TrainerThread::start(self.worker, data.clone(), schedule, crew, buffers, outbox.clone(), trainer_events)
-            .map_err(failed)
+            .map_err(failed)?;
+        Ok(server)
     }
 
     fn tell_server(&self, event: ServerEvent) -> Result<(), SessionError> {

@@ -101,8 +101,7 @@ impl TrainerThread {
             ServerLink::Local(server) => {
                 let parts = parts.into_iter().map(|(node, part)| (node, boxed(part))).collect();
                 let gradients = Gradients { membership, worker: self.worker, step, parts };
-                // A server thread that has ended has told the session why.
-                let _ = server.send(ServerEvent::Gradients(gradients));
+                server.handle(ServerEvent::Gradients(gradients));
             }
             ServerLink::Remote(server) => {
                 // A task that has ended has told the session why.
