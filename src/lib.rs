@@ -19,6 +19,8 @@ pub mod home;
 
 pub mod http;
 
+mod chain;
+
 pub use neap_agent as agent;
 pub use neap_control as control;
 pub use neap_runtime as runtime;

@@ -10,6 +10,7 @@ use neap_scheduler::spec::Fault;
 
 use super::body::{ErrorBody, ErrorCode, ErrorDetail, FaultBody};
 use super::guard::BODY_BYTES_MAX;
+use crate::chain::chain;
 
 /// A request that is not fulfilled.
 #[derive(Debug, thiserror::Error)]
@@ -104,14 +105,7 @@ impl ApiError {
 
     /// The message with all its causes.
     fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        chain(self)
     }
 }
 

@@ -6,7 +6,6 @@ use neap_runtime::codec;
 use neap_runtime::join::JoinToken;
 use neap_runtime::wire::agent::{AgentCommand, StartWorker};
 use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
-use neap_runtime::wire::worker::WorkerCommand;
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
 use neap_scheduler::model::{
     CancelReason, FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId,
@@ -332,14 +331,6 @@ impl Controller {
         if !self.live.workers.contains_key(&server) {
             return true;
         }
-        match self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
-            Some(saving) => saving.done,
-            None => {
-                let until = clock::now() + TOKEN_LIFE;
-                self.live.saving.insert(job, super::live::Saving { epoch, until, done: false });
-                self.tell_worker(job, server, WorkerCommand::SaveNow { epoch });
-                false
-            }
-        }
+        self.ask_to_save(job, epoch, server).done
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
 use neap_scheduler::elastic::{Candidate, Grouping, group};
-use neap_scheduler::model::{JobId, JobState, Millis, NodeState, RecoverReason, WorkerId};
+use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
 use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::{MemberRecord, Record};
 
@@ -136,15 +136,19 @@ impl Controller {
         if !(server_leaves || someone_leaves && entry.spec.checkpoint.on_notice) {
             return true;
         }
-        let now = clock::now();
-        match self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
-            Some(saving) => saving.done || saving.until <= now,
-            None => {
-                self.live.saving.insert(job, Saving { epoch, until: now + SAVE_WAIT, done: false });
-                self.tell_worker(job, server, WorkerCommand::SaveNow { epoch });
-                false
-            }
+        let saving = self.ask_to_save(job, epoch, server);
+        saving.done || saving.until <= clock::now()
+    }
+
+    /// Asks a job's server for a checkpoint, once a membership; how that stands.
+    pub(super) fn ask_to_save(&mut self, job: JobId, epoch: MembershipEpoch, server: WorkerId) -> Saving {
+        if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
+            return *saving;
         }
+        let saving = Saving { epoch, until: clock::now() + SAVE_WAIT, done: false };
+        self.live.saving.insert(job, saving);
+        self.tell_worker(job, server, WorkerCommand::SaveNow { epoch });
+        saving
     }
 
     fn reason_to_regroup(&self, entry: &JobEntry) -> String {

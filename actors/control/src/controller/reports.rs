@@ -1,6 +1,6 @@
 //! What workers report through their agents. A report of an older membership is acknowledged and has no effect.
 
-use neap_runtime::wire::agent::{AgentReport, RunningWorker, WorkerExit};
+use neap_runtime::wire::agent::{AgentReport, WorkerExit};
 use neap_runtime::wire::worker::{CheckpointPublished, EpochFinished, FailureKind, Finished, Progress, WorkerReport};
 use neap_scheduler::model::{
     CancelReason, FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId,
@@ -17,7 +17,7 @@ impl Controller {
     pub(super) async fn report(&mut self, node: NodeId, report: AgentReport) -> bool {
         match report {
             AgentReport::WorkerUp(worker) => {
-                self.worker_up(node, worker);
+                self.worker_found(node, worker);
                 true
             }
             AgentReport::WorkerExited { job, worker, exit } => self.worker_exited(node, job, worker, &exit).await,
@@ -29,10 +29,6 @@ impl Controller {
                 self.worker_says(job, worker, report).await
             }
         }
-    }
-
-    fn worker_up(&mut self, node: NodeId, worker: RunningWorker) {
-        self.worker_found(node, worker);
     }
 
     async fn worker_exited(&mut self, node: NodeId, job: JobId, worker: WorkerId, exit: &WorkerExit) -> bool {
