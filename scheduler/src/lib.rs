@@ -5,7 +5,8 @@
 //! `explain`, the simulator and the tests run the same code.
 //!
 //! Read in this order: [`model`] (ids, units, states), [`spec`] (job files), [`elastic`] (logical shards, sample order,
-//! reduction tree), [`pricing`] (the ledger's arithmetic), [`policy`] (`decide`).
+//! reduction tree), [`pricing`] (the ledger's arithmetic), [`policy`] (`decide`), [`sim`] (the
+//! same policies over a virtual clock).
 
 #![forbid(unsafe_code)]
 
@@ -18,3 +19,5 @@ pub mod elastic;
 pub mod pricing;
 
 pub mod policy;
+
+pub mod sim;
