@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Market, MicroUsdPerHour, NodeSize};
+use crate::model::{Market, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// A valid job of `kind: train`.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct JobSpec {
     pub description: String,
     /// Copied to cost lines.
     pub labels: BTreeMap<String, String>,
+    /// 0 to 1000; where the policy looks at it, the higher is served first.
+    pub priority: u16,
     /// How many workers may carry the job.
     pub workers: WorkerRange,
     /// What one worker needs.
@@ -21,6 +23,12 @@ pub struct JobSpec {
     pub market: Market,
     /// The most one node may cost.
     pub max_price: Option<MicroUsdPerHour>,
+    /// What the whole job may cost, all attempts together.
+    pub budget: Option<BudgetSpec>,
+    /// When it should be done.
+    pub deadline: Option<Deadline>,
+    /// What to save: money or time.
+    pub objective: Objective,
     /// What happens when a node is taken back.
     pub on_preempt: OnPreempt,
     /// How often workers that crash by themselves are started again.
@@ -42,6 +50,59 @@ pub struct WorkerRange {
     pub target: u32,
     /// Never more than this.
     pub max: u32,
+}
+
+/// What a job may cost. Hard limits: a node is rented only where its worst case fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetSpec {
+    /// All attempts together.
+    pub max_cost: Option<MicroUsd>,
+    /// All its nodes together, at any moment.
+    pub max_cost_per_hour: Option<MicroUsdPerHour>,
+    /// At how many thousandths of `max_cost` the job's owner is warned.
+    pub warn_at_permille: u16,
+    /// What happens when no more can be spent.
+    pub on_exceed: OnExceed,
+}
+
+/// What happens when a job's budget cannot carry it on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExceed {
+    /// A last checkpoint, then its nodes go back.
+    CheckpointAndStop,
+    /// Its nodes go back at once.
+    Stop,
+}
+
+/// When a job should be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// This long after it was submitted.
+    After(Millis),
+    /// At this moment, in milliseconds since 1970-01-01 UTC.
+    At(Millis),
+}
+
+impl Deadline {
+    /// The moment, for a job submitted at `submitted`.
+    pub fn moment(self, submitted: Millis) -> Millis {
+        match self {
+            Self::After(time) => submitted + time,
+            Self::At(moment) => moment,
+        }
+    }
+}
+
+/// What a job's nodes are chosen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Objective {
+    /// The least money.
+    #[default]
+    MinCost,
+    /// The least time.
+    MinTime,
+    /// Both, by the product of the two.
+    Balanced,
 }
 
 /// What happens when a node is taken back.

@@ -24,11 +24,15 @@ pub(super) const JOB: Layout = Layout {
         "description",
         "project",
         "labels",
+        "priority",
         "workers",
         "resources",
         "placement",
         "market",
         "max_price",
+        "budget",
+        "deadline",
+        "objective",
         "elastic",
         "retry",
         "checkpoint",
@@ -38,14 +42,10 @@ pub(super) const JOB: Layout = Layout {
     kinds: &["command", "tune"],
     planned: &[
         ("queue", "leave it out; jobs start in the order they came"),
-        ("priority", "leave it out; jobs start in the order they came"),
         ("depends_on", "run the jobs one after the other with `neap run --wait`"),
         ("schedule", "start the job from cron with `neap run`"),
         ("infra", "leave it out; nodes come from the local provider"),
-        ("budget", "limit the price of a node with `max_price`"),
-        ("deadline", LEAVE_OUT),
         ("max_duration", "limit the training with `train.epochs` or `train.steps`"),
-        ("objective", "leave it out; the cheapest node that fits is taken"),
         ("array", "only `kind: train` can be run"),
         ("utilization", LEAVE_OUT),
         ("notify", "wait for the job with `neap run --wait` and look at the exit code"),
@@ -82,6 +82,13 @@ pub(super) const PLACEMENT: Layout = Layout {
         ("same_zone", "leave it out; the local provider has one zone"),
         ("gang_timeout", "leave it out; the job waits until `workers.min` nodes can be had"),
     ],
+};
+
+pub(super) const BUDGET: Layout = Layout {
+    path: "budget",
+    keys: &["max_cost", "max_cost_per_hour", "warn_at", "on_exceed"],
+    kinds: &[],
+    planned: &[],
 };
 
 pub(super) const ELASTIC: Layout = Layout {
@@ -171,5 +178,6 @@ pub(super) const PS: Layout = Layout {
 };
 
 /// Every block with fixed keys.
-pub(super) const ALL: &[Layout] =
-    &[JOB, WORKERS, RESOURCES, PLACEMENT, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN, PS];
+pub(super) const ALL: &[Layout] = &[
+    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN, PS,
+];

@@ -20,8 +20,8 @@ pub use code::{Code, explain};
 pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
-    CheckpointEvery, CheckpointSpec, DataFormat, DataPart, DataSpec, Determinism, JobSpec, OnPreempt, ParamValue,
-    ServerPlacement, TrainLength, TrainSpec, WorkerRange,
+    BudgetSpec, CheckpointEvery, CheckpointSpec, DataFormat, DataPart, DataSpec, Deadline, Determinism, JobSpec,
+    Objective, OnExceed, OnPreempt, ParamValue, ServerPlacement, TrainLength, TrainSpec, WorkerRange,
 };
 pub use schema::json_schema;
 pub use tree::JOB_FILE_BYTES_MAX;

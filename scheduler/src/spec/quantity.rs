@@ -1,7 +1,7 @@
 //! Small texts with a meaning of their own: ranges, processors, memory, intervals, names. Pure text to value; the
 //! readers above add the place and the code.
 
-use crate::model::{CpuMillis, MemoryMib};
+use crate::model::{CpuMillis, MemoryMib, Millis};
 
 /// Processors of which one node could have more than anyone ever rented.
 const CPUS_MAX: f64 = 100_000.0;
@@ -93,6 +93,28 @@ pub(super) fn counted(text: &str) -> Option<(u64, &str)> {
     Some((whole(number)?, unit.trim()))
 }
 
+/// `90s`, `10m`, `2h`, `1d`, `1h30m`: whole numbers with their units, the larger unit first, at most a hundred years.
+pub(super) fn duration(text: &str) -> Option<Millis> {
+    const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+    const SECONDS_MAX: u64 = 100 * 365 * 86_400;
+    let (mut rest, mut units, mut seconds) = (text, UNITS.iter(), 0u64);
+    while !rest.is_empty() {
+        let unit_at = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let number = whole(&rest[..unit_at])?;
+        let unit = rest[unit_at..].chars().next()?;
+        let (_, length) = units.find(|(letter, _)| *letter == unit)?;
+        seconds = seconds.checked_add(number.checked_mul(*length)?)?;
+        rest = &rest[unit_at + unit.len_utf8()..];
+    }
+    (1..=SECONDS_MAX).contains(&seconds).then(|| Millis::from_secs(seconds))
+}
+
+/// A moment after 1970 with its offset from UTC: `2027-01-31T18:00:00Z` (RFC 3339).
+pub(super) fn moment(text: &str) -> Option<Millis> {
+    let moment: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(moment.as_millisecond()).ok().map(Millis::new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +152,23 @@ mod tests {
         for text in ["", "16", "GB", "0GB", "-1GB", "16gb", "64GB..16GB", "16GB..64", "99999999999999TB", "1e3GB", "."]
         {
             assert_eq!(memory(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_and_moments() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1d", 86_400), ("1h30m", 5_400), ("1d2h3m4s", 93_784)] {
+            assert_eq!(duration(text), Some(Millis::from_secs(seconds)), "{text}");
+        }
+        for text in
+            ["", "0s", "5", "h", "-1h", "1.5h", "30m1h", "1h1h", "1 h", "99999999d", "18446744073709551615d", "1w"]
+        {
+            assert_eq!(duration(text), None, "{text}");
+        }
+        assert_eq!(moment("1970-01-01T01:00:00+01:00"), Some(Millis::new(0)));
+        assert_eq!(moment("2027-01-31T18:00:00Z"), Some(Millis::from_secs(1_801_418_400)));
+        for text in ["2027-01-31", "2027-01-31T18:00:00", "1960-01-01T00:00:00Z", "tomorrow"] {
+            assert_eq!(moment(text), None, "{text}");
         }
     }
 

@@ -70,6 +70,9 @@ struct Job {
     /// Copied to cost lines; at most 32.
     #[schemars(default)]
     labels: BTreeMap<String, String>,
+    /// 0 to 1000, 500 where it is left out; policies that look at it serve the higher one first.
+    #[schemars(default, range(max = 1000))]
+    priority: Option<u16>,
     /// How many workers may carry the job; 1 where it is left out. Never changes the result.
     #[schemars(default)]
     workers: Option<Workers>,
@@ -85,6 +88,15 @@ struct Job {
     /// The most one node may cost, in dollars per hour, with at most six decimals.
     #[schemars(default, extend("exclusiveMinimum" = 0))]
     max_price: Option<f64>,
+    /// What the job may cost; never exceeded.
+    #[schemars(default)]
+    budget: Option<Budget>,
+    /// When it should be done: a time from submission (`18h`, `1d12h`) or a moment (`2027-01-31T18:00:00Z`).
+    #[schemars(default)]
+    deadline: Option<String>,
+    /// What its nodes are chosen for; `min_cost` where it is left out.
+    #[schemars(default)]
+    objective: Option<Objective>,
     /// What happens when nodes come and go.
     #[schemars(default)]
     elastic: Option<Elastic>,
@@ -182,6 +194,46 @@ enum Market {
     OnDemand,
     /// Cheaper; may be taken back after a short notice.
     Spot,
+}
+
+/// What a job may cost. At least one of the limits is given.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["max_cost"]}, {"required": ["max_cost_per_hour"]}]))]
+struct Budget {
+    /// Dollars for the whole job, all attempts together.
+    #[schemars(default, extend("exclusiveMinimum" = 0))]
+    max_cost: Option<f64>,
+    /// Dollars per hour for all its nodes together.
+    #[schemars(default, extend("exclusiveMinimum" = 0))]
+    max_cost_per_hour: Option<f64>,
+    /// At which part of `max_cost` its owner is warned; 0.8 where it is left out.
+    #[schemars(default, range(min = 0, max = 1))]
+    warn_at: Option<f64>,
+    /// What happens when no more can be spent; `checkpoint_and_stop` where it is left out.
+    #[schemars(default)]
+    on_exceed: Option<OnExceed>,
+}
+
+/// What happens when no more can be spent.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum OnExceed {
+    /// A last checkpoint, then its nodes go back.
+    CheckpointAndStop,
+    /// Its nodes go back at once.
+    Stop,
+}
+
+/// What a job's nodes are chosen for.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Objective {
+    /// The least money.
+    MinCost,
+    /// The least time.
+    MinTime,
+    /// Both.
+    Balanced,
 }
 
 /// What happens when nodes come and go.

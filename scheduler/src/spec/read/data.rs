@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::code::Code;
 use super::super::context::ParseContext;
-use super::super::fault::{Faults, Reported};
+use super::super::fault::{Faults, Reported, shortened};
 use super::super::field::{Block, Field, Missing};
 use super::super::job::{DataFormat, DataPart, DataSpec};
 use super::super::layout;
@@ -76,7 +76,7 @@ pub(super) fn local_path(
             return Err(field.fault(faults, code, message, help));
         }
         Some((scheme, _)) => {
-            let message = format!("`{scheme}://` is not built yet");
+            let message = format!("`{}://` is not built yet", shortened(scheme));
             return Err(field.fault(faults, Code::NotBuiltYet, message, help));
         }
     };

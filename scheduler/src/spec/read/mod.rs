@@ -2,6 +2,7 @@
 //! only then the parts are put together.
 
 mod data;
+mod money;
 mod node;
 mod params;
 mod train;
@@ -28,6 +29,10 @@ const CHECKPOINTS_KEPT_MAX: u32 = 1000;
 const CHECKPOINTS_KEPT_MIN: u32 = 2;
 const CHECKPOINTS_KEPT: u32 = 3;
 
+/// What a job writes that says nothing about checkpoints.
+const CHECKPOINT: CheckpointSpec =
+    CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: CHECKPOINTS_KEPT, on_notice: true };
+
 /// Reads the whole job.
 pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> Result<JobSpec, Reported> {
     let start =
@@ -48,10 +53,17 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     let resources = node::resources(&job, faults);
     let gang = job.optional(faults, "placement", gang);
     let market = node::market(&job, faults);
-    let max_price = job.optional(faults, "max_price", node::max_price);
+    let max_price = job.optional(faults, "max_price", money::max_price);
+    let priority = money::priority(&job, faults);
+    let budget = job.optional(faults, "budget", money::budget);
+    let deadline = job.optional(faults, "deadline", money::deadline);
+    let objective = money::objective(&job, faults);
     let on_preempt = job.optional(faults, "elastic", on_preempt);
     let max_restarts = job.optional(faults, "retry", max_restarts);
     let checkpoint = job.optional(faults, "checkpoint", |field, faults| checkpoint(field, context, faults));
+    let checkpoint = checkpoint.map(|given| given.unwrap_or(CHECKPOINT));
+    let can_save =
+        money::budget_can_save(&job, budget.as_ref().ok().and_then(Option::as_ref), checkpoint.as_ref().ok(), faults);
     // A job of another kind needs none of the two, but what is there is checked.
     let other_kind = kind.as_ref().err().filter(|_| is_other_kind(&job)).copied();
     let data = match (other_kind, job.get("data")) {
@@ -66,22 +78,22 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     kind?;
     project?;
     gang?;
+    can_save?;
     Ok(JobSpec {
         name: name?,
         description: description?.unwrap_or_default(),
         labels: labels?.unwrap_or_default(),
+        priority: priority?,
         workers: workers?,
         resources: resources?,
         market: market?,
         max_price: max_price?,
+        budget: budget?,
+        deadline: deadline?,
+        objective: objective?,
         on_preempt: on_preempt?.flatten().unwrap_or(OnPreempt::Shrink),
         max_restarts: max_restarts?.flatten().unwrap_or(0),
-        checkpoint: checkpoint?.unwrap_or(CheckpointSpec {
-            folder: None,
-            every: CheckpointEvery::Epochs(1),
-            keep: CHECKPOINTS_KEPT,
-            on_notice: true,
-        }),
+        checkpoint: checkpoint?,
         data: data?,
         train: train?,
     })

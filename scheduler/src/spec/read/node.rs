@@ -1,4 +1,4 @@
-//! How many workers, on what kind of node, at what price.
+//! How many workers, on what kind of node, from which market.
 
 use super::super::code::Code;
 use super::super::fault::{Faults, Reported};
@@ -6,7 +6,7 @@ use super::super::field::{Block, Field};
 use super::super::job::WorkerRange;
 use super::super::layout;
 use super::super::quantity;
-use crate::model::{CpuMillis, Market, MemoryMib, MicroUsd, MicroUsdPerHour, MoneyParseError, NodeSize};
+use crate::model::{CpuMillis, Market, MemoryMib, NodeSize};
 
 const WORKERS_MAX: u64 = 10_000;
 
@@ -99,23 +99,4 @@ pub(super) fn market(job: &Block<'_>, faults: &mut Faults) -> Result<Market, Rep
         field.choice(faults, Code::BadValue, &built, &["auto"])
     })?;
     Ok(market.unwrap_or(Market::OnDemand))
-}
-
-/// `max_price`, read from its digits and never through a float.
-pub(super) fn max_price(field: &Field<'_>, faults: &mut Faults) -> Result<MicroUsdPerHour, Reported> {
-    let help = "give dollars per hour for one node, as in `max_price: 0.35`";
-    let (text, _) = field.scalar(faults, "a price", help)?;
-    let (message, help) = match text.parse::<MicroUsd>() {
-        Ok(price) if price > MicroUsd::ZERO => return Ok(MicroUsdPerHour::new(price.get())),
-        Ok(_) => ("the price must be above 0".to_owned(), help),
-        Err(MoneyParseError::NotAnAmount(_)) if text.starts_with('-') && text.parse::<f64>().is_ok() => {
-            ("the price must be above 0".to_owned(), help)
-        }
-        Err(MoneyParseError::NotAnAmount(_)) => (format!("{} is not an amount in dollars", field.found()), help),
-        Err(MoneyParseError::TooFine(_)) => {
-            (format!("{} has more than six decimals", field.found()), "the smallest price is 0.000001")
-        }
-        Err(MoneyParseError::TooLarge(_)) => (format!("{} is more than can be counted", field.found()), help),
-    };
-    Err(field.fault(faults, Code::MaxPrice, message, help))
 }

@@ -1,7 +1,7 @@
 //! Job files that are taken, and what becomes of them.
 
 use super::*;
-use crate::model::{CpuMillis, Market, MemoryMib, MicroUsdPerHour, NodeSize};
+use crate::model::{CpuMillis, Market, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// The least a job file can say.
 pub(super) const SMALL: &str = "\
@@ -55,6 +55,11 @@ train:
   determinism: samples
   seed: 42
   params: {lr: 1.0e-3, hidden: 64, optimizer: adam, bias: true}
+
+priority: 700
+budget: {max_cost: 120.00, max_cost_per_hour: 4.5, warn_at: 0.9, on_exceed: stop}
+deadline: 1h30m
+objective: min_time
 "#;
 
 fn accepted(text: &str) -> JobSpec {
@@ -70,6 +75,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(spec.workers, WorkerRange { min: 1, target: 1, max: 1 });
     assert_eq!(spec.resources, NodeSize { cpus: CpuMillis(1_000), memory: MemoryMib(954) });
     assert_eq!((spec.market, spec.max_price), (Market::OnDemand, None));
+    assert_eq!((spec.priority, spec.budget, spec.deadline, spec.objective), (500, None, None, Objective::MinCost));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Shrink, 0));
     let checkpoint = CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: 3, on_notice: true };
     assert_eq!(spec.checkpoint, checkpoint);
@@ -108,6 +114,14 @@ fn every_field_arrives() {
     assert_eq!(spec.workers, WorkerRange { min: 2, target: 3, max: 4 });
     assert_eq!(spec.resources, NodeSize { cpus: CpuMillis(500), memory: MemoryMib(1024) });
     assert_eq!((spec.market, spec.max_price), (Market::Spot, Some(MicroUsdPerHour::new(350_000))));
+    let budget = BudgetSpec {
+        max_cost: Some(MicroUsd::new(120_000_000)),
+        max_cost_per_hour: Some(MicroUsdPerHour::new(4_500_000)),
+        warn_at_permille: 900,
+        on_exceed: OnExceed::Stop,
+    };
+    assert_eq!((spec.priority, spec.budget), (700, Some(budget)));
+    assert_eq!((spec.deadline, spec.objective), (Some(Deadline::After(Millis::from_secs(5_400))), Objective::MinTime));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Replace, 3));
     assert_eq!(spec.checkpoint.folder.as_deref(), Some("/var/lib/neap/ckpt"));
     assert_eq!((spec.checkpoint.every, spec.checkpoint.keep), (CheckpointEvery::Steps(100), 5));
@@ -154,6 +168,20 @@ fn checkpoints_in_every_form() {
     for (text, every) in cases {
         assert_eq!(accepted(&format!("{SMALL}checkpoint: {{every: {text}}}\n")).checkpoint.every, every, "{text}");
     }
+}
+
+#[test]
+fn deadlines_are_times_or_moments() {
+    let cases = [
+        ("18h", Deadline::After(Millis::from_secs(64_800))),
+        ("2027-01-31T18:00:00Z", Deadline::At(Millis::from_secs(1_801_418_400))),
+    ];
+    for (text, deadline) in cases {
+        let spec = accepted(&format!("{SMALL}deadline: {text}\n"));
+        assert_eq!(spec.deadline, Some(deadline), "{text}");
+    }
+    assert_eq!(Deadline::After(Millis::new(5)).moment(Millis::new(7)), Millis::new(12));
+    assert_eq!(Deadline::At(Millis::new(5)).moment(Millis::new(7)), Millis::new(5));
 }
 
 #[test]
@@ -207,7 +235,9 @@ train.seed = 0
 ";
     let same = [
         SMALL.to_owned(),
-        format!("{SMALL}workers: 1..8\nname: other\nlabels: {{a: b}}\nmarket: spot\ncheckpoint: {{every: none}}\n"),
+        format!(
+            "{SMALL}workers: 1..8\nname: other\nlabels: {{a: b}}\nmarket: spot\ncheckpoint: {{every: none}}\npriority: 3\ndeadline: 1d\nbudget: {{max_cost: 3}}\n"
+        ),
         SMALL.replace("epochs: 2", "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate}"),
     ];
     for text in same {

@@ -133,7 +133,7 @@ fn keys() {
             added("worker: 3"),
             added("epochs: 3"),
             added("zzz: 3"),
-            added("budget: {max_cost: 5}\npriority: 7"),
+            added("queue: fast\nschedule: daily"),
             added("resources: {gpu: 1, cpu: 3}"),
             changed("train: {uri: /usr", "test: {uri: /usr"),
             changed("split: train", "delivery: exactly_once"),
@@ -146,10 +146,10 @@ fn keys() {
             epochs: 3
             5:1 error[E091] epochs: unknown key `epochs` | it belongs into `train`
             zzz: 3
-            5:1 error[E091] zzz: unknown key `zzz` | the keys here are `version`, `kind`, `name`, `description`, `project`, `labels`, `workers`, `resources`, `placement`, `market`, `max_price`, `elastic`, `retry`, `checkpoint`, `data` or `train`
-            budget: {max_cost: 5}⏎priority: 7
-            5:1 error[E090] budget: `budget` is not built yet | limit the price of a node with `max_price`
-            6:1 error[E090] priority: `priority` is not built yet | leave it out; jobs start in the order they came
+            5:1 error[E091] zzz: unknown key `zzz` | the keys here are `version`, `kind`, `name`, `description`, `project`, `labels`, `priority`, `workers`, `resources`, `placement`, `market`, `max_price`, `budget`, `deadline`, `objective`, `elastic`, `retry`, `checkpoint`, `data` or `train`
+            queue: fast⏎schedule: daily
+            5:1 error[E090] queue: `queue` is not built yet | leave it out; jobs start in the order they came
+            6:1 error[E090] schedule: `schedule` is not built yet | start the job from cron with `neap run`
             resources: {gpu: 1, cpu: 3}
             5:13 error[E090] resources.gpu: `gpu` is not built yet | leave it out; training runs on the processor with `train.backend: flex`
             5:21 error[E091] resources.cpu: unknown key `cpu` | did you mean `cpus`?
@@ -306,7 +306,7 @@ fn resources_and_price() {
             max_price: $2
             14:12 error[E017] max_price: `$2` is not an amount in dollars | give dollars per hour for one node, as in `max_price: 0.35`
             max_price: 0.0000001
-            14:12 error[E017] max_price: `0.0000001` has more than six decimals | the smallest price is 0.000001
+            14:12 error[E017] max_price: `0.0000001` has more than six decimals | the smallest one is 0.000001
             market: auto
             13:9 error[E090] market: `auto` is not built yet | write `on_demand` or `spot`
             market: sport
@@ -323,6 +323,58 @@ fn resources_and_price() {
 }
 
 #[test]
+fn money_and_time() {
+    check(
+        &[
+            added("priority: 1001"),
+            added("budget: {}"),
+            added("budget: 12"),
+            added("budget: {max_cost: 0}"),
+            added("budget: {max_cost: -3}"),
+            added("budget: {max_cost: .nan}"),
+            added("budget: {max_cost_per_hour: 0.0000001}"),
+            added("budget: {max_cost: 1, warn_at: 80}"),
+            added("budget: {max_cost: 1, on_exceed: pause}"),
+            added("budget: {max_cots: 1}"),
+            added("budget: {max_cost: 1}\ncheckpoint: {every: none, on_notice: false}"),
+            added("deadline: soon"),
+            added("deadline: 2027-01-31"),
+            added("objective: cheap"),
+        ],
+        expect![[r#"
+            priority: 1001
+            5:11 error[E007] priority: 1001 is out of range | give a whole number from 0 to 1000
+            budget: {}
+            5:1 error[E021] budget: the budget has no limit | add `max_cost: 120`, or `max_cost_per_hour: 4.5`
+            budget: 12
+            5:9 error[E084] budget: expected a map, found `12` | give a map with `max_cost`, `max_cost_per_hour`, `warn_at` or `on_exceed`
+            budget: {max_cost: 0}
+            5:20 error[E021] budget.max_cost: the budget must be above 0 | give dollars for the whole job, as in `max_cost: 120`
+            budget: {max_cost: -3}
+            5:20 error[E021] budget.max_cost: the budget must be above 0 | give dollars for the whole job, as in `max_cost: 120`
+            budget: {max_cost: .nan}
+            5:20 error[E021] budget.max_cost: `.nan` is not an amount in dollars | give dollars for the whole job, as in `max_cost: 120`
+            budget: {max_cost_per_hour: 0.0000001}
+            5:29 error[E021] budget.max_cost_per_hour: `0.0000001` has more than six decimals | the smallest one is 0.000001
+            budget: {max_cost: 1, warn_at: 80}
+            5:32 error[E021] budget.warn_at: `80` is not a part from 0 to 1 | write a part of the budget from 0 to 1, as in `warn_at: 0.8`
+            budget: {max_cost: 1, on_exceed: pause}
+            5:34 error[E090] budget.on_exceed: `pause` is not built yet | write `checkpoint_and_stop` or `stop`
+            budget: {max_cots: 1}
+            5:10 error[E091] budget.max_cots: unknown key `max_cots` | did you mean `max_cost`?
+            budget: {max_cost: 1}⏎checkpoint: {every: none, on_notice: false}
+            5:1 error[E024] budget: `checkpoint_and_stop` needs checkpoints, and the job writes none | use `on_exceed: stop`, or write checkpoints
+            deadline: soon
+            5:11 error[E025] deadline: `soon` is not a deadline | write a time from submission, such as `18h`, or a moment, such as `2027-01-31T18:00:00Z`
+            deadline: 2027-01-31
+            5:11 error[E025] deadline: `2027-01-31` is not a deadline | write a time from submission, such as `18h`, or a moment, such as `2027-01-31T18:00:00Z`
+            objective: cheap
+            5:12 error[E085] objective: unknown value `cheap` | write `min_cost`, `min_time` or `balanced`
+        "#]],
+    );
+}
+
+#[test]
 fn checkpoints() {
     check(
         &[
@@ -333,6 +385,7 @@ fn checkpoints() {
             changed("keep: 5", "keep: 0"),
             changed("on_notice: false", "on_notice: \"false\""),
             changed("file:///var/lib/neap/ckpt", "s3://bucket/ckpt"),
+            changed("file:///var/lib/neap/ckpt", "\"s\\t3://bucket\""),
             changed("file:///var/lib/neap/ckpt", "file://ckpt"),
         ],
         expect![[r#"
@@ -350,6 +403,8 @@ fn checkpoints() {
             23:14 error[E084] checkpoint.on_notice: expected `true` or `false`, found "false" | write `true` or `false`, without quotes
             s3://bucket/ckpt
             20:8 error[E090] checkpoint.uri: `s3://` is not built yet | write a path, or `file:///an/absolute/path`
+            "s\t3://bucket"
+            20:8 error[E090] checkpoint.uri: `s�3://` is not built yet | write a path, or `file:///an/absolute/path`
             file://ckpt
             20:8 error[E030] checkpoint.uri: `file://ckpt` has no absolute path behind `file://` | write a path, or `file:///an/absolute/path`
         "#]],
