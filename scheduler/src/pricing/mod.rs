@@ -1,5 +1,9 @@
-//! The ledger's arithmetic: how the time of a node becomes lines of a bill that sum to what the node cost.
+//! What things cost: the ledger's arithmetic and the price book that it is fed from.
+//!
+//! Read in this order: [`NodeMeter`] (how the time of a node becomes lines of a bill that sum to what the node cost),
+//! [`price_book`] (what a node costs where, with sources).
 
 mod meter;
+pub mod price_book;
 
 pub use meter::{Category, LedgerLine, NodeMeter, Use};
