@@ -6,8 +6,8 @@ use super::PriceRow;
 use crate::model::{Market, MicroUsdPerHour};
 
 /// How many times its quoted price a spot node may cost where nothing else bounds it: no `max_price`, and no on-demand
-/// price of the same machine. The widest ratio of on-demand to spot in the book of 2025-10-22 is 10.8 (`c3-highcpu-88`);
-/// the next is 7.0.
+/// price of the same machine. The widest ratio of on-demand to spot in the book of 2025-10-22 is 10.8 (`c3-highcpu-88`),
+/// the next 7.2 (`p5.48xlarge`).
 pub const SPOT_CEILING_FACTOR: u64 = 16;
 
 /// What one hour of a node costs, and on whose word.
