@@ -1,10 +1,15 @@
-//! What things cost: the ledger's arithmetic and the price book that it is fed from.
+//! What things cost: the ledger's arithmetic, prices, limits and forecasts. All of it is pure.
 //!
 //! Read in this order: [`NodeMeter`] (how the time of a node becomes lines of a bill that sum to what the node cost),
-//! [`price_book`] (what a node costs where, with sources), [`budget`] (limits that hold).
+//! [`attribution`] (the same down to the actor, and what was lost), [`price_book`] (what a node costs where, with
+//! sources), [`budget`] (limits that hold), [`forecast`] (what will be spent).
 
 mod meter;
-pub mod budget;
+
+pub mod attribution;
 pub mod price_book;
+
+pub mod budget;
+pub mod forecast;
 
 pub use meter::{Category, LedgerLine, NodeMeter, Use};
