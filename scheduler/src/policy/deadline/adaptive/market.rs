@@ -7,9 +7,9 @@
 /// After this many hours a market may have become another one: a day, the period of its demand.
 pub(super) const REGIME_HOURS: f64 = 24.0;
 
-/// Mean stays between a quarter of an hour, below which a restart eats the stay, and about four days, beyond which a
-/// job sees only one. Five values each, a factor of 4.5 apart: finer grids did not lower the cost.
-const MEAN_HOURS: [f64; 5] = [0.25, 1.12, 5.0, 22.4, 100.0];
+/// Mean stays between 24 minutes, below which a restart eats most of the stay, and about four days, beyond which a job
+/// sees only one. Five values each, a factor of four apart: finer grids did not lower the cost.
+const MEAN_HOURS: [f64; 5] = [0.4, 1.6, 6.4, 25.6, 102.4];
 
 /// How many models there are.
 pub(super) const MODELS: usize = MEAN_HOURS.len() * MEAN_HOURS.len();

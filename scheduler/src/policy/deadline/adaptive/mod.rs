@@ -27,8 +27,8 @@ use super::guard::last_moment;
 use super::{Decision, DeadlinePolicy, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
 use crate::model::Millis;
 
-/// Tables kept for other jobs with the same terms; the least terms go first when there are more. One set of tables takes
-/// up to 10 MB.
+/// Tables kept for jobs with the same terms and prices; all are dropped when there would be more. One set takes up to
+/// 10 MB and some 50 ms.
 const TABLES_MAX: usize = 16;
 
 /// Prices of spot over on-demand are told apart in this many parts of one.
@@ -89,10 +89,10 @@ impl Adaptive {
             };
             Arc::new(Tables::solve(terms))
         };
-        let tables = Arc::clone(shared.entry(key).or_insert_with(solve));
-        while shared.len() > TABLES_MAX {
-            shared.pop_first();
+        if shared.len() >= TABLES_MAX && !shared.contains_key(&key) {
+            shared.clear();
         }
+        let tables = Arc::clone(shared.entry(key).or_insert_with(solve));
         self.tables = Some((key, Arc::clone(&tables)));
         tables
     }
