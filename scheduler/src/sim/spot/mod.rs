@@ -2,15 +2,17 @@
 //!
 //! Truth about the future lives here; a policy sees a [`crate::policy::deadline::View`]. Read [`ZoneTrace`] (what was
 //! recorded), [`Window`] and [`Rules`] (what part of it, by which rules), then [`simulate`]. [`optimal_one_zone`]
-//! knows the future and bounds what any policy can reach.
+//! and [`plan_zones`] know the future and bound what a policy can reach.
 
 mod optimal;
+mod optimal_zones;
 mod run;
 mod steps;
 mod trace;
 mod window;
 
 pub use optimal::optimal_one_zone;
+pub use optimal_zones::{Planned, plan_zones};
 pub use run::{Outcome, Step, simulate, simulate_logged};
 pub use steps::read_step_function;
 pub use trace::{ZoneTrace, read_zone_traces};
