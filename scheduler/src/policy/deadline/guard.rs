@@ -5,7 +5,7 @@
 //! be spent on anything. When just as many are left, only two things are safe: hold on demand, or keep a spot instance
 //! that is past its restart, because each round it makes brings the end one round nearer.
 
-use super::View;
+use super::{Decision, Held, Reason, View};
 use crate::model::Millis;
 
 /// How pressing the deadline is.
@@ -47,8 +47,7 @@ fn rounds_needed(view: &View<'_>, start: Millis) -> u64 {
 }
 
 /// What must be done at the last moment, if it has come: keep the spot instance that makes progress, or be on demand.
-pub(super) fn last_moment(view: &View<'_>) -> Option<super::Decision> {
-    use super::{Decision, Held, Reason};
+pub fn last_moment(view: &View<'_>) -> Option<Decision> {
     if urgency(view) != Urgency::LastMoment {
         return None;
     }

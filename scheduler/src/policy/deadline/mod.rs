@@ -10,13 +10,15 @@
 //! Source of the problem and of the baselines: Wu et al., "Can't Be Late", NSDI'24; of the many-zone form: SkyNomad,
 //! NSDI'27.
 
+mod adaptive;
 mod baselines;
 mod guard;
 mod reason;
 mod uniform;
 
+pub use adaptive::Adaptive;
 pub use baselines::{Greedy, OnDemandOnly};
-pub use guard::{Urgency, cheapest_on_demand, urgency};
+pub use guard::{Urgency, cheapest_on_demand, last_moment, urgency};
 pub use reason::Reason;
 pub use uniform::UniformProgress;
 

@@ -35,6 +35,8 @@ pub enum Reason {
         /// Time that may pass without progress before on-demand is the only way.
         slack: Millis,
     },
+    /// A plan made beforehand says so.
+    Planned,
     /// A cheaper zone may be back; one probe costs less than what that is worth.
     CheaperZoneMayBeBack,
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Reason {
             Self::WaitingCostsLeast { slack } => {
                 write!(f, "waiting for spot costs least, and {slack} may pass before it must start")
             }
+            Self::Planned => f.write_str("the plan says so"),
             Self::CheaperZoneMayBeBack => f.write_str("a cheaper zone may be back"),
         }
     }
