@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`model`] (ids, units, states), [`spec`] (job files), [`elastic`] (logical shards, sample order,
 //! reduction tree), [`pricing`] (the ledger's arithmetic), [`policy`] (`decide`), [`sim`] (the
-//! same policies over a virtual clock).
+//! same policies over a virtual clock), [`estimate`] (what a job will cost before it runs).
 
 #![forbid(unsafe_code)]
 
@@ -21,3 +21,5 @@ pub mod pricing;
 pub mod policy;
 
 pub mod sim;
+
+pub mod estimate;

@@ -1,7 +1,10 @@
 //! Deciding what runs where, what to rent and what to give back: a function from a [`Snapshot`] to a [`Plan`].
 //!
 //! The snapshot may be stale; whoever executes the plan checks each action against the state it then finds. The plan is
-//! complete: nothing is left to choose, and everything done or not done has its reason. Start at [`decide`].
+//! complete: nothing is left to choose, and everything done or not done has its reason. Start at [`decide`]. [`deadline`]
+//! is a policy of its own: where one job with a deadline runs next.
+
+pub mod deadline;
 
 mod decide;
 mod plan;

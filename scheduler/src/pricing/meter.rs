@@ -18,11 +18,15 @@ pub enum Category {
     Idle,
     /// Giving up its work, or being released.
     Drain,
+    /// Carried work that a preemption threw away: busy time that is booked again once the loss is known.
+    Lost,
+    /// Ran without anybody knowing, until it was found and given back.
+    Orphan,
 }
 
 impl Category {
-    /// All of them, in the order of a node's life.
-    pub const ALL: [Self; 4] = [Self::Boot, Self::Busy, Self::Idle, Self::Drain];
+    /// All of them: the order of a node's life, then what went wrong.
+    pub const ALL: [Self; 6] = [Self::Boot, Self::Busy, Self::Idle, Self::Drain, Self::Lost, Self::Orphan];
 
     /// The category's name.
     pub fn name(self) -> &'static str {
@@ -31,6 +35,8 @@ impl Category {
             Self::Busy => "busy",
             Self::Idle => "idle",
             Self::Drain => "drain",
+            Self::Lost => "lost",
+            Self::Orphan => "orphan",
         }
     }
 }
@@ -69,19 +75,31 @@ pub struct LedgerLine {
     pub amount: MicroUsd,
 }
 
-/// Bills one node from its start to its end. The sum of all lines it ever gave out is the price times the time billed.
+/// Bills one node from its start to its end. The sum of all lines it ever gave out is the price times the time billed;
+/// where the price changed, the sum of that over the stretches between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeMeter {
     node: NodeId,
     price: MicroUsdPerHour,
     started: Millis,
+    priced_since: Millis,
+    billed_before: MicroUsd,
     billed_until: Millis,
 }
 
 impl NodeMeter {
     /// A meter that starts to run at `started`.
     pub fn start(node: NodeId, price: MicroUsdPerHour, started: Millis) -> Self {
-        Self { node, price, started, billed_until: started }
+        let (priced_since, billed_before, billed_until) = (started, MicroUsd::ZERO, started);
+        Self { node, price, started, priced_since, billed_before, billed_until }
+    }
+
+    /// Another price from where it is billed until. Bill up to the change first: what is not billed yet costs the new
+    /// price.
+    pub fn reprice(&mut self, price: MicroUsdPerHour) {
+        self.billed_before = self.billed();
+        self.priced_since = self.billed_until;
+        self.price = price;
     }
 
     /// When it started to run.
@@ -135,7 +153,7 @@ impl NodeMeter {
     }
 
     fn cost_until(&self, instant: Millis) -> MicroUsd {
-        self.price.cost_of(instant.since(self.started))
+        self.billed_before + self.price.cost_of(instant.since(self.priced_since))
     }
 }
 

@@ -5,4 +5,6 @@
 
 mod table;
 
+pub mod spot;
+
 pub use table::{DataError, Row, read_rows};

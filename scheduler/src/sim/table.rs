@@ -1,4 +1,5 @@
-//! Reading tables of benchmark data: comma- or tab-separated text with a header line, one type per row.
+//! Reading tables of benchmark data and prices: comma-separated text with a header line, one type per row. Lines that
+//! start with `#` are comments.
 //!
 //! Text comes in, rows come out; nothing here opens a file. A bad row is refused with the file, the line, the column and
 //! the value, so that whoever made the table finds the place.
@@ -66,7 +67,7 @@ impl<T> Row<T> {
 ///
 /// The first row that does not have the columns or the types of `T`.
 pub fn read_rows<T: DeserializeOwned>(file: &str, text: &str) -> Result<Vec<Row<T>>, DataError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|error| refused(file, &error, None, None))?.clone();
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();

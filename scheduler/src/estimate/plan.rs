@@ -1,0 +1,252 @@
+//! From a job and its market to a plan, or to a refusal.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
+use crate::policy::deadline::{DeadlinePolicy, OnDemandOnly};
+
+use super::draws::{Calibration, Draws};
+use super::future::{Likeness, MarketHistory};
+use super::job::PlanJob;
+use super::only::SpotOnly;
+use super::run::{Cause, RunOutcome, run};
+use super::PlanMarket;
+
+/// How many futures the plan itself and each alternative is made from. Of 200, the P95 is the tenth from above.
+const FUTURES: usize = 200;
+const FUTURES_OF_ALTERNATIVE: usize = 100;
+
+/// The chance of being done below which a spot job that saves nothing is refused (JOB_SPEC, E020).
+const DONE_CHANCE_MIN: f64 = 0.5;
+
+/// An alternative is worth showing if it saves this share of the cost: less is within the noise of 100 futures.
+const SAVING_MIN: f64 = 0.05;
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct PlanInput<'a> {
+    /// The job.
+    pub job: &'a PlanJob,
+    /// The zones it may use, and their past.
+    pub history: &'a MarketHistory<'a>,
+    /// From the request for a node to the node.
+    pub boot: Millis,
+    /// The policy that production runs jobs of market `auto` under.
+    pub policy: &'a dyn DeadlinePolicy,
+    /// How strongly futures are preferred that begin as the present is.
+    pub likeness: Likeness,
+    /// Where quantiles are read.
+    pub calibration: Calibration,
+    /// Draws the futures.
+    pub seed: u64,
+}
+
+/// What a job will cost, and when it will be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The cost, as likely more as less.
+    pub cost_p50: MicroUsd,
+    /// The cost that is not exceeded 19 times of 20.
+    pub cost_p95: MicroUsd,
+    /// When it is done, as likely later as earlier; `None` where it is not done within ten times its ideal time.
+    pub finish_p50: Option<Millis>,
+    /// When it is done 19 times of 20.
+    pub finish_p95: Option<Millis>,
+    /// The chance of keeping the budget.
+    pub keeps_budget: Option<f64>,
+    /// The chance of keeping the deadline.
+    pub keeps_deadline: Option<f64>,
+    /// The up to three biggest causes of cost, with their mean, the dearest first.
+    pub causes: Vec<(Cause, MicroUsd)>,
+    /// What would cost less, the cheapest first.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// The same job with one thing changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alternative {
+    /// What is changed.
+    pub change: Change,
+    /// What it would then cost.
+    pub cost_p50: MicroUsd,
+    /// What that saves.
+    pub saving: MicroUsd,
+    /// When it would then be done.
+    pub finish_p50: Option<Millis>,
+    /// The chance of keeping the deadline, the later one where that is the change.
+    pub keeps_deadline: Option<f64>,
+}
+
+/// One thing that can be changed about a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Another market.
+    Market(PlanMarket),
+    /// Fewer workers.
+    Workers(u32),
+    /// A later deadline.
+    Deadline(Millis),
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanRefusal {
+    /// The job would hardly ever be done.
+    #[error(
+        "error[E020] a spot job without checkpoints: the chance of being done within {within} is {:.0} %; save checkpoints, \
+         use market: auto, or force it with --allow-unsafe-spot",
+        chance * 100.0
+    )]
+    UnsafeSpot {
+        /// The deadline, or ten times its ideal time.
+        within: Millis,
+        /// The chance.
+        chance: f64,
+    },
+    /// Nothing is known about the spot market.
+    #[error("nothing was ever recorded about the spot market of this job")]
+    NoHistory,
+    /// No zone's price is within the job's limit.
+    #[error("error[E017] max_price is below every offer; the cheapest is {cheapest}")]
+    MaxPrice {
+        /// The lowest price there is.
+        cheapest: MicroUsdPerHour,
+    },
+}
+
+/// Whether a spot job that saves nothing is planned although it would hardly ever be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnsafeSpot {
+    /// It is refused.
+    Refuse,
+    /// It is planned.
+    Allow,
+}
+
+/// Plans a job.
+///
+/// # Errors
+///
+/// See [`PlanRefusal`].
+pub fn plan(input: &PlanInput<'_>, unsafe_spot: UnsafeSpot) -> Result<Plan, PlanRefusal> {
+    let job = input.job;
+    check_price(input)?;
+    let draws = draw(input, job, FUTURES)?;
+    let done = draws.done_within(job.patience());
+    let risky = job.market == PlanMarket::Spot && job.checkpoint.is_none() && done < DONE_CHANCE_MIN;
+    if risky && unsafe_spot == UnsafeSpot::Refuse {
+        return Err(PlanRefusal::UnsafeSpot { within: job.patience(), chance: done });
+    }
+    let cost_p50 = draws.cost_at(input.calibration.p50);
+    let mut causes = draws.causes();
+    causes.truncate(3);
+    Ok(Plan {
+        cost_p50,
+        cost_p95: draws.cost_at(input.calibration.p95).max(cost_p50),
+        finish_p50: draws.finish_at(0.5),
+        finish_p95: draws.finish_at(0.95),
+        keeps_budget: job.budget.map(|budget| draws.within_budget(budget)),
+        keeps_deadline: job.deadline.map(|deadline| draws.done_within(deadline)),
+        causes,
+        alternatives: alternatives(input, cost_p50),
+    })
+}
+
+fn check_price(input: &PlanInput<'_>) -> Result<(), PlanRefusal> {
+    let Some(limit) = input.job.max_price else { return Ok(()) };
+    let zones = || 0..input.history.zones();
+    let on_demand = || zones().map(|zone| input.history.on_demand(zone)).min();
+    let spot = || zones().filter_map(|zone| input.history.lowest_spot(zone)).min();
+    let cheapest = match input.job.market {
+        PlanMarket::OnDemand => on_demand(),
+        PlanMarket::Spot => spot(),
+        PlanMarket::Auto => spot().into_iter().chain(on_demand()).min(),
+    };
+    cheapest.filter(|cheapest| *cheapest > limit).map_or(Ok(()), |cheapest| Err(PlanRefusal::MaxPrice { cheapest }))
+}
+
+/// Runs a job through `futures` futures.
+///
+/// # Errors
+///
+/// If it may use spot nodes and nothing is known about them.
+pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draws, PlanRefusal> {
+    let on_demand: Box<dyn DeadlinePolicy> = Box::new(OnDemandOnly);
+    let policy = match job.market {
+        PlanMarket::OnDemand => on_demand,
+        PlanMarket::Spot => SpotOnly.fresh(),
+        PlanMarket::Auto => input.policy.fresh(),
+    };
+    let once = |future: &[u32], policy: &dyn DeadlinePolicy| -> RunOutcome {
+        run(job, input.boot, input.history, future, policy.fresh().as_mut())
+    };
+    // On demand nothing is left to chance: any tick of the past stands for the future.
+    let certain = once(&vec![0; length(job, input)], &OnDemandOnly);
+    let worst = certain.cost() + certain.by_cause[Cause::Starts as usize];
+    if job.market == PlanMarket::OnDemand {
+        return Ok(Draws::of(&[certain], worst));
+    }
+    if input.history.is_empty() {
+        return Err(PlanRefusal::NoHistory);
+    }
+    let drawn = input.history.futures(input.likeness);
+    let mut rng = ChaCha8Rng::seed_from_u64(input.seed);
+    let length = length(job, input);
+    let runs: Vec<RunOutcome> =
+        (0..futures).map(|_| once(&drawn.draw(length, &mut rng), policy.as_ref())).collect();
+    Ok(Draws::of(&runs, worst))
+}
+
+/// Ticks after which a job that is not done is given up: ten times its ideal time, and never before its deadline. The
+/// policies of market `auto` end soon after the deadline.
+fn length(job: &PlanJob, input: &PlanInput<'_>) -> usize {
+    let tick = input.history.tick().get();
+    let start = (job.restart + input.boot).get();
+    let longest = match job.market {
+        PlanMarket::OnDemand => job.work.get() + start,
+        PlanMarket::Spot => job.patience().get().max(job.work.get() * super::IDEAL_TIMES_MAX),
+        PlanMarket::Auto => job.patience().get().max(job.work.get() + start) + job.work.get(),
+    };
+    (longest + start).div_ceil(tick) as usize + 1
+}
+
+fn alternatives(input: &PlanInput<'_>, cost: MicroUsd) -> Vec<Alternative> {
+    let mut found: Vec<Alternative> =
+        changes(input.job).into_iter().filter_map(|(change, job)| alternative(input, cost, change, &job)).collect();
+    found.sort_by_key(|alternative| alternative.cost_p50);
+    found
+}
+
+/// The jobs with one thing changed.
+fn changes(job: &PlanJob) -> Vec<(Change, PlanJob)> {
+    let mut changes = Vec::new();
+    for market in [PlanMarket::OnDemand, PlanMarket::Auto, PlanMarket::Spot] {
+        if market != job.market {
+            changes.push((Change::Market(market), PlanJob { market, ..job.clone() }));
+        }
+    }
+    let fewer = job.workers.div_ceil(2);
+    if (job.workers_min..job.workers).contains(&fewer) {
+        changes.push((Change::Workers(fewer), job.with_workers(fewer)));
+    }
+    if let Some(deadline) = job.deadline.filter(|_| job.market == PlanMarket::Auto) {
+        // Half as long again: enough to change what the policy does, little enough to be considered.
+        let later = Millis::new(deadline.get() + deadline.get() / 2);
+        changes.push((Change::Deadline(later), PlanJob { deadline: Some(later), ..job.clone() }));
+    }
+    changes
+}
+
+/// What a change saves; `None` if little, or if the job would then not be done in time more often than not.
+fn alternative(input: &PlanInput<'_>, cost: MicroUsd, change: Change, job: &PlanJob) -> Option<Alternative> {
+    let draws = draw(input, job, FUTURES_OF_ALTERNATIVE).ok()?;
+    let certain = job.market == PlanMarket::OnDemand;
+    let cost_p50 = draws.cost_at(if certain { 0.5 } else { input.calibration.p50 });
+    let saving = cost - cost_p50;
+    let keeps_deadline = job.deadline.map(|deadline| draws.done_within(deadline));
+    let in_time = draws.done_within(job.patience()) >= DONE_CHANCE_MIN;
+    let worth_it = saving.as_dollars() >= SAVING_MIN * cost.as_dollars();
+    let finish_p50 = draws.finish_at(0.5);
+    (worth_it && in_time).then_some(Alternative { change, cost_p50, saving, finish_p50, keeps_deadline })
+}

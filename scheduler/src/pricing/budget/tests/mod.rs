@@ -1,0 +1,138 @@
+//! Budgets tried by hand, and in random worlds that do what providers do at their worst.
+
+mod simulation;
+mod world;
+
+use super::*;
+use crate::model::JobId;
+
+fn path(job: u64) -> ScopePath {
+    ScopePath { project: "vision".to_owned(), sweep: None, job: Some(JobId::new(job)) }
+}
+
+fn reserve(id: u64, job: u64, granted: u64) -> BudgetCommand {
+    let (id, rate) = (ReservationId(id), MicroUsdPerHour::new(1_000));
+    BudgetCommand::Reserve { id, path: path(job), granted: MicroUsd::new(granted), rate }
+}
+
+fn extend(id: u64, granted: u64) -> BudgetCommand {
+    let (granted, rate) = (MicroUsd::new(granted), MicroUsdPerHour::new(1_000));
+    BudgetCommand::Extend { id: ReservationId(id), granted, rate }
+}
+
+fn settle(id: u64, settled: u64) -> BudgetCommand {
+    BudgetCommand::Settle { id: ReservationId(id), settled: MicroUsd::new(settled) }
+}
+
+fn limit(scope: Scope, total: u64) -> BudgetCommand {
+    BudgetCommand::SetLimit { scope, limit: Limit { total: Some(MicroUsd::new(total)), ..Limit::default() } }
+}
+
+fn with(commands: &[BudgetCommand]) -> Budgets {
+    let mut budgets = Budgets::default();
+    for command in commands {
+        budgets.execute(command, Millis::ZERO).unwrap();
+    }
+    budgets
+}
+
+fn refusal(budgets: &Budgets, command: &BudgetCommand) -> String {
+    budgets.decide(command, Millis::ZERO).unwrap_err().to_string()
+}
+
+#[test]
+fn the_first_scope_that_lacks_money_is_named_with_all_amounts() {
+    let project = Scope::Project("vision".to_owned());
+    let budgets = with(&[limit(project, 100), reserve(1, 7, 60), settle(1, 25)]);
+    let expected = "the budget of project vision is $0.000100 in total: $0.000025 is spent, $0.000035 reserved, \
+                    $0.000041 more is needed";
+    assert_eq!(refusal(&budgets, &reserve(2, 8, 41)), expected);
+    assert!(budgets.decide(&reserve(2, 8, 40), Millis::ZERO).is_ok());
+}
+
+#[test]
+fn a_wish_that_arrives_twice_or_late_changes_nothing() {
+    let history = [reserve(1, 7, 60), settle(1, 25), extend(1, 80), settle(1, 30)];
+    let budgets = with(&history);
+    for command in &history {
+        assert_eq!(budgets.decide(command, Millis::ZERO), Ok(Vec::new()), "{command:?}");
+    }
+    let ended = with(&[&history[..], &[BudgetCommand::Release { id: ReservationId(1) }]].concat());
+    for command in history.iter().chain(&[extend(1, 90), BudgetCommand::Release { id: ReservationId(1) }]) {
+        assert_eq!(ended.decide(command, Millis::ZERO), Ok(Vec::new()), "{command:?}");
+    }
+    let account = ended.account(&Scope::Organisation).unwrap();
+    assert_eq!((account.settled(), account.reserved()), (MicroUsd::new(30), MicroUsd::ZERO));
+}
+
+#[test]
+fn what_contradicts_the_reservation_is_an_error() {
+    let budgets = with(&[reserve(1, 7, 60), settle(1, 25)]);
+    let decide = |command| budgets.decide(&command, Millis::ZERO).unwrap_err();
+    assert_eq!(decide(reserve(1, 8, 60)), BudgetError::Conflict(ReservationId(1)));
+    assert_eq!(decide(settle(2, 1)), BudgetError::Unknown(ReservationId(2)));
+    let (id, granted, settled) = (ReservationId(1), MicroUsd::new(60), MicroUsd::new(61));
+    assert_eq!(decide(settle(1, 61)), BudgetError::Overrun { id, granted, settled });
+    let ended = with(&[reserve(1, 7, 60), BudgetCommand::Release { id: ReservationId(1) }]);
+    assert_eq!(ended.decide(&settle(1, 61), Millis::ZERO), Err(BudgetError::Closed { id, settled }));
+}
+
+#[test]
+fn a_limit_is_never_set_below_what_is_spent_and_set_aside() {
+    let budgets = with(&[reserve(1, 7, 60), settle(1, 25)]);
+    assert!(budgets.decide(&limit(Scope::Organisation, 59), Millis::ZERO).is_err());
+    assert!(budgets.decide(&limit(Scope::Organisation, 60), Millis::ZERO).is_ok());
+    assert!(budgets.decide(&limit(Scope::Job(JobId::new(7)), 24), Millis::ZERO).is_err());
+    let zero = budgets.decide(&limit(Scope::Organisation, 0), Millis::ZERO);
+    assert_eq!(zero, Err(BudgetError::ZeroLimit(Scope::Organisation)));
+}
+
+#[test]
+fn a_rate_is_limited_and_a_falling_one_always_granted() {
+    let rate = |limit| Limit { per_hour: Some(MicroUsdPerHour::new(limit)), ..Limit::default() };
+    let set = |limit| BudgetCommand::SetLimit { scope: Scope::Organisation, limit: rate(limit) };
+    let mut budgets = with(&[set(2_500), reserve(1, 7, 60), reserve(2, 7, 60)]);
+    assert!(matches!(
+        budgets.decide(&reserve(3, 7, 60), Millis::ZERO),
+        Err(BudgetError::Refused(Refusal { kind: LimitKind::Rate, .. }))
+    ));
+    let (granted, rate) = (MicroUsd::new(70), MicroUsdPerHour::new(500));
+    budgets.execute(&BudgetCommand::Extend { id: ReservationId(1), granted, rate }, Millis::ZERO).unwrap();
+    assert!(budgets.execute(&reserve(3, 7, 60), Millis::ZERO).is_ok());
+}
+
+#[test]
+fn a_warning_comes_once_for_a_limit_and_once_a_month_for_a_monthly_one() {
+    let month = Limit { per_month: Some(MicroUsd::new(100)), total: Some(MicroUsd::new(150)), ..Limit::default() };
+    let set = BudgetCommand::SetLimit { scope: Scope::Organisation, limit: month };
+    let mut budgets = with(&[set, reserve(1, 7, 100)]);
+    let warned = |budgets: &mut Budgets, settled, now| {
+        let events = budgets.execute(&settle(1, settled), now).unwrap();
+        let kinds = events.iter().filter_map(|event| match event {
+            BudgetEvent::Warned { kind, .. } => Some(*kind),
+            _ => None,
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    let february = Millis::from_secs(32 * 86_400);
+    assert_eq!(warned(&mut budgets, 79, Millis::ZERO), []);
+    assert_eq!(warned(&mut budgets, 80, Millis::ZERO), [LimitKind::Month]);
+    assert_eq!(warned(&mut budgets, 90, Millis::ZERO), []);
+    assert_eq!(warned(&mut budgets, 91, february), []);
+    budgets.execute(&extend(1, 150), february).unwrap();
+    assert_eq!(warned(&mut budgets, 120, february), [LimitKind::Total]);
+    // The clock goes back; the month does not.
+    assert_eq!(warned(&mut budgets, 149, Millis::ZERO), []);
+    assert_eq!(budgets.account(&Scope::Organisation).unwrap().settled_in(Month::of(february)), MicroUsd::new(59));
+}
+
+#[test]
+fn a_new_month_brings_new_money_but_not_for_what_is_set_aside() {
+    let month = Limit { per_month: Some(MicroUsd::new(100)), ..Limit::default() };
+    let set = BudgetCommand::SetLimit { scope: Scope::Organisation, limit: month };
+    let budgets = with(&[set, reserve(1, 7, 90), settle(1, 50)]);
+    let february = Millis::from_secs(32 * 86_400);
+    assert!(budgets.decide(&reserve(2, 7, 11), Millis::ZERO).is_err());
+    assert!(budgets.decide(&reserve(2, 7, 60), february).is_ok());
+    assert!(budgets.decide(&reserve(2, 7, 61), february).is_err());
+}
