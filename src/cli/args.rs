@@ -72,6 +72,8 @@ pub enum Command {
     /// Run a job file and follow it to its end (Ctrl-C only detaches).
     #[command(alias = "apply")]
     Run(RunArgs),
+    /// Say what a job will cost and when it will be done, before it runs.
+    Plan(PlanArgs),
     /// Check a job file offline and show everything that is wrong with it.
     Validate(FileArgs),
     /// List jobs.
@@ -141,6 +143,25 @@ pub struct DownArgs {
 pub struct FileArgs {
     /// The job file; `-` reads standard input.
     pub file: PathBuf,
+}
+
+/// `neap plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The job file; `-` reads standard input.
+    pub file: PathBuf,
+    /// A recording of a spot market (one JSON object a zone and line) to draw the future from.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Draws the futures; the same seed gives the same plan for the same measured speed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Exit with 8 if the P95 breaks the budget or the deadline.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Plan a spot job without checkpoints even if it would hardly ever be done.
+    #[arg(long)]
+    pub allow_unsafe_spot: bool,
 }
 
 /// `neap run`.

@@ -31,7 +31,8 @@ fn text(shell: &Shell, bill: &BillBody) -> String {
 }
 
 fn by_job(bills: &[JobBillBody]) -> Listing {
-    let mut listing = Listing::new(&["JOB", "NAME", "BOOT", "BUSY", "IDLE", "DRAIN", "LOST", "ORPHAN", "COST", "IDLE SHARE"]);
+    let mut listing =
+        Listing::new(&["JOB", "NAME", "BOOT", "BUSY", "IDLE", "DRAIN", "LOST", "ORPHAN", "COST", "IDLE SHARE"]);
     for bill in bills {
         let mut cells = vec![bill.job.clone().unwrap_or_else(|| "-".to_owned()), bill.name.clone()];
         cells.extend(Category::ALL.iter().map(|category| of_category(&bill.cost, *category)));

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use neap_scheduler::estimate::PlanRefusal;
+use neap_training::measure::MeasureError;
+
 use crate::chain::chain;
 use crate::home::HomeError;
 use crate::http::body::{ErrorCode, ErrorDetail, JobBody, JobStateBody};
@@ -31,6 +34,8 @@ pub enum Exit {
     Infeasible = 6,
     /// Refused by a limit.
     Refused = 7,
+    /// Feasible, but the P95 of a plan breaks the budget or the deadline.
+    Risky = 8,
     /// The job failed.
     JobFailed = 100,
     /// The job has not ended.
@@ -41,6 +46,8 @@ pub enum Exit {
     JobCancelled = 103,
     /// The job crashed more often than it may.
     RetriesExhausted = 104,
+    /// The job's budget could not carry it on.
+    BudgetExceeded = 105,
 }
 
 impl Exit {
@@ -49,6 +56,7 @@ impl Exit {
         match (job.state, job.reason.as_deref()) {
             (JobStateBody::Succeeded, _) => Self::Ok,
             (JobStateBody::Failed, Some("retries_exhausted")) => Self::RetriesExhausted,
+            (JobStateBody::Failed, Some("budget_exceeded")) => Self::BudgetExceeded,
             (JobStateBody::Failed, _) => Self::JobFailed,
             (JobStateBody::Cancelled, _) => Self::JobCancelled,
             _ => Self::JobNotFinished,
@@ -98,6 +106,12 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// The job cannot be measured.
+    #[error("failed to measure the job")]
+    Measure(#[source] MeasureError),
+    /// The job cannot be planned.
+    #[error(transparent)]
+    NoPlan(PlanRefusal),
     /// A code that no fault has.
     #[error("no fault has the code {0}")]
     UnknownCode(String),
@@ -162,7 +176,12 @@ impl CliError {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::InvalidJob { .. } | Self::ReadFile { .. } | Self::UnknownCode(_) => Exit::Usage,
+            Self::Usage(_)
+            | Self::InvalidJob { .. }
+            | Self::ReadFile { .. }
+            | Self::UnknownCode(_)
+            | Self::Measure(_) => Exit::Usage,
+            Self::NoPlan(_) => Exit::Infeasible,
             Self::Client(error) => match error {
                 ClientError::NotUp { .. } | ClientError::Unreachable { .. } => Exit::Unreachable,
                 ClientError::Token(_) => Exit::NotAuthorised,

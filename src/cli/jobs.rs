@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::body::{JobBody, JobStateBody, StatusBody, StopBody};
+use crate::http::body::{BudgetBody, JobBody, JobStateBody, StatusBody, StopBody};
 
 use super::Shell;
 use super::args::{AllArgs, Format, LogsArgs, StatusArgs, StopArgs};
@@ -168,6 +168,7 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
         ("recoveries", Some(job.recoveries.to_string())),
         ("rate", Some(job.rate_micro_usd_per_hour.to_string())),
         ("cost", Some(job.cost.total_micro_usd.to_string())),
+        ("budget", job.budget.as_ref().map(budget_text)),
         ("idle share", Some(percent(job.cost.idle_share))),
         ("model", job.result.as_ref().map(|result| result.model_path.clone())),
         ("model card", job.result.as_ref().map(|result| result.card_path.clone())),
@@ -215,6 +216,14 @@ fn epochs(job: &JobBody) -> Listing {
     listing
 }
 
+/// `$1.50 in all, $0.04/h at once; $0.0062 set aside until its nodes can be gone`.
+fn budget_text(budget: &BudgetBody) -> String {
+    let total = budget.max_cost_micro_usd.map(|limit| format!("{limit} in all"));
+    let rate = budget.max_cost_micro_usd_per_hour.map(|limit| format!("{limit} at once"));
+    let limits: Vec<String> = total.into_iter().chain(rate).collect();
+    format!("{}; {} set aside until its nodes can be gone", limits.join(", "), budget.reserved_micro_usd)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use neap_scheduler::model::{MicroUsd, MicroUsdPerHour, Millis};
@@ -257,6 +266,7 @@ pub(super) mod tests {
             checkpoint: None,
             rate_micro_usd_per_hour: MicroUsdPerHour::new(80_000),
             cost: CostBody { total_micro_usd: MicroUsd::new(1_200), ..CostBody::default() },
+            budget: None,
             recoveries: 0,
             result: None,
         }

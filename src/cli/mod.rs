@@ -11,6 +11,8 @@ mod up;
 
 mod run;
 
+mod plan;
+
 mod follow;
 
 mod jobs;
@@ -95,6 +97,7 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Up(args) => up::up(shell, &args.control),
         Command::Down(args) => up::down(shell, &args),
         Command::Run(args) => run::run(shell, &args),
+        Command::Plan(args) => plan::plan(shell, &args),
         Command::Validate(args) => validate::validate(shell, &args.file),
         Command::Ps(args) => jobs::list(shell, &args),
         Command::Status(args) => jobs::status(shell, &args),

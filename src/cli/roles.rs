@@ -128,7 +128,7 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener, RoleError> {
 }
 
 /// The file that was named, or the one in the home folder, or what suits this machine.
-fn config(home: &Home, named: Option<&Path>) -> Result<Config, RoleError> {
+pub(super) fn config(home: &Home, named: Option<&Path>) -> Result<Config, RoleError> {
     let path = named.map_or_else(|| home.config_path(), Path::to_owned);
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
     match fs::read_to_string(&path) {

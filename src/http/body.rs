@@ -119,6 +119,9 @@ pub struct JobBody {
     pub rate_micro_usd_per_hour: MicroUsdPerHour,
     /// Its bill so far.
     pub cost: CostBody,
+    /// Its budget, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub budget: Option<BudgetBody>,
     /// How many memberships ended by a loss or a preemption.
     pub recoveries: u32,
     /// What it left, once it succeeded.
@@ -317,6 +320,19 @@ pub struct BillBody {
     pub by_job: Vec<JobBillBody>,
     /// By node.
     pub by_node: Vec<NodeBillBody>,
+}
+
+/// What one job may cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetBody {
+    /// In all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_cost_micro_usd: Option<MicroUsd>,
+    /// Its nodes together.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_cost_micro_usd_per_hour: Option<MicroUsdPerHour>,
+    /// What is set aside beyond what is spent, until its nodes can be gone.
+    pub reserved_micro_usd: MicroUsd,
 }
 
 /// What one job cost.

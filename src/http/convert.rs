@@ -8,9 +8,9 @@ use neap_scheduler::model::JobState;
 use neap_scheduler::spec::Fault;
 
 use super::body::{
-    BillBody, CheckpointBody, CostBody, EpochBody, ExplanationBody, FaultBody, HistoryBody, JobBillBody, JobBody,
-    JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody, ShardsBody, StatusBody, VersionBody,
-    WorkerBody, WorkersWantedBody,
+    BillBody, BudgetBody, CheckpointBody, CostBody, EpochBody, ExplanationBody, FaultBody, HistoryBody, JobBillBody,
+    JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody, ShardsBody, StatusBody,
+    VersionBody, WorkerBody, WorkersWantedBody,
 };
 
 impl From<JobState> for JobStateBody {
@@ -50,6 +50,11 @@ impl From<JobView> for JobBody {
             checkpoint: job.checkpoint.map(CheckpointBody::from),
             rate_micro_usd_per_hour: job.rate,
             cost: job.cost.into(),
+            budget: job.budget.map(|budget| BudgetBody {
+                max_cost_micro_usd: budget.max_cost,
+                max_cost_micro_usd_per_hour: budget.max_cost_per_hour,
+                reserved_micro_usd: budget.reserved,
+            }),
             recoveries: job.recoveries,
             result: job.result.map(ResultBody::from),
         }

@@ -47,15 +47,24 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn up() -> Self {
-        let home = Home::new();
-        home.up();
-        Self { home }
+        let cluster = Self::down();
+        cluster.home.up();
+        cluster
+    }
+
+    /// A home folder in which nothing runs yet.
+    pub(crate) fn down() -> Self {
+        Self { home: Home::new() }
     }
 
     /// Accepts a job without waiting for it.
     pub(crate) fn submit(&self, job: &Digits) {
-        let file = self.file(&format!("{}.yaml", job.name), &job.text());
-        self.home.neap(&["run", "-d", &file]).expect(0);
+        self.home.neap(&["run", "-d", &self.write(job)]).expect(0);
+    }
+
+    /// Writes the job's file.
+    pub(crate) fn write(&self, job: &Digits) -> String {
+        self.file(&format!("{}.yaml", job.name), &job.text())
     }
 
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
@@ -91,6 +100,16 @@ impl Cluster {
             let ended = ["succeeded", "failed", "cancelled"].contains(&job["state"].as_str().unwrap_or_default());
             assert!(!ended && started.elapsed() < PATIENCE, "waiting for {what}: {job:#}\n{}", self.evidence(name));
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until something is so.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, so: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !so() {
+            assert!(started.elapsed() < PATIENCE, "waiting for {what}");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -12,4 +12,5 @@ mod support;
 mod bad_input;
 mod cluster;
 mod elastic;
+mod money;
 mod recovery;

@@ -121,6 +121,15 @@ impl LocalOffer {
         NodeSize { cpus: CpuMillis::from_cores(self.cpus), memory: MemoryMib(self.memory_mib) }
     }
 
+    /// What an hour costs on a market, where it is offered there.
+    pub fn price(&self, market: Market) -> Option<MicroUsdPerHour> {
+        let text = match market {
+            Market::OnDemand => self.on_demand.as_deref(),
+            Market::Spot => self.spot.as_deref(),
+        };
+        text.and_then(|text| parse_price(text).ok())
+    }
+
     /// How long it takes to start.
     pub fn boot(&self) -> Millis {
         Millis::new(self.boot_ms)

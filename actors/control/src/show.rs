@@ -30,6 +30,7 @@ impl Controller {
             checkpoint: job.checkpoint_view(),
             rate: nodes.filter(|node| !node.state.is_terminal()).map(|node| node.price).sum(),
             cost: self.cost_of(job),
+            budget: self.budget_view(job),
             recoveries: job.recoveries,
             result: job.result.clone(),
         }

@@ -44,6 +44,8 @@ pub struct JobView {
     pub rate: MicroUsdPerHour,
     /// Its bill so far, up to now.
     pub cost: CostView,
+    /// Its budget, where it has one.
+    pub budget: Option<BudgetView>,
     /// How many memberships ended by a loss or a preemption.
     pub recoveries: u32,
     /// Set when it succeeded.
@@ -112,6 +114,17 @@ pub struct CheckpointView {
     pub step: u64,
     /// When it was published.
     pub at: Millis,
+}
+
+/// A job's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetView {
+    /// What it may cost in all.
+    pub max_cost: Option<MicroUsd>,
+    /// What its nodes may cost together.
+    pub max_cost_per_hour: Option<MicroUsdPerHour>,
+    /// What is set aside beyond what is spent: what its nodes may cost until they can be gone.
+    pub reserved: MicroUsd,
 }
 
 /// A bill, summed.

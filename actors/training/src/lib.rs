@@ -45,5 +45,7 @@ pub mod model;
 
 pub mod data;
 
+pub mod measure;
+
 pub use entry::entries;
 pub use workload::workload;

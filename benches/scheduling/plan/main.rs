@@ -40,8 +40,13 @@ fn report(markets: &[Market], knowledge: Knowledge) {
     let training = jobs::lay_out(markets, Half::First);
     let (likeness, places) = fit(markets, &training, knowledge);
     let calibration = Calibration::fit(places);
-    println!("fitted on {} jobs of the first half: likeness {}, P50 read at {:.3}, P95 at {:.3}",
-        training.len(), likeness.0, calibration.p50, calibration.p95);
+    println!(
+        "fitted on {} jobs of the first half: likeness {}, P50 read at {:.3}, P95 at {:.3}",
+        training.len(),
+        likeness.0,
+        calibration.p50,
+        calibration.p95
+    );
     let all = jobs::lay_out(markets, Half::Second);
     let started = Instant::now();
     let scored = score::score(markets, &all, knowledge, likeness, calibration);
@@ -49,8 +54,11 @@ fn report(markets: &[Market], knowledge: Knowledge) {
     let (certain, open): (Vec<Scored>, Vec<Scored>) = scored.into_iter().partition(|job| job.certain);
     let open = jobs::choose(open);
     print_scores("jobs", &open, markets);
-    println!("left out, their cost is certain: {} jobs, {:.1} % of them at or below P95",
-        certain.len(), 100.0 * share(&certain, |job| job.truth <= job.p95));
+    println!(
+        "left out, their cost is certain: {} jobs, {:.1} % of them at or below P95",
+        certain.len(),
+        100.0 * share(&certain, |job| job.truth <= job.p95)
+    );
 }
 
 /// The likeness with the smallest mean error of the drawn distribution (CRPS, as a share of the true cost), and where
@@ -74,15 +82,25 @@ fn print_scores(name: &str, jobs: &[Scored], markets: &[Market]) {
     let below_p50 = share(jobs, |job| job.truth <= job.p50);
     let strictly = share(jobs, |job| job.truth < job.p50);
     let below_p95 = share(jobs, |job| job.truth <= job.p95);
-    println!("{} {name}, {} stretches of time: at or below P50 {:.1} % (below {:.1} %), at or below P95 {:.1} %",
-        jobs.len(), jobs::stretches(jobs), 100.0 * below_p50, 100.0 * strictly, 100.0 * below_p95);
+    println!(
+        "{} {name}, {} stretches of time: at or below P50 {:.1} % (below {:.1} %), at or below P95 {:.1} %",
+        jobs.len(),
+        jobs::stretches(jobs),
+        100.0 * below_p50,
+        100.0 * strictly,
+        100.0 * below_p95
+    );
     for file in jobs::files(markets) {
         let of_file: Vec<&Scored> = jobs.iter().filter(|job| markets[job.job.market].file == file).collect();
         let part = |test: fn(&Scored) -> bool| {
             100.0 * of_file.iter().filter(|job| test(job)).count() as f64 / of_file.len().max(1) as f64
         };
-        println!("  {file:<32} {:>4} jobs, P50 {:>5.1} %, P95 {:>5.1} %",
-            of_file.len(), part(|job| job.truth <= job.p50), part(|job| job.truth <= job.p95));
+        println!(
+            "  {file:<32} {:>4} jobs, P50 {:>5.1} %, P95 {:>5.1} %",
+            of_file.len(),
+            part(|job| job.truth <= job.p50),
+            part(|job| job.truth <= job.p95)
+        );
     }
 }
 

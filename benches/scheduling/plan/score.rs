@@ -69,7 +69,8 @@ pub(crate) fn score(
         let known = known_until(market, job.start, knowledge);
         let history = MarketHistory::new(vec![&market.zone], known, job.job.workers);
         let seed = number as u64;
-        let input = PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed };
+        let input =
+            PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed };
         let draws = draw(&input, &job.job, FUTURES).expect("every recording has a past");
         let truth = pay(market, job, &policy);
         // Among equal costs, the place is spread evenly: by a number that is different for each job (Weyl's sequence).

@@ -16,6 +16,8 @@ pub enum PendingReason {
     GangWait,
     /// A request failed and is tried again later.
     Backoff,
+    /// What it needs next costs more than its budget has left.
+    Budget,
 }
 
 /// Why a running job had to regroup.
@@ -44,6 +46,8 @@ pub enum FailReason {
     DataLedgerMismatch,
     /// No offer can ever carry it.
     Infeasible,
+    /// Its budget cannot carry it on.
+    BudgetExceeded,
 }
 
 /// Why a job was cancelled.
@@ -115,6 +119,7 @@ impl JobState {
                 PendingReason::NoCapacity => "no_capacity",
                 PendingReason::GangWait => "gang_wait",
                 PendingReason::Backoff => "backoff",
+                PendingReason::Budget => "budget",
             },
             Self::Recovering(reason) => match reason {
                 RecoverReason::Preempted => "preempted",
@@ -127,6 +132,7 @@ impl JobState {
                 FailReason::RetriesExhausted => "retries_exhausted",
                 FailReason::DataLedgerMismatch => "data_ledger_mismatch",
                 FailReason::Infeasible => "infeasible",
+                FailReason::BudgetExceeded => "budget_exceeded",
             },
             Self::Cancelled(CancelReason::User) => "user",
             _ => return None,

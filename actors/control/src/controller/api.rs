@@ -1,7 +1,7 @@
 //! What callers of the API ask and command.
 
 use neap_runtime::wire::worker::WorkerCommand;
-use neap_scheduler::model::{CancelReason, JobId, JobState, Market, Millis, NodeId, NodeState};
+use neap_scheduler::model::{CancelReason, JobId, JobState, Market, MicroUsd, Millis, NodeId, NodeState, Offer};
 use neap_scheduler::policy::{JobDemand, cheapest_fit};
 use neap_scheduler::spec::{JobSpec, ServerPlacement};
 use neap_storage::record::Record;
@@ -14,7 +14,7 @@ use crate::home::random_hex;
 use crate::views::{BillView, Explanation, JobView, NodeView, StatusView};
 
 /// How long a stopping job may take for its last checkpoint.
-const STOP_WAIT: Millis = Millis::from_secs(10);
+pub(super) const STOP_WAIT: Millis = Millis::from_secs(10);
 
 /// How long `neap down` waits for checkpoints.
 const DOWN_WAIT: Millis = Millis::from_secs(5);
@@ -78,6 +78,7 @@ impl Controller {
             });
         };
         let extra = u32::from(demand.separate_server);
+        self.check_budget(spec, spec.workers.min + extra, offer)?;
         let most: u32 = offers
             .iter()
             .filter(|offer| offer.market == spec.market && offer.size.fits(demand.need))
@@ -92,6 +93,22 @@ impl Controller {
             return Err(ControlError::Infeasible { why });
         }
         Ok(())
+    }
+
+    /// A job whose budget cannot even start it is refused at once.
+    fn check_budget(&self, spec: &JobSpec, least: u32, cheapest: &Offer) -> Result<(), ControlError> {
+        let Some(limit) = spec.budget.and_then(|budget| budget.max_cost) else { return Ok(()) };
+        let each = self.worst_case(cheapest.price);
+        let needed: MicroUsd = (0..least).map(|_| each).sum();
+        if needed <= limit {
+            return Ok(());
+        }
+        let why = format!(
+            "budget.max_cost {limit} is below the {needed} that must be set aside for the {least} node(s) it starts with: \
+             {each} each at {} until one can certainly be given back",
+            cheapest.price
+        );
+        Err(ControlError::Infeasible { why })
     }
 
     pub(super) async fn stop_job(&mut self, name: &str, stop: Stop, reply: Reply<JobView>) -> Changed {

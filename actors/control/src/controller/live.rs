@@ -12,6 +12,7 @@ use neap_scheduler::model::{Generation, JobId, MembershipEpoch, Millis, NodeId, 
 use neap_storage::record::Record;
 
 use super::Reply;
+use super::money::Money;
 use crate::state::ClusterState;
 use crate::views::ProgressView;
 
@@ -69,6 +70,7 @@ pub(crate) struct Live {
     pub(super) crashes: BTreeMap<JobId, Crashes>,
     pub(super) idle_since: BTreeMap<NodeId, Millis>,
     pub(crate) versions: BTreeMap<JobId, u64>,
+    pub(super) money: Money,
     pub(super) generation: Generation,
     /// Nodes of an earlier control plane that have not registered yet; nothing is decided before they have, or this
     /// time has passed.
@@ -112,6 +114,7 @@ impl Live {
             crashes: BTreeMap::new(),
             idle_since: BTreeMap::new(),
             versions: BTreeMap::new(),
+            money: Money::default(),
             generation: Generation::default(),
             await_until: now + lease,
             awaited,

@@ -13,6 +13,7 @@ mod api;
 mod live;
 mod logs;
 mod messages;
+mod money;
 mod reconcile;
 mod regroup;
 mod reports;

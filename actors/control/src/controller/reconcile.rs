@@ -7,9 +7,7 @@ use neap_runtime::join::JoinToken;
 use neap_runtime::wire::agent::{AgentCommand, StartWorker};
 use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
-use neap_scheduler::model::{
-    CancelReason, FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId,
-};
+use neap_scheduler::model::{FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
 use neap_scheduler::policy::{
     Action, JobDemand, NodeSupply, Placed, PlacedRole, Plan, RetireReason, Snapshot, WaitReason, decide,
 };
@@ -31,11 +29,13 @@ impl Controller {
             return;
         }
         self.track_idle();
+        self.keep_budgets().await;
         self.finish_stops().await;
         if self.live.ending_all.is_some() {
             self.end_everything().await;
         } else {
             let plan = decide(&self.snapshot());
+            let plan = self.within_budgets(plan);
             self.carry_out(&plan).await;
             self.show_waiting(&plan).await;
             self.plan = plan;
@@ -155,6 +155,9 @@ impl Controller {
         let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
         let Some(offer) = self.parts.provider.offers(&live).into_iter().find(|one| one.name == offer) else { return };
         let node = self.state.next_node(0);
+        if !self.set_aside(job, node, offer.price) {
+            return;
+        }
         let token = JoinToken::generate(self.parts.authority.fingerprint());
         let at = clock::now();
         let intent = format!("{}/{node}", self.state.cluster);
@@ -186,6 +189,10 @@ impl Controller {
     }
 
     async fn start_worker(&mut self, job: JobId, node: NodeId, role: PlacedRole) {
+        let price = self.state.nodes.get(&node).map(|node| node.price).unwrap_or_default();
+        if !self.set_aside(job, node, price) {
+            return;
+        }
         let worker = self.state.next_worker(0);
         let start = match self.launch(job, worker) {
             Ok(start) => start,
@@ -247,7 +254,9 @@ impl Controller {
                 continue;
             }
             let reason = plan.waiting.get(&job);
+            let refused = self.live.money.refused.get(&job);
             let state = match reason {
+                _ if refused.is_some() => JobState::Pending(PendingReason::Budget),
                 Some(WaitReason::Behind(_)) => JobState::Pending(PendingReason::Queued),
                 Some(WaitReason::NoCapacity { .. } | WaitReason::Infeasible(_)) => {
                     JobState::Pending(PendingReason::NoCapacity)
@@ -256,9 +265,10 @@ impl Controller {
                 Some(WaitReason::Backoff { .. }) => JobState::Pending(PendingReason::Backoff),
                 Some(WaitReason::Booting { .. } | WaitReason::Gang { .. }) | None => JobState::Provisioning,
             };
-            let why = match reason {
-                Some(reason) => reason.text(now, entry.spec.max_price),
-                None => "its workers are starting".to_owned(),
+            let why = match (refused, reason) {
+                (Some(refusal), _) => format!("{refusal}; a higher budget would start it"),
+                (None, Some(reason)) => reason.text(now, entry.spec.max_price),
+                (None, None) => "its workers are starting".to_owned(),
             };
             if let Some(record) = self.job_record(job, state, why) {
                 self.commit_event(vec![record]).await;
@@ -277,8 +287,9 @@ impl Controller {
             .map(|job| job.id)
             .collect();
         for job in over {
-            let why = "stopped on request; the last checkpoint was not confirmed in time";
-            let record = self.job_record(job, JobState::Cancelled(CancelReason::User), why);
+            let on_request = "stopped on request; the last checkpoint was not confirmed in time";
+            let (state, why) = self.stopped_state(job, on_request);
+            let record = self.job_record(job, state, why);
             self.commit_event(record.into_iter().collect()).await;
         }
     }

@@ -2,9 +2,7 @@
 
 use neap_runtime::wire::agent::{AgentReport, WorkerExit};
 use neap_runtime::wire::worker::{CheckpointPublished, EpochFinished, FailureKind, Finished, Progress, WorkerReport};
-use neap_scheduler::model::{
-    CancelReason, FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId,
-};
+use neap_scheduler::model::{FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId};
 use neap_storage::record::{CheckpointRecord, EpochRecord, Record};
 
 use super::Controller;
@@ -153,8 +151,8 @@ impl Controller {
     }
 
     fn stopped(&mut self, job: JobId) -> Vec<Record> {
-        let why = "stopped on request, after a checkpoint";
-        self.job_record(job, JobState::Cancelled(CancelReason::User), why).into_iter().collect()
+        let (state, why) = self.stopped_state(job, "stopped on request, after a checkpoint");
+        self.job_record(job, state, why).into_iter().collect()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeId, PendingReason, WorkerId};
+use neap_scheduler::model::{JobId, JobState, MembershipEpoch, MicroUsd, Millis, NodeId, PendingReason, WorkerId};
+use neap_scheduler::pricing::LedgerLine;
 use neap_scheduler::spec::{JobSpec, OnPreempt};
 use neap_storage::record::{CheckpointRecord, EpochRecord, MemberRecord, Record};
 
@@ -56,6 +57,8 @@ pub(crate) struct JobEntry {
     pub(crate) epochs: Vec<EpochView>,
     pub(crate) result: Option<ResultView>,
     pub(crate) cost: CostView,
+    /// What was booked for each node that it used.
+    pub(crate) cost_by_node: BTreeMap<NodeId, MicroUsd>,
     pub(crate) recoveries: u32,
     /// Workers lost to preemption that the job does not want replaced.
     pub(crate) given_up: u32,
@@ -104,10 +107,17 @@ impl JobEntry {
             epochs: Vec::new(),
             result: None,
             cost: CostView::default(),
+            cost_by_node: BTreeMap::new(),
             recoveries: 0,
             given_up: 0,
             history,
         }
+    }
+
+    /// Takes in a line of its bill.
+    pub(super) fn book(&mut self, line: &LedgerLine) {
+        self.cost.add(line);
+        *self.cost_by_node.entry(line.node).or_default() += line.amount;
     }
 
     /// Whether a worker belongs to the membership in force.

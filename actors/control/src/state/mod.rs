@@ -5,7 +5,7 @@ mod node;
 
 use std::collections::BTreeMap;
 
-use neap_scheduler::model::{JobId, Millis, NodeId, WorkerId};
+use neap_scheduler::model::{JobId, MicroUsd, Millis, NodeId, WorkerId};
 use neap_scheduler::pricing::{Category, LedgerLine, Use};
 use neap_scheduler::spec::{EntryInfo, ParseContext};
 use neap_storage::record::Record;
@@ -142,6 +142,20 @@ impl ClusterState {
         }
     }
 
+    /// The live nodes that a job pays for, or may have to: it has workers there, or they were rented for it.
+    pub(crate) fn paid_by(&self, job: &JobEntry) -> Vec<&NodeEntry> {
+        let carries = |node: &NodeEntry| job.workers.values().any(|worker| worker.node == node.id);
+        self.live_nodes().filter(|node| node.rented_for == Some(job.id) || carries(node)).collect()
+    }
+
+    /// What a job has spent on a node up to `now`.
+    pub(crate) fn spent_on(&self, job: &JobEntry, node: NodeId, now: Millis) -> MicroUsd {
+        let booked = job.cost_by_node.get(&node).copied().unwrap_or_default();
+        let lines = self.open_lines(node, now);
+        let open = lines.iter().filter(|line| line.job == Some(job.id)).map(|line| line.amount);
+        booked + open.sum()
+    }
+
     fn nodes_of(&self, job: JobId) -> Vec<NodeId> {
         self.jobs.get(&job).map(|job| job.workers.values().map(|worker| worker.node).collect()).unwrap_or_default()
     }
@@ -224,11 +238,10 @@ impl ClusterState {
 
     fn book(&mut self, line: &LedgerLine) -> Result<(), ReplayError> {
         self.node_mut(line.node)?.book(line);
-        let cost = match line.job.and_then(|job| self.jobs.get_mut(&job)) {
-            Some(job) => &mut job.cost,
-            None => &mut self.unattributed,
-        };
-        cost.add(line);
+        match line.job.and_then(|job| self.jobs.get_mut(&job)) {
+            Some(job) => job.book(line),
+            None => self.unattributed.add(line),
+        }
         Ok(())
     }
 

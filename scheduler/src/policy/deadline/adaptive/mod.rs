@@ -24,7 +24,7 @@ use table::{Tables, Terms};
 
 use super::baselines::slack;
 use super::guard::last_moment;
-use super::{Decision, DeadlinePolicy, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
+use super::{DeadlinePolicy, Decision, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
 use crate::model::Millis;
 
 /// Tables kept for jobs with the same terms and prices; all are dropped when there would be more. One set takes up to

@@ -1,0 +1,262 @@
+//! `neap plan`: what a job will cost and when it will be done, before it runs.
+//!
+//! Works without a control plane: the job file says what is to be done, a second of measuring how fast this machine does
+//! it, the configuration what nodes cost, and a recording of a spot market (`--trace`) what may happen to them.
+
+use std::fs;
+use std::path::Path;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use neap_control::{Config, LocalOffer};
+use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
+use neap_scheduler::estimate::{
+    self, Calibration, Cause, Change, Likeness, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, PlanRefusal,
+    Speedup, UnsafeSpot,
+};
+use neap_scheduler::model::{JobId, Market, MicroUsd, Millis};
+use neap_scheduler::policy::deadline::Adaptive;
+use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
+use neap_scheduler::spec::JobSpec;
+use neap_training::measure::{Measured, measure};
+use serde_json::{Value, json};
+
+use super::Shell;
+use super::args::PlanArgs;
+use super::exit::{CliError, Exit};
+use super::output::{coarse, fields, now, percent};
+use super::roles;
+use super::validate::JobFile;
+
+/// How long the job's steps are measured.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// From a ready node to the first step: a worker process starts, reads its data and connects. Measured on this kind of
+/// machine: 0.25 to 0.7 s for small data, 1.8 s for 60,000 images.
+const RESTART: Millis = Millis::from_secs(2);
+
+/// How strongly futures are preferred that begin as the present is; a fit over recorded markets gave values from 0.1 on,
+/// with little difference between them.
+const LIKENESS: Likeness = Likeness(0.2);
+
+/// A job is simulated in at least this many rounds.
+const ROUNDS_MIN: u64 = 64;
+
+/// How much of the future an unlimited market is written down for, in lengths of the job.
+const LENGTHS: u64 = 40;
+
+pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
+    let file = JobFile::read(&args.file)?;
+    let spec = file.check(shell.output)?.spec;
+    shell.output.remark("measuring how fast this machine trains the job");
+    let measured = measure(launch(&spec), MEASURE).map_err(CliError::Measure)?;
+    let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
+    let offer = cheapest(&spec, &config).ok_or_else(|| CliError::Usage(no_offer(&spec)))?;
+    let job = plan_job(&spec, &measured)?;
+    let zones = match &args.trace {
+        Some(path) => read_trace(path)?,
+        None => vec![steady_market(&offer, &job)],
+    };
+    let history = MarketHistory::new(zones.iter().collect(), usize::MAX, job.workers);
+    let input = PlanInput {
+        job: &job,
+        history: &history,
+        boot: Millis::new(offer.boot_ms),
+        policy: &Adaptive::new(),
+        likeness: LIKENESS,
+        calibration: Calibration::default(),
+        seed: args.seed,
+    };
+    let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
+    match estimate::plan(&input, unsafe_spot) {
+        Ok(plan) => {
+            let shown =
+                Shown { spec: &spec, job: &job, measured: &measured, plan: &plan, recorded: args.trace.is_some() };
+            shell.output.document(&shown.json(), &file.name, || shown.text())?;
+            Ok(if args.detailed_exitcode && shown.breaks_a_limit() { Exit::Risky } else { Exit::Ok })
+        }
+        Err(refusal) => Err(CliError::NoPlan(refusal)),
+    }
+}
+
+/// The job's launch data, of which only what decides the computing is looked at.
+fn launch(spec: &JobSpec) -> TrainLaunch {
+    let place = LaunchPlace {
+        job: JobId::new(0),
+        job_name: String::new(),
+        spec_hash: String::new(),
+        checkpoint_folder: String::new(),
+        model_folder: String::new(),
+    };
+    TrainLaunch::new(spec, place)
+}
+
+fn read_trace(path: &Path) -> Result<Vec<ZoneTrace>, CliError> {
+    let text = fs::read_to_string(path).map_err(|source| CliError::ReadFile { path: path.to_owned(), source })?;
+    let zones =
+        read_zone_traces(&path.display().to_string(), &text).map_err(|error| CliError::Usage(error.to_string()))?;
+    let name = path.display();
+    match zones.first() {
+        None => Err(CliError::Usage(format!("{name} records no zone"))),
+        Some(first) if zones.iter().any(|zone| zone.tick != first.tick || zone.instance != first.instance) => {
+            let why = "zones of other machines or ticks; keep the lines of one kind";
+            Err(CliError::Usage(format!("{name}: {why}")))
+        }
+        Some(_) => Ok(zones),
+    }
+}
+
+/// The offer that the job's market prices are taken from.
+fn cheapest(spec: &JobSpec, config: &Config) -> Option<LocalOffer> {
+    let offers = config.local.offers.iter().filter(|offer| offer.size().fits(spec.resources));
+    let price = |offer: &LocalOffer| offer.price(spec.market);
+    offers.filter(|offer| price(offer).is_some()).min_by_key(|offer| price(offer)).cloned()
+}
+
+fn no_offer(spec: &JobSpec) -> String {
+    let need = spec.resources;
+    format!("no offer carries a worker of {} cpus and {} on the {} market", need.cpus, need.memory, spec.market)
+}
+
+fn plan_job(spec: &JobSpec, measured: &Measured) -> Result<PlanJob, CliError> {
+    let cores = available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let threads = spec.resources.cpus.cores_ceil().max(1);
+    // The local provider's nodes share this machine.
+    let speed = |workers: u32| f64::from((workers * threads).min(cores));
+    let workers = spec.workers.target;
+    let rate = measured.samples_per_second * speed(workers);
+    let time = |samples: u64| Millis::new((samples as f64 / rate * 1_000.0).ceil() as u64);
+    let submitted = now();
+    let deadline = spec.deadline.map(|deadline| deadline.moment(submitted));
+    if deadline.is_some_and(|moment| moment <= submitted) {
+        return Err(CliError::Usage("error[E025] the deadline is in the past".to_owned()));
+    }
+    Ok(PlanJob {
+        work: time(measured.samples).max(Millis::new(1)),
+        workers,
+        workers_min: spec.workers.min,
+        speedup: Speedup((1..=spec.workers.max).map(|workers| (workers, speed(workers))).collect()),
+        restart: RESTART,
+        checkpoint: measured.samples_per_checkpoint.map(time),
+        market: match spec.market {
+            Market::OnDemand => PlanMarket::OnDemand,
+            Market::Spot => PlanMarket::Spot,
+        },
+        deadline: deadline.map(|moment| moment.since(submitted)),
+        budget: spec.budget.and_then(|budget| budget.max_cost),
+        max_price: spec.max_price,
+    })
+}
+
+/// A market that never runs out: that of this machine, where nothing was recorded.
+fn steady_market(offer: &LocalOffer, job: &PlanJob) -> ZoneTrace {
+    let tick = Millis::new((job.work.get() / ROUNDS_MIN).max(1));
+    let ticks = (ROUNDS_MIN * LENGTHS) as usize;
+    let on_demand = offer.price(Market::OnDemand);
+    let spot = offer.price(Market::Spot).or(on_demand).unwrap_or_default();
+    ZoneTrace {
+        zone: "local".to_owned(),
+        instance: offer.name.clone(),
+        tick,
+        counts: vec![job.workers; ticks],
+        spot: vec![spot; ticks],
+        on_demand,
+    }
+}
+
+struct Shown<'a> {
+    spec: &'a JobSpec,
+    job: &'a PlanJob,
+    measured: &'a Measured,
+    plan: &'a Plan,
+    /// Whether a recorded market was planned with.
+    recorded: bool,
+}
+
+impl Shown<'_> {
+    /// Whether the P95 is beyond what the job file allows.
+    fn breaks_a_limit(&self) -> bool {
+        let over_budget = self.job.budget.is_some_and(|budget| self.plan.cost_p95 > budget);
+        let late =
+            self.job.deadline.is_some_and(|deadline| self.plan.finish_p95.is_none_or(|finish| finish > deadline));
+        over_budget || late
+    }
+
+    fn text(&self) -> String {
+        let plan = self.plan;
+        let done = |at: Option<Millis>| at.map_or("not within ten times its ideal time".to_owned(), coarse);
+        let (work, workers) = (coarse(self.job.work), self.job.workers);
+        let rate = self.measured.samples_per_second.round();
+        let mut text = fields(&[
+            ("work", Some(format!("{} samples, {work} on {workers} worker(s)", self.measured.samples))),
+            ("measured", Some(format!("{rate} samples/s on one thread of this machine"))),
+            (
+                "market",
+                Some(format!("{}{}", self.spec.market, if self.recorded { ", recorded" } else { ", never sold out" })),
+            ),
+            ("cost", Some(format!("P50 {}, P95 {}", plan.cost_p50, plan.cost_p95))),
+            ("done after", Some(format!("P50 {}, P95 {}", done(plan.finish_p50), done(plan.finish_p95)))),
+            ("keeps budget", plan.keeps_budget.map(percent)),
+            ("keeps deadline", plan.keeps_deadline.map(percent)),
+        ]);
+        text.push_str("\ncost comes from\n");
+        for (cause, amount) in plan.causes.iter().filter(|(_, amount)| *amount > MicroUsd::ZERO) {
+            text.push_str(&format!("  {amount:>12}  {}\n", cause.text()));
+        }
+        if !plan.alternatives.is_empty() {
+            text.push_str("\ncheaper\n");
+        }
+        for other in &plan.alternatives {
+            let (cost, saving) = (other.cost_p50, other.saving);
+            text.push_str(&format!(
+                "  {cost:>12}  {} (saves {saving}, done after {})\n",
+                change(other.change),
+                done(other.finish_p50)
+            ));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let plan = self.plan;
+        let causes: Vec<Value> = plan.causes.iter().map(|&(cause, amount)| cause_json(cause, amount)).collect();
+        let others = plan.alternatives.iter().map(|other| {
+            json!({
+                "change": change(other.change),
+                "cost_p50_micro_usd": other.cost_p50,
+                "saving_micro_usd": other.saving,
+                "finish_p50_ms": other.finish_p50,
+                "keeps_deadline": other.keeps_deadline,
+            })
+        });
+        json!({
+            "samples": self.measured.samples,
+            "samples_per_second_per_thread": self.measured.samples_per_second,
+            "workers": self.job.workers,
+            "work_ms": self.job.work,
+            "recorded_market": self.recorded,
+            "cost_p50_micro_usd": plan.cost_p50,
+            "cost_p95_micro_usd": plan.cost_p95,
+            "finish_p50_ms": plan.finish_p50,
+            "finish_p95_ms": plan.finish_p95,
+            "keeps_budget": plan.keeps_budget,
+            "keeps_deadline": plan.keeps_deadline,
+            "causes": causes,
+            "alternatives": others.collect::<Vec<Value>>(),
+        })
+    }
+}
+
+fn cause_json(cause: Cause, amount: MicroUsd) -> Value {
+    json!({ "cause": cause.text(), "mean_micro_usd": amount })
+}
+
+fn change(change: Change) -> String {
+    match change {
+        Change::Market(PlanMarket::OnDemand) => "market: on_demand".to_owned(),
+        Change::Market(PlanMarket::Spot) => "market: spot".to_owned(),
+        Change::Market(PlanMarket::Auto) => "market: auto".to_owned(),
+        Change::Workers(workers) => format!("workers: {workers}"),
+        Change::Deadline(deadline) => format!("deadline: {}", coarse(deadline)),
+    }
+}

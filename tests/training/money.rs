@@ -1,0 +1,95 @@
+//! Budgets on the real product: never exceeded, kept across a restart, and explained.
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Digits, carrying};
+use crate::support::kill;
+
+/// One dollar a second, so that budgets end within seconds, and times as short as the configuration takes.
+const DEAR: &str = "\
+lease_ms: 3000
+dead_man_ms: 3000
+idle_release_ms: 1000
+local:
+  offers:
+    - {name: dear, cpus: 1, memory_mib: 2048, spot: \"3600\", boot_ms: 200, max_nodes: 4}
+";
+
+/// What must be set aside for one node: 29 seconds, and a micro-dollar for rounding.
+const WORST_CASE: u64 = 29_000_001;
+
+fn endless(name: &'static str, workers: &'static str, max_cost: &str) -> Digits {
+    let budget = format!("budget: {{max_cost: {max_cost}}}\n");
+    Digits { epochs: 50_000, checkpoint: budget, ..Digits::new(name, workers) }
+}
+
+fn dear_cluster() -> Cluster {
+    let cluster = Cluster::down();
+    std::fs::create_dir_all(cluster.home.path()).unwrap();
+    std::fs::write(cluster.home.path().join("config.yaml"), DEAR).unwrap();
+    cluster.home.up();
+    cluster
+}
+
+fn spent(job: &Value) -> u64 {
+    job["cost"]["total_micro_usd"].as_u64().unwrap()
+}
+
+/// Holds what is promised of a budget at any moment.
+fn within(job: &Value, max_cost: u64) {
+    let reserved = job["budget"]["reserved_micro_usd"].as_u64().unwrap();
+    assert!(spent(job) <= max_cost && reserved <= max_cost, "{job:#}");
+}
+
+/// Waits for the end of the job's money, and for its nodes to be gone.
+fn exhausted(cluster: &Cluster, name: &str, max_cost: u64) -> Value {
+    cluster.wait_until("the end of the money", || {
+        let job = cluster.job(name);
+        within(&job, max_cost);
+        job["state"] == "failed"
+    });
+    cluster.wait_until("its nodes to go", || cluster.nodes().is_empty());
+    let job = cluster.job(name);
+    assert_eq!(job["reason"], "budget_exceeded", "{job:#}");
+    within(&job, max_cost);
+    job
+}
+
+#[test]
+fn a_job_stops_with_a_checkpoint_before_its_budget_is_spent() {
+    let cluster = dear_cluster();
+    cluster.submit(&endless("bounded", "1", "36"));
+    cluster.wait_for_step("bounded", 1);
+    let job = exhausted(&cluster, "bounded", 36_000_000);
+    assert!(job["checkpoint"]["step"].as_u64() >= Some(1), "{job:#}");
+    assert!(spent(&job) >= 36_000_000 - WORST_CASE, "it was stopped too early: {job:#}");
+    cluster.home.neap(&["wait", "bounded"]).expect(105);
+}
+
+#[test]
+fn what_was_spent_before_a_crash_of_the_control_plane_counts_after_it() {
+    let cluster = dear_cluster();
+    cluster.submit(&endless("twice", "1", "40"));
+    cluster.wait_for_step("twice", 1);
+    kill(cluster.home.endpoint().unwrap()["pid"].as_u64().unwrap());
+    cluster.home.up();
+    exhausted(&cluster, "twice", 40_000_000);
+}
+
+#[test]
+fn a_budget_for_one_node_gives_one_node() {
+    let cluster = dear_cluster();
+    cluster.submit(&endless("narrow", "1..3", "50"));
+    let job = cluster.wait_for_step("narrow", 1);
+    assert_eq!(carrying(&job).len(), 1, "two would need 58 dollars: {job:#}");
+    within(&job, 50_000_000);
+    cluster.home.neap(&["stop", "narrow", "--now"]).expect(0);
+}
+
+#[test]
+fn a_budget_that_cannot_start_the_job_is_refused_with_the_sum_it_takes() {
+    let cluster = dear_cluster();
+    let file = cluster.write(&endless("poor", "2", "57"));
+    let refused = cluster.home.neap(&["run", "-d", &file]).expect(6);
+    assert!(refused.stderr.contains("58.00") && refused.stderr.contains("budget.max_cost"), "{refused:?}");
+}
