@@ -37,45 +37,90 @@ fn main() {
 
 fn report(markets: &[Market], knowledge: Knowledge) {
     println!("\n== {} ==", knowledge.text());
-    let training = jobs::lay_out(markets, Half::First);
-    let (likeness, places) = fit(markets, &training, knowledge);
-    let calibration = Calibration::fit(places);
-    println!("fitted on {} jobs of the first half: likeness {}, P50 read at {:.3}, P95 at {:.3}",
-        training.len(), likeness.0, calibration.p50, calibration.p95);
-    let all = jobs::lay_out(markets, Half::Second);
-    let started = Instant::now();
-    let scored = score::score(markets, &all, knowledge, likeness, calibration);
-    println!("one plan without alternatives: {:.1} ms", started.elapsed().as_secs_f64() * 1e3 / scored.len() as f64);
-    let (certain, open): (Vec<Scored>, Vec<Scored>) = scored.into_iter().partition(|job| job.certain);
-    let open = jobs::choose(open);
-    print_scores("jobs", &open, markets);
-    println!("left out, their cost is certain: {} jobs, {:.1} % of them at or below P95",
-        certain.len(), 100.0 * share(&certain, |job| job.truth <= job.p95));
+    let training = jobs::lay_out(markets, Half::First, 0);
+    let (likeness, calibration) = fit(markets, &training, knowledge);
+    println!(
+        "fitted on {} jobs of the first half: likeness {}, P50 read at {:.3}, P95 at {:.3}",
+        training.len(),
+        likeness.0,
+        calibration.p50,
+        calibration.p95
+    );
+    let fitted = [(likeness, calibration)];
+    let [(apart, certain), (overlapping, _)] = [0, 1].map(|pass| {
+        let jobs = jobs::lay_out(markets, Half::Second, pass);
+        let scored = jobs.iter().enumerate().flat_map(|(number, job)| score::score(markets, number, job, knowledge, &fitted));
+        scored.partition::<Vec<Scored>, _>(|job| !job.certain)
+    });
+    let beside = apart.len();
+    let chosen = jobs::choose(apart, overlapping);
+    print_scores(&chosen, beside, markets);
+    println!(
+        "left out, their cost is certain: {} jobs, {:.1} % of them at or below P95",
+        certain.len(),
+        100.0 * share(&certain, |job| job.truth <= job.p95)
+    );
+    print_times(markets, &chosen, likeness, calibration);
 }
 
-/// The likeness with the smallest mean error of the drawn distribution (CRPS, as a share of the true cost), and where
-/// the true costs lay with it.
-fn fit(markets: &[Market], jobs: &[Job], knowledge: Knowledge) -> (Likeness, Vec<f64>) {
-    let mut best: Option<(f64, Likeness, Vec<f64>)> = None;
-    for likeness in LIKENESSES.map(Likeness) {
-        let scored = score::score(markets, jobs, knowledge, likeness, Calibration::default());
-        let open: Vec<&Scored> = scored.iter().filter(|job| !job.certain).collect();
+/// The likeness with the smallest mean error of the drawn distribution (CRPS, as a share of the true cost), and the
+/// calibration for it.
+fn fit(markets: &[Market], jobs: &[Job], knowledge: Knowledge) -> (Likeness, Calibration) {
+    let tried = LIKENESSES.map(|likeness| (Likeness(likeness), Calibration::default()));
+    let scored: Vec<Vec<Scored>> = jobs
+        .iter()
+        .enumerate()
+        .map(|(number, job)| score::score(markets, number, job, knowledge, &tried))
+        .collect();
+    let mut best = (f64::INFINITY, tried[0]);
+    for (place, (likeness, _)) in tried.into_iter().enumerate() {
+        let open: Vec<&Scored> = scored.iter().map(|of_job| &of_job[place]).filter(|job| !job.certain).collect();
         let error = open.iter().map(|job| job.crps).sum::<f64>() / open.len().max(1) as f64;
         println!("  likeness {:>5}: CRPS {error:.4} over {} jobs", likeness.0, open.len());
-        let places = open.iter().map(|job| job.place).collect();
-        if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-            best = Some((error, likeness, places));
+        if error < best.0 {
+            best = (error, (likeness, Calibration::fit(open.iter().map(|job| job.place).collect())));
         }
     }
-    best.map_or((Likeness(10.0), Vec::new()), |(_, likeness, places)| (likeness, places))
+    best.1
 }
 
-fn print_scores(name: &str, jobs: &[Scored], markets: &[Market]) {
+/// How long whole plans take, with their alternatives.
+fn print_times(markets: &[Market], jobs: &[Scored], likeness: Likeness, calibration: Calibration) {
+    let time = |scored: &Scored| {
+        let started = Instant::now();
+        score::whole_plan(&markets[scored.job.market], &scored.job, likeness, calibration);
+        started.elapsed().as_secs_f64() * 1e3
+    };
+    let mut times: Vec<f64> = jobs.iter().step_by(10).map(time).collect();
+    times.sort_by(f64::total_cmp);
+    let (median, worst) = (times.get(times.len() / 2), times.last());
+    println!(
+        "{} whole plans with alternatives: median {:.0} ms, worst {:.0} ms",
+        times.len(),
+        median.copied().unwrap_or_default(),
+        worst.copied().unwrap_or_default()
+    );
+}
+
+fn print_scores(jobs: &[Scored], beside: usize, markets: &[Market]) {
     let below_p50 = share(jobs, |job| job.truth <= job.p50);
     let strictly = share(jobs, |job| job.truth < job.p50);
     let below_p95 = share(jobs, |job| job.truth <= job.p95);
-    println!("{} {name}, {} stretches of time: at or below P50 {:.1} % (below {:.1} %), at or below P95 {:.1} %",
-        jobs.len(), jobs::stretches(jobs), 100.0 * below_p50, 100.0 * strictly, 100.0 * below_p95);
+    println!(
+        "{} jobs, {} of them overlap no other in their zone, {} separate stretches of time",
+        jobs.len(),
+        beside.min(jobs.len()),
+        jobs::stretches(jobs)
+    );
+    println!(
+        "true cost at or below P50 {:.1} % (below it {:.1} %), at or below P95 {:.1} % (below it {:.1} %)",
+        100.0 * below_p50,
+        100.0 * strictly,
+        100.0 * below_p95,
+        100.0 * share(jobs, |job| job.truth < job.p95)
+    );
+    let wide = jobs.iter().map(|job| job.p95.as_dollars() / job.p50.as_dollars()).sum::<f64>() / jobs.len() as f64;
+    println!("P95 is on average {wide:.2} times P50");
     for file in jobs::files(markets) {
         let of_file: Vec<&Scored> = jobs.iter().filter(|job| markets[job.job.market].file == file).collect();
         let part = |test: fn(&Scored) -> bool| {

@@ -1,8 +1,8 @@
 //! Planning a job with what was known before it, and paying for it with what then happened.
 
-use neap_scheduler::estimate::{Calibration, Draws, Likeness, MarketHistory, PlanInput, draw, run};
+use neap_scheduler::estimate::{Calibration, Draws, Likeness, MarketHistory, PlanInput, UnsafeSpot, draw, plan, run};
 use neap_scheduler::model::{MicroUsd, Millis};
-use neap_scheduler::policy::deadline::{DeadlinePolicy, UniformProgress};
+use neap_scheduler::policy::deadline::{Adaptive, DeadlinePolicy};
 
 use crate::jobs::{Job, Market};
 
@@ -55,26 +55,28 @@ pub(crate) struct Scored {
     pub(crate) certain: bool,
 }
 
-/// Plans and pays every job.
+/// Plans a job with each likeness, and pays for it. The policy keeps what it computes from one run to the next.
 pub(crate) fn score(
     markets: &[Market],
-    jobs: &[Job],
+    number: usize,
+    job: &Job,
     knowledge: Knowledge,
-    likeness: Likeness,
-    calibration: Calibration,
+    fitted: &[(Likeness, Calibration)],
 ) -> Vec<Scored> {
-    let policy = UniformProgress::default();
-    let one = |(number, job): (usize, &Job)| {
-        let market = &markets[job.market];
-        let known = known_until(market, job.start, knowledge);
-        let history = MarketHistory::new(vec![&market.zone], known, job.job.workers);
+    let policy = Adaptive::new();
+    let market = &markets[job.market];
+    let known = known_until(market, job.start, knowledge);
+    let history = MarketHistory::new(vec![&market.zone], known, job.job.workers);
+    let truth = pay(market, job, &policy);
+    let one = |&(likeness, calibration): &(Likeness, Calibration)| {
         let seed = number as u64;
-        let input = PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed };
+        let input =
+            PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed };
         let draws = draw(&input, &job.job, FUTURES).expect("every recording has a past");
-        let truth = pay(market, job, &policy);
         // Among equal costs, the place is spread evenly: by a number that is different for each job (Weyl's sequence).
         let among = (number as f64 * 0.618_033_988_75).fract();
         Scored {
+            job: job.clone(),
             span: span(market, job),
             p50: draws.cost_at(calibration.p50),
             p95: draws.cost_at(calibration.p95),
@@ -82,10 +84,18 @@ pub(crate) fn score(
             place: draws.place_of(truth, among),
             crps: crps(&draws, truth),
             certain: certain(&draws),
-            job: job.clone(),
         }
     };
-    jobs.iter().enumerate().map(one).collect()
+    fitted.iter().map(one).collect()
+}
+
+/// A whole plan with its alternatives, for its time.
+pub(crate) fn whole_plan(market: &Market, job: &Job, likeness: Likeness, calibration: Calibration) {
+    let history = MarketHistory::new(vec![&market.zone], job.start, job.job.workers);
+    let policy = Adaptive::new();
+    let input =
+        PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed: 0 };
+    std::hint::black_box(plan(&input, UnsafeSpot::Refuse)).expect("every recording has a past");
 }
 
 /// The tick before which the plan knows the market.

@@ -20,3 +20,6 @@ pub use job::{IDEAL_TIMES_MAX, PlanJob, PlanMarket, Speedup};
 pub use only::SpotOnly;
 pub use plan::{Alternative, Change, Plan, PlanInput, PlanRefusal, UnsafeSpot, draw, plan};
 pub use run::{Cause, RunOutcome, run};
+
+#[cfg(test)]
+mod tests;
