@@ -57,8 +57,13 @@ impl Market {
             100.0 * (from..to).filter(|&tick| self.zone.available(tick)).count() as f64 / (to - from).max(1) as f64
         };
         let days = self.zone.ticks() as f64 * self.zone.tick.as_secs_f64() / 86_400.0;
-        format!("{:<32} {:<18} {days:>5.1} days, spot {:>5.1} % of the first half, {:>5.1} % of the second",
-            self.file, self.zone.zone, share(0, self.half()), share(self.half(), self.zone.ticks()))
+        format!(
+            "{:<32} {:<18} {days:>5.1} days, spot {:>5.1} % of the first half, {:>5.1} % of the second",
+            self.file,
+            self.zone.zone,
+            share(0, self.half()),
+            share(self.half(), self.zone.ticks())
+        )
     }
 }
 

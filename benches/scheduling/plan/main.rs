@@ -49,7 +49,8 @@ fn report(markets: &[Market], knowledge: Knowledge) {
     let fitted = [(likeness, calibration)];
     let [(apart, certain), (overlapping, _)] = [0, 1].map(|pass| {
         let jobs = jobs::lay_out(markets, Half::Second, pass);
-        let scored = jobs.iter().enumerate().flat_map(|(number, job)| score::score(markets, number, job, knowledge, &fitted));
+        let scored =
+            jobs.iter().enumerate().flat_map(|(number, job)| score::score(markets, number, job, knowledge, &fitted));
         scored.partition::<Vec<Scored>, _>(|job| !job.certain)
     });
     let beside = apart.len();
@@ -67,11 +68,8 @@ fn report(markets: &[Market], knowledge: Knowledge) {
 /// calibration for it.
 fn fit(markets: &[Market], jobs: &[Job], knowledge: Knowledge) -> (Likeness, Calibration) {
     let tried = LIKENESSES.map(|likeness| (Likeness(likeness), Calibration::default()));
-    let scored: Vec<Vec<Scored>> = jobs
-        .iter()
-        .enumerate()
-        .map(|(number, job)| score::score(markets, number, job, knowledge, &tried))
-        .collect();
+    let scored: Vec<Vec<Scored>> =
+        jobs.iter().enumerate().map(|(number, job)| score::score(markets, number, job, knowledge, &tried)).collect();
     let mut best = (f64::INFINITY, tried[0]);
     for (place, (likeness, _)) in tried.into_iter().enumerate() {
         let open: Vec<&Scored> = scored.iter().map(|of_job| &of_job[place]).filter(|job| !job.certain).collect();
@@ -126,8 +124,12 @@ fn print_scores(jobs: &[Scored], beside: usize, markets: &[Market]) {
         let part = |test: fn(&Scored) -> bool| {
             100.0 * of_file.iter().filter(|job| test(job)).count() as f64 / of_file.len().max(1) as f64
         };
-        println!("  {file:<32} {:>4} jobs, P50 {:>5.1} %, P95 {:>5.1} %",
-            of_file.len(), part(|job| job.truth <= job.p50), part(|job| job.truth <= job.p95));
+        println!(
+            "  {file:<32} {:>4} jobs, P50 {:>5.1} %, P95 {:>5.1} %",
+            of_file.len(),
+            part(|job| job.truth <= job.p50),
+            part(|job| job.truth <= job.p95)
+        );
     }
 }
 

@@ -6,12 +6,12 @@ use rand_chacha::ChaCha8Rng;
 use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
 use crate::policy::deadline::{DeadlinePolicy, OnDemandOnly};
 
+use super::PlanMarket;
 use super::draws::{Calibration, Draws};
 use super::future::{Likeness, MarketHistory};
 use super::job::PlanJob;
 use super::only::SpotOnly;
 use super::run::{Cause, RunOutcome, run};
-use super::PlanMarket;
 
 /// How many futures the plan itself and each alternative is made from. Of 200, the P95 is the tenth from above.
 const FUTURES: usize = 200;
@@ -193,8 +193,7 @@ pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draw
     let drawn = input.history.futures(input.likeness);
     let mut rng = ChaCha8Rng::seed_from_u64(input.seed);
     let length = length(job, input);
-    let runs: Vec<RunOutcome> =
-        (0..futures).map(|_| once(&drawn.draw(length, &mut rng), policy.as_ref())).collect();
+    let runs: Vec<RunOutcome> = (0..futures).map(|_| once(&drawn.draw(length, &mut rng), policy.as_ref())).collect();
     Ok(Draws::of(&runs, worst))
 }
 

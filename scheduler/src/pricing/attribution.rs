@@ -78,11 +78,8 @@ pub fn lose(lines: Vec<AttributedLine>, loss: Loss) -> Vec<AttributedLine> {
 fn cut(whole: AttributedLine, loss: Loss) -> Vec<AttributedLine> {
     let line = &whole.line;
     let (since, until) = (loss.since.max(line.from), loss.until.min(line.to));
-    let stretches = [
-        (line.from, since, Category::Busy),
-        (since, until, Category::Lost),
-        (until, line.to, Category::Busy),
-    ];
+    let stretches =
+        [(line.from, since, Category::Busy), (since, until, Category::Lost), (until, line.to, Category::Busy)];
     let amounts = line.amount.split(&stretches.map(|(from, to, _)| to.since(from).get()));
     let part = |((from, to, category), amount): ((Millis, Millis, Category), MicroUsd)| AttributedLine {
         line: LedgerLine { category, from, to, amount, ..line.clone() },

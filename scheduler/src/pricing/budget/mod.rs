@@ -165,7 +165,8 @@ impl Budgets {
 
     fn check(&self, path: &ScopePath, month: Month, ask: Ask) -> Result<(), Refusal> {
         let mut scopes = path.scopes();
-        scopes.try_for_each(|scope| self.accounts.get(&scope).map_or(Ok(()), |account| account.check(&scope, month, ask)))
+        scopes
+            .try_for_each(|scope| self.accounts.get(&scope).map_or(Ok(()), |account| account.check(&scope, month, ask)))
     }
 
     /// Takes an event in. Events come from [`Self::decide`]; one about an unknown reservation changes nothing.
@@ -178,7 +179,8 @@ impl Budgets {
             }
             BudgetEvent::Reserved { id, path, granted, rate } => {
                 let (granted, rate) = (*granted, *rate);
-                let reservation = Reservation { path: path.clone(), granted, settled: MicroUsd::ZERO, rate, open: true };
+                let reservation =
+                    Reservation { path: path.clone(), granted, settled: MicroUsd::ZERO, rate, open: true };
                 self.reservations.insert(*id, reservation);
                 self.book(path, |account| account.reserve(granted, MicroUsdPerHour::default(), rate));
             }

@@ -30,12 +30,7 @@ impl Quote {
     /// the node is given back, and by the on-demand price, which is what AWS takes as the limit of a spot request that
     /// names none (EC2 user guide, "Spot Instances: maximum price") and what GCP promises to stay below (Compute Engine
     /// documentation, "Spot VMs: pricing").
-    pub(super) fn of(
-        row: &PriceRow,
-        market: Market,
-        max_price: Option<MicroUsdPerHour>,
-        date: Date,
-    ) -> Option<Self> {
+    pub(super) fn of(row: &PriceRow, market: Market, max_price: Option<MicroUsdPerHour>, date: Date) -> Option<Self> {
         let price = row.price(market).filter(|price| max_price.is_none_or(|limit| *price <= limit))?;
         let ceiling = match market {
             Market::OnDemand => price,

@@ -87,7 +87,15 @@ fn the_cheapest_offer_comes_first() {
     let book = PriceBook::read("2025-catalog.csv", CATALOG).unwrap();
     let spot = book.offers(&query("h100", 8, Market::Spot)).unwrap();
     assert!(spot.windows(2).all(|pair| pair[0].quote.price <= pair[1].quote.price));
-    assert_eq!(spot[0].quote.price, book.rows().iter().filter(|row| has(row, &query("H100", 8, Market::Spot).accelerators.unwrap())).filter_map(|row| row.spot).min().unwrap());
+    assert_eq!(
+        spot[0].quote.price,
+        book.rows()
+            .iter()
+            .filter(|row| has(row, &query("H100", 8, Market::Spot).accelerators.unwrap()))
+            .filter_map(|row| row.spot)
+            .min()
+            .unwrap()
+    );
     let mut in_europe = query("H100", 8, Market::OnDemand);
     in_europe.places = vec!["gcp/europe-*".parse().unwrap()];
     let in_europe = book.offers(&in_europe).unwrap();

@@ -7,8 +7,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::pricing::NodeMeter;
 use crate::model::NodeId;
+use crate::pricing::NodeMeter;
 
 /// 2026-01-31 20:00 UTC: four hours before a month ends.
 const START: Millis = Millis::new(1_769_889_600_000);
