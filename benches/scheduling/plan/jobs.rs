@@ -140,6 +140,7 @@ fn any_job(rng: &mut ChaCha8Rng) -> PlanJob {
         work: time(hours),
         workers: 1,
         workers_min: 1,
+        workers_max: 1,
         speedup: Speedup(vec![(1, 1.0)]),
         restart: Millis::from_secs(60 * restart),
         checkpoint: Some(Millis::from_secs(600)),

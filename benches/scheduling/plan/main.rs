@@ -7,7 +7,8 @@
 //! perfect P95 with 1.0. They are not: zones of one recording rise and fall together, so the number of separate
 //! stretches of time is printed beside the number of jobs.
 //!
-//! `cargo bench -p neap-scheduler --bench plan`. The recordings are read from `NEAP_BENCH_DATA`, by default
+//! `cargo bench -p neap-scheduler --bench plan`; with `-- times` only the time of plans is measured, and with
+//! `--profile dev` as users have it. The recordings are read from `NEAP_BENCH_DATA`, by default
 //! `../shared/bench/scheduling` beside this repository.
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads files and the clock")]
@@ -18,14 +19,22 @@ mod score;
 use std::time::Instant;
 
 use jobs::{Half, Job, Market};
-use neap_scheduler::estimate::{Calibration, Likeness};
+use neap_scheduler::estimate::{Calibration, FITTED, Likeness};
 use score::{Knowledge, Scored};
+
+/// How many whole plans are timed.
+const TIMED: usize = 50;
 
 /// The likenesses that are tried on the first half.
 const LIKENESSES: [f64; 5] = [0.02, 0.05, 0.1, 0.3, 10.0];
 
 fn main() {
     let Some(markets) = jobs::read_markets() else { return };
+    if std::env::args().any(|argument| argument == "times") {
+        let jobs = jobs::lay_out(&markets, Half::Second, 0);
+        print_times(&markets, &jobs, FITTED.0, FITTED.1);
+        return;
+    }
     println!("recordings: {} zones", markets.len());
     for market in &markets {
         println!("  {}", market.describe());
@@ -61,7 +70,8 @@ fn report(markets: &[Market], knowledge: Knowledge) {
         certain.len(),
         100.0 * share(&certain, |job| job.truth <= job.p95)
     );
-    print_times(markets, &chosen, likeness, calibration);
+    let jobs: Vec<Job> = chosen.into_iter().map(|scored| scored.job).collect();
+    print_times(markets, &jobs, likeness, calibration);
 }
 
 /// The likeness with the smallest mean error of the drawn distribution (CRPS, as a share of the true cost), and the
@@ -83,13 +93,13 @@ fn fit(markets: &[Market], jobs: &[Job], knowledge: Knowledge) -> (Likeness, Cal
 }
 
 /// How long whole plans take, with their alternatives.
-fn print_times(markets: &[Market], jobs: &[Scored], likeness: Likeness, calibration: Calibration) {
-    let time = |scored: &Scored| {
+fn print_times(markets: &[Market], jobs: &[Job], likeness: Likeness, calibration: Calibration) {
+    let time = |job: &Job| {
         let started = Instant::now();
-        score::whole_plan(&markets[scored.job.market], &scored.job, likeness, calibration);
+        score::whole_plan(&markets[job.market], job, likeness, calibration);
         started.elapsed().as_secs_f64() * 1e3
     };
-    let mut times: Vec<f64> = jobs.iter().step_by(10).map(time).collect();
+    let mut times: Vec<f64> = jobs.iter().step_by((jobs.len() / TIMED).max(1)).map(time).collect();
     times.sort_by(f64::total_cmp);
     let (median, worst) = (times.get(times.len() / 2), times.last());
     println!(

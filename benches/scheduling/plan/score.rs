@@ -12,8 +12,9 @@ const FUTURES: usize = 200;
 /// From the request for a node to the node.
 const BOOT: Millis = Millis::from_secs(120);
 
-/// A cost is certain if the middle half of the drawn costs differs by less than this share.
-const CERTAIN: f64 = 0.01;
+/// A cost is certain if the middle half of the drawn costs differs by less than this share: more than the half percent to
+/// either side by which every drawn cost is spread.
+const CERTAIN: f64 = 0.015;
 
 /// What a plan may know of a market.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,15 +74,13 @@ pub(crate) fn score(
         let input =
             PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed };
         let draws = draw(&input, &job.job, FUTURES).expect("every recording has a past");
-        // Among equal costs, the place is spread evenly: by a number that is different for each job (Weyl's sequence).
-        let among = (number as f64 * 0.618_033_988_75).fract();
         Scored {
             job: job.clone(),
             span: span(market, job),
             p50: draws.cost_at(calibration.p50),
             p95: draws.cost_at(calibration.p95),
             truth,
-            place: draws.place_of(truth, among),
+            place: draws.place_of(truth),
             crps: crps(&draws, truth),
             certain: certain(&draws),
         }
