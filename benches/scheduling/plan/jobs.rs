@@ -105,9 +105,10 @@ pub(crate) fn read_markets() -> Option<Vec<Market>> {
     if markets.is_empty() { None } else { Some(markets) }
 }
 
-/// Jobs side by side over a part of each market, without overlap.
-pub(crate) fn lay_out(markets: &[Market], half: Half) -> Vec<Job> {
-    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+/// Jobs side by side over a part of each market, without overlap within a zone. Another `pass` begins three hours later
+/// and has other jobs; its windows overlap those of the first.
+pub(crate) fn lay_out(markets: &[Market], half: Half, pass: u64) -> Vec<Job> {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED + pass);
     let mut jobs = Vec::new();
     for (market, Market { zone, .. }) in markets.iter().enumerate() {
         let middle = zone.ticks() / 2;
@@ -115,6 +116,7 @@ pub(crate) fn lay_out(markets: &[Market], half: Half) -> Vec<Job> {
             Half::First => (middle / 2, middle),
             Half::Second => (middle, zone.ticks()),
         };
+        start += (pass * 3 * 3_600_000 / zone.tick.get()) as usize;
         loop {
             let job = any_job(&mut rng);
             let deadline = job.deadline.unwrap_or_default();
@@ -138,6 +140,7 @@ fn any_job(rng: &mut ChaCha8Rng) -> PlanJob {
         work: time(hours),
         workers: 1,
         workers_min: 1,
+        workers_max: 1,
         speedup: Speedup(vec![(1, 1.0)]),
         restart: Millis::from_secs(60 * restart),
         checkpoint: Some(Millis::from_secs(600)),
@@ -148,11 +151,14 @@ fn any_job(rng: &mut ChaCha8Rng) -> PlanJob {
     }
 }
 
-/// The jobs that count, if there are more than needed.
-pub(crate) fn choose(mut jobs: Vec<Scored>) -> Vec<Scored> {
-    jobs.shuffle(&mut ChaCha8Rng::seed_from_u64(SEED));
-    jobs.truncate(JOBS);
-    jobs
+/// The jobs that count: those that overlap no other in their zone, and as many of the others as are missing.
+pub(crate) fn choose(mut apart: Vec<Scored>, mut overlapping: Vec<Scored>) -> Vec<Scored> {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    apart.shuffle(&mut rng);
+    overlapping.shuffle(&mut rng);
+    apart.extend(overlapping);
+    apart.truncate(JOBS);
+    apart
 }
 
 /// The files, each once.

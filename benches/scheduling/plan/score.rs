@@ -1,8 +1,8 @@
 //! Planning a job with what was known before it, and paying for it with what then happened.
 
-use neap_scheduler::estimate::{Calibration, Draws, Likeness, MarketHistory, PlanInput, draw, run};
+use neap_scheduler::estimate::{Calibration, Draws, Likeness, MarketHistory, PlanInput, UnsafeSpot, draw, plan, run};
 use neap_scheduler::model::{MicroUsd, Millis};
-use neap_scheduler::policy::deadline::{DeadlinePolicy, UniformProgress};
+use neap_scheduler::policy::deadline::{Adaptive, DeadlinePolicy};
 
 use crate::jobs::{Job, Market};
 
@@ -12,8 +12,9 @@ const FUTURES: usize = 200;
 /// From the request for a node to the node.
 const BOOT: Millis = Millis::from_secs(120);
 
-/// A cost is certain if the middle half of the drawn costs differs by less than this share.
-const CERTAIN: f64 = 0.01;
+/// A cost is certain if the middle half of the drawn costs differs by less than this share: more than the half percent to
+/// either side by which every drawn cost is spread.
+const CERTAIN: f64 = 0.015;
 
 /// What a plan may know of a market.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,38 +56,45 @@ pub(crate) struct Scored {
     pub(crate) certain: bool,
 }
 
-/// Plans and pays every job.
+/// Plans a job with each likeness, and pays for it. The policy keeps what it computes from one run to the next.
 pub(crate) fn score(
     markets: &[Market],
-    jobs: &[Job],
+    number: usize,
+    job: &Job,
     knowledge: Knowledge,
-    likeness: Likeness,
-    calibration: Calibration,
+    fitted: &[(Likeness, Calibration)],
 ) -> Vec<Scored> {
-    let policy = UniformProgress::default();
-    let one = |(number, job): (usize, &Job)| {
-        let market = &markets[job.market];
-        let known = known_until(market, job.start, knowledge);
-        let history = MarketHistory::new(vec![&market.zone], known, job.job.workers);
+    let policy = Adaptive::new();
+    let market = &markets[job.market];
+    let known = known_until(market, job.start, knowledge);
+    let history = MarketHistory::new(vec![&market.zone], known, job.job.workers);
+    let truth = pay(market, job, &policy);
+    let one = |&(likeness, calibration): &(Likeness, Calibration)| {
         let seed = number as u64;
         let input =
             PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed };
         let draws = draw(&input, &job.job, FUTURES).expect("every recording has a past");
-        let truth = pay(market, job, &policy);
-        // Among equal costs, the place is spread evenly: by a number that is different for each job (Weyl's sequence).
-        let among = (number as f64 * 0.618_033_988_75).fract();
         Scored {
+            job: job.clone(),
             span: span(market, job),
             p50: draws.cost_at(calibration.p50),
             p95: draws.cost_at(calibration.p95),
             truth,
-            place: draws.place_of(truth, among),
+            place: draws.place_of(truth),
             crps: crps(&draws, truth),
             certain: certain(&draws),
-            job: job.clone(),
         }
     };
-    jobs.iter().enumerate().map(one).collect()
+    fitted.iter().map(one).collect()
+}
+
+/// A whole plan with its alternatives, for its time.
+pub(crate) fn whole_plan(market: &Market, job: &Job, likeness: Likeness, calibration: Calibration) {
+    let history = MarketHistory::new(vec![&market.zone], job.start, job.job.workers);
+    let policy = Adaptive::new();
+    let input =
+        PlanInput { job: &job.job, history: &history, boot: BOOT, policy: &policy, likeness, calibration, seed: 0 };
+    std::hint::black_box(plan(&input, UnsafeSpot::Refuse)).expect("every recording has a past");
 }
 
 /// The tick before which the plan knows the market.

@@ -37,6 +37,11 @@ impl Calibration {
     }
 }
 
+/// By how much of itself a drawn cost is spread to both sides. Boots and restarts scatter, and bills are cut at other
+/// moments than the ticks of recordings; without it, all futures without an interruption would cost the same to the
+/// micro-dollar, and a P50 among them would say nothing about which side of it the truth falls on.
+const SPREAD: f64 = 0.005;
+
 /// The outcomes of many runs.
 #[derive(Debug, Clone)]
 pub struct Draws {
@@ -55,7 +60,9 @@ impl Draws {
     /// If there is no run.
     pub fn of(runs: &[RunOutcome], worst: MicroUsd) -> Self {
         assert!(!runs.is_empty(), "a plan draws at least one future");
-        let mut costs: Vec<f64> = runs.iter().map(|run| run.cost().as_dollars()).collect();
+        let spread = |number: usize| 1.0 + SPREAD * 2.0 * evenly(number);
+        let cost = |(number, run): (usize, &RunOutcome)| run.cost().as_dollars() * spread(number);
+        let mut costs: Vec<f64> = runs.iter().enumerate().map(cost).collect();
         costs.sort_by(f64::total_cmp);
         let mut finishes: Vec<Option<Millis>> = runs.iter().map(|run| run.finished).collect();
         finishes.sort_by_key(|finish| finish.unwrap_or(Millis::new(u64::MAX)));
@@ -78,18 +85,18 @@ impl Draws {
         MicroUsd::new((dollars * 1e6).round() as u64)
     }
 
-    /// The place at which a cost lies: the inverse of [`Self::cost_at`]. Among equal costs, one after the other as
-    /// `among` goes from 0 to 1.
-    pub fn place_of(&self, cost: MicroUsd, among: f64) -> f64 {
+    /// The place at which a cost lies: the inverse of [`Self::cost_at`].
+    pub fn place_of(&self, cost: MicroUsd) -> f64 {
         let dollars = cost.as_dollars();
         let last = self.costs.len() - 1;
         if dollars > self.costs[last] {
             let beyond = self.worst - self.costs[last];
             return if beyond > 0.0 { 1.0 + ((dollars - self.costs[last]) / beyond).min(1.0) } else { 2.0 };
         }
-        let below = self.costs.partition_point(|drawn| *drawn < dollars - 5e-7);
-        let through = self.costs.partition_point(|drawn| *drawn <= dollars + 5e-7);
-        (below as f64 + among * (through - below) as f64) / self.costs.len() as f64
+        let above = self.costs.partition_point(|drawn| *drawn < dollars);
+        let Some(below) = above.checked_sub(1) else { return 0.0 };
+        let step = self.costs[above] - self.costs[below];
+        (below as f64 + (dollars - self.costs[below]) / step) / last as f64
     }
 
     /// When it is done, at a share of the runs; `None` where it was not.
@@ -116,4 +123,10 @@ impl Draws {
         let paid = causes.into_iter().filter(|(_, dollars)| *dollars > 0.0);
         paid.map(|(cause, dollars)| (cause, MicroUsd::new((dollars * 1e6) as u64))).collect()
     }
+}
+
+/// Numbers from -0.5 to 0.5 that fill the range evenly however many are taken (Weyl's sequence with the golden ratio);
+/// the first is 0.
+fn evenly(number: usize) -> f64 {
+    (number as f64 * 0.618_033_988_749_895 + 0.5).fract() - 0.5
 }

@@ -30,6 +30,9 @@ pub struct Likeness(pub f64);
 #[derive(Debug, Clone)]
 pub struct MarketHistory<'a> {
     zones: Vec<&'a ZoneTrace>,
+    /// Every how many-th recorded tick counts, and the first that does; all of them are before the present.
+    stride: usize,
+    first: usize,
     now: usize,
     /// How many of the ticks before each one had enough instances, by zone.
     had: Vec<Vec<u32>>,
@@ -51,21 +54,36 @@ impl<'a> MarketHistory<'a> {
         let now = zones.iter().map(|zone| zone.ticks()).min().unwrap_or_default().min(now);
         let only_flags = |zone: &&ZoneTrace| zone.counts.iter().all(|&count| count <= 1);
         let enough = zones.iter().map(|zone| if only_flags(zone) { 1 } else { workers.max(1) }).collect();
-        let mut history = Self { zones, now, had: Vec::new(), enough };
+        Self { zones, stride: 1, first: 0, now, had: Vec::new(), enough }.counted()
+    }
+
+    /// The same past as if it had been recorded less often: in ticks of at least `tick`.
+    #[must_use]
+    pub fn coarse(&self, tick: Millis) -> Self {
+        let stride = tick.get().div_ceil(self.tick().get().max(1)).max(1) as usize;
+        let (first, now) = (self.first + self.now % stride * self.stride, self.now / stride);
+        Self { stride: self.stride * stride, first, now, had: Vec::new(), ..self.clone() }.counted()
+    }
+
+    fn counted(mut self) -> Self {
         let had = |zone: usize| {
-            let running = (0..now).scan(0, |sum, tick| {
-                *sum += u32::from(history.available(zone, tick));
+            let running = (0..self.now).scan(0, |sum, tick| {
+                *sum += u32::from(self.available(zone, tick));
                 Some(*sum)
             });
             std::iter::once(0).chain(running).collect()
         };
-        history.had = (0..history.zones.len()).map(had).collect();
-        history
+        self.had = (0..self.zones.len()).map(had).collect();
+        self
     }
 
     /// The length of a tick.
     pub fn tick(&self) -> Millis {
-        self.zones[0].tick
+        Millis::new(self.zones[0].tick.get() * self.stride as u64)
+    }
+
+    fn recorded(&self, tick: usize) -> usize {
+        self.first + tick * self.stride
     }
 
     /// How many zones.
@@ -80,13 +98,13 @@ impl<'a> MarketHistory<'a> {
 
     /// Whether a zone had enough instances in a tick.
     pub fn available(&self, zone: usize, tick: usize) -> bool {
-        self.zones[zone].counts.get(tick).is_some_and(|&count| count >= self.enough[zone])
+        self.zones[zone].counts.get(self.recorded(tick)).is_some_and(|&count| count >= self.enough[zone])
     }
 
     /// The spot price in a zone in a tick; the on-demand price where none was recorded.
     pub fn spot(&self, zone: usize, tick: usize) -> MicroUsdPerHour {
         let zone = self.zones[zone];
-        zone.spot.get(tick).or(zone.spot.last()).copied().or(zone.on_demand).unwrap_or_default()
+        zone.spot.get(self.recorded(tick)).or(zone.spot.last()).copied().or(zone.on_demand).unwrap_or_default()
     }
 
     /// The on-demand price in a zone.
@@ -96,7 +114,7 @@ impl<'a> MarketHistory<'a> {
 
     /// The lowest spot price recorded in a zone.
     pub fn lowest_spot(&self, zone: usize) -> Option<MicroUsdPerHour> {
-        self.zones[zone].spot.iter().take(self.now).min().copied()
+        (0..self.now).filter_map(|tick| self.zones[zone].spot.get(self.recorded(tick))).min().copied()
     }
 
     /// The share of the time before `tick` in which a zone had enough instances.

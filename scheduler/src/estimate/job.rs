@@ -42,6 +42,8 @@ pub struct PlanJob {
     pub workers: u32,
     /// The fewest it may run on.
     pub workers_min: u32,
+    /// The most it may run on.
+    pub workers_max: u32,
     /// How its speed depends on that.
     pub speedup: Speedup,
     /// From a ready node to progress: launching, loading the checkpoint.
@@ -65,6 +67,11 @@ impl PlanJob {
     /// The time within which it must be done to count as done: its deadline, or ten times its ideal time.
     pub fn patience(&self) -> Millis {
         self.deadline.unwrap_or(Millis::new(self.work.get().saturating_mul(IDEAL_TIMES_MAX)))
+    }
+
+    /// How long it takes on the most workers it may have, if nothing is ever taken away.
+    pub fn fastest(&self) -> Millis {
+        self.with_workers(self.workers_max.max(self.workers)).work.min(self.work)
     }
 
     /// The same job on another number of workers.

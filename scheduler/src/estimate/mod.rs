@@ -20,3 +20,10 @@ pub use job::{IDEAL_TIMES_MAX, PlanJob, PlanMarket, Speedup};
 pub use only::SpotOnly;
 pub use plan::{Alternative, Change, Plan, PlanInput, PlanRefusal, UnsafeSpot, draw, plan};
 pub use run::{Cause, RunOutcome, run};
+
+/// What `neap plan` draws and reads with: fitted on the first halves of the recorded spot markets by
+/// `cargo bench -p neap-scheduler --bench plan`, which prints it (`docs/benchmarks/plan.txt`).
+pub const FITTED: (Likeness, Calibration) = (Likeness(0.05), Calibration { p50: 0.535, p95: 0.992 });
+
+#[cfg(test)]
+mod tests;

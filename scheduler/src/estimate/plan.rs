@@ -17,6 +17,10 @@ use super::run::{Cause, RunOutcome, run};
 const FUTURES: usize = 200;
 const FUTURES_OF_ALTERNATIVE: usize = 100;
 
+/// The rounds in which futures are simulated are at least this long: short beside the hours that jobs take, and long
+/// enough that a recording with 30 s ticks is planned in as little time as one with 10 min ticks.
+const ROUND_MIN: Millis = Millis::from_secs(300);
+
 /// The chance of being done below which a spot job that saves nothing is refused (JOB_SPEC, E020).
 const DONE_CHANCE_MIN: f64 = 0.5;
 
@@ -104,6 +108,20 @@ pub enum PlanRefusal {
         /// The chance.
         chance: f64,
     },
+    /// A budget that pays for nothing.
+    #[error("error[E021] budget.max_cost must be above zero")]
+    ZeroBudget,
+    /// A deadline that is over before the job begins.
+    #[error("error[E025] the deadline is in the past")]
+    DeadlinePast,
+    /// A deadline that no number of workers can keep.
+    #[error("error[E026] the deadline leaves {deadline}, but the job takes at least {fastest} on all its workers")]
+    DeadlineUnreachable {
+        /// The time there is.
+        deadline: Millis,
+        /// The time it takes, with one start.
+        fastest: Millis,
+    },
     /// Nothing is known about the spot market.
     #[error("nothing was ever recorded about the spot market of this job")]
     NoHistory,
@@ -131,6 +149,7 @@ pub enum UnsafeSpot {
 /// See [`PlanRefusal`].
 pub fn plan(input: &PlanInput<'_>, unsafe_spot: UnsafeSpot) -> Result<Plan, PlanRefusal> {
     let job = input.job;
+    check_limits(input)?;
     check_price(input)?;
     let draws = draw(input, job, FUTURES)?;
     let done = draws.done_within(job.patience());
@@ -151,6 +170,18 @@ pub fn plan(input: &PlanInput<'_>, unsafe_spot: UnsafeSpot) -> Result<Plan, Plan
         causes,
         alternatives: alternatives(input, cost_p50),
     })
+}
+
+fn check_limits(input: &PlanInput<'_>) -> Result<(), PlanRefusal> {
+    if input.job.budget == Some(MicroUsd::ZERO) {
+        return Err(PlanRefusal::ZeroBudget);
+    }
+    let fastest = input.job.fastest() + input.job.restart + input.boot;
+    match input.job.deadline {
+        Some(Millis::ZERO) => Err(PlanRefusal::DeadlinePast),
+        Some(deadline) if deadline < fastest => Err(PlanRefusal::DeadlineUnreachable { deadline, fastest }),
+        _ => Ok(()),
+    }
 }
 
 fn check_price(input: &PlanInput<'_>) -> Result<(), PlanRefusal> {
@@ -178,36 +209,36 @@ pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draw
         PlanMarket::Spot => SpotOnly.fresh(),
         PlanMarket::Auto => input.policy.fresh(),
     };
+    let history = input.history.coarse(ROUND_MIN);
+    let length = length(job, input.boot, history.tick());
     let once = |future: &[u32], policy: &dyn DeadlinePolicy| -> RunOutcome {
-        run(job, input.boot, input.history, future, policy.fresh().as_mut())
+        run(job, input.boot, &history, future, policy.fresh().as_mut())
     };
     // On demand nothing is left to chance: any tick of the past stands for the future.
-    let certain = once(&vec![0; length(job, input)], &OnDemandOnly);
+    let certain = once(&vec![0; length], &OnDemandOnly);
     let worst = certain.cost() + certain.by_cause[Cause::Starts as usize];
     if job.market == PlanMarket::OnDemand {
         return Ok(Draws::of(&[certain], worst));
     }
-    if input.history.is_empty() {
+    if history.is_empty() {
         return Err(PlanRefusal::NoHistory);
     }
-    let drawn = input.history.futures(input.likeness);
+    let drawn = history.futures(input.likeness);
     let mut rng = ChaCha8Rng::seed_from_u64(input.seed);
-    let length = length(job, input);
     let runs: Vec<RunOutcome> = (0..futures).map(|_| once(&drawn.draw(length, &mut rng), policy.as_ref())).collect();
     Ok(Draws::of(&runs, worst))
 }
 
 /// Ticks after which a job that is not done is given up: ten times its ideal time, and never before its deadline. The
 /// policies of market `auto` end soon after the deadline.
-fn length(job: &PlanJob, input: &PlanInput<'_>) -> usize {
-    let tick = input.history.tick().get();
-    let start = (job.restart + input.boot).get();
+fn length(job: &PlanJob, boot: Millis, tick: Millis) -> usize {
+    let start = (job.restart + boot).get();
     let longest = match job.market {
         PlanMarket::OnDemand => job.work.get() + start,
         PlanMarket::Spot => job.patience().get().max(job.work.get() * super::IDEAL_TIMES_MAX),
         PlanMarket::Auto => job.patience().get().max(job.work.get() + start) + job.work.get(),
     };
-    (longest + start).div_ceil(tick) as usize + 1
+    (longest + start).div_ceil(tick.get()) as usize + 1
 }
 
 fn alternatives(input: &PlanInput<'_>, cost: MicroUsd) -> Vec<Alternative> {

@@ -131,7 +131,7 @@ pub enum BudgetError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// A budget of zero pays for nothing: leave the limit out, or cancel the jobs.
-    #[error("a budget of zero for {0}")]
+    #[error("error[E021] a budget of zero for {0}")]
     ZeroLimit(Scope),
     /// The number names another reservation.
     #[error("reservation {} exists with another payer", .0.0)]

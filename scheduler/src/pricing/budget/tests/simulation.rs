@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::world::{Faults, World};
 
 /// Ticks in which nodes are rented; a world goes on until all are gone.
-const TICKS: u32 = 20;
+const TICKS: u32 = 16;
 
 fn simulate(seed: u64, faults: Faults) -> Result<(), String> {
     World::new(seed, faults).run(TICKS)
