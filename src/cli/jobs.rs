@@ -236,6 +236,7 @@ pub(super) mod tests {
         JobBody {
             id: "j1".to_owned(),
             name: "digits".to_owned(),
+            spec_hash: "00ff".to_owned(),
             state: JobStateBody::Running,
             reason: None,
             why: "training".to_owned(),

@@ -1,7 +1,9 @@
 //! `neap plan`: what a job will cost and when it will be done, before it runs.
 //!
 //! Works without a control plane: the job file says what is to be done, a second of measuring how fast this machine does
-//! it, the configuration what nodes cost, and a recording of a spot market (`--trace`) what may happen to them.
+//! it, the configuration what nodes cost, and a recording of a spot market (`--trace`) what may happen to them. Where the
+//! control plane knows how long the same job took before, that is taken instead of the measurement, which cannot know what
+//! the exchange of parameters and the evaluation cost.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +13,8 @@ use std::time::Duration;
 use neap_control::{Config, LocalOffer};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
-    self, Calibration, Cause, Change, Likeness, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, PlanRefusal,
-    Speedup, UnsafeSpot,
+    self, Calibration, Cause, Change, Likeness, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, Speedup,
+    UnsafeSpot,
 };
 use neap_scheduler::model::{JobId, Market, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
@@ -23,8 +25,10 @@ use serde_json::{Value, json};
 
 use super::Shell;
 use super::args::PlanArgs;
+use super::client::Listed;
 use super::exit::{CliError, Exit};
 use super::output::{coarse, fields, now, percent};
+use super::roles;
 use super::roles;
 use super::validate::JobFile;
 
@@ -52,7 +56,8 @@ pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
     let measured = measure(launch(&spec), MEASURE).map_err(CliError::Measure)?;
     let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
     let offer = cheapest(&spec, &config).ok_or_else(|| CliError::Usage(no_offer(&spec)))?;
-    let job = plan_job(&spec, &measured)?;
+    let past = past_runs(shell, &spec);
+    let job = plan_job(&spec, &measured, &past)?;
     let zones = match &args.trace {
         Some(path) => read_trace(path)?,
         None => vec![steady_market(&offer, &job)],
@@ -118,13 +123,27 @@ fn no_offer(spec: &JobSpec) -> String {
     format!("no offer carries a worker of {} cpus and {} on the {} market", need.cpus, need.memory, spec.market)
 }
 
-fn plan_job(spec: &JobSpec, measured: &Measured) -> Result<PlanJob, CliError> {
+/// How long the same job took before, from its first step to its end; the shortest first.
+fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
+    let hash = blake3::hash(spec.canonical().as_bytes()).to_hex().to_string();
+    let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
+    let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);
+    let mut runs: Vec<Millis> =
+        same.filter_map(|job| Some(job.ended_ms?.since(job.first_step_ms?))).filter(|took| *took > Millis::ZERO).collect();
+    runs.sort_unstable();
+    runs
+}
+
+fn plan_job(spec: &JobSpec, measured: &Measured, past: &[Millis]) -> Result<PlanJob, CliError> {
     let cores = available_parallelism().map_or(1, |cores| cores.get() as u32);
     let threads = spec.resources.cpus.cores_ceil().max(1);
     // The local provider's nodes share this machine.
     let speed = |workers: u32| f64::from((workers * threads).min(cores));
     let workers = spec.workers.target;
-    let rate = measured.samples_per_second * speed(workers);
+    let rate = match past.get(past.len() / 2) {
+        Some(took) => measured.samples as f64 / took.as_secs_f64(),
+        None => measured.samples_per_second * speed(workers),
+    };
     let time = |samples: u64| Millis::new((samples as f64 / rate * 1_000.0).ceil() as u64);
     let submitted = now();
     let deadline = spec.deadline.map(|deadline| deadline.moment(submitted));
@@ -135,6 +154,7 @@ fn plan_job(spec: &JobSpec, measured: &Measured) -> Result<PlanJob, CliError> {
         work: time(measured.samples).max(Millis::new(1)),
         workers,
         workers_min: spec.workers.min,
+        workers_max: spec.workers.max,
         speedup: Speedup((1..=spec.workers.max).map(|workers| (workers, speed(workers))).collect()),
         restart: RESTART,
         checkpoint: measured.samples_per_checkpoint.map(time),
@@ -150,7 +170,7 @@ fn plan_job(spec: &JobSpec, measured: &Measured) -> Result<PlanJob, CliError> {
 
 /// A market that never runs out: that of this machine, where nothing was recorded.
 fn steady_market(offer: &LocalOffer, job: &PlanJob) -> ZoneTrace {
-    let tick = Millis::new((job.work.get() / ROUNDS_MIN).max(1));
+    let tick = Millis::new((job.work.get() / ROUNDS_MIN).max(1_000));
     let ticks = (ROUNDS_MIN * LENGTHS) as usize;
     let on_demand = offer.price(Market::OnDemand);
     let spot = offer.price(Market::Spot).or(on_demand).unwrap_or_default();
@@ -168,6 +188,7 @@ struct Shown<'a> {
     spec: &'a JobSpec,
     job: &'a PlanJob,
     measured: &'a Measured,
+    past: &'a [Millis],
     plan: &'a Plan,
     /// Whether a recorded market was planned with.
     recorded: bool,
@@ -189,7 +210,8 @@ impl Shown<'_> {
         let rate = self.measured.samples_per_second.round();
         let mut text = fields(&[
             ("work", Some(format!("{} samples, {work} on {workers} worker(s)", self.measured.samples))),
-            ("measured", Some(format!("{rate} samples/s on one thread of this machine"))),
+            ("measured", self.past.is_empty().then(|| format!("{rate} samples/s on one thread, computing alone"))),
+            ("before", self.past.first().map(|_| format!("the same job ran {} time(s)", self.past.len()))),
             (
                 "market",
                 Some(format!("{}{}", self.spec.market, if self.recorded { ", recorded" } else { ", never sold out" })),
@@ -232,6 +254,7 @@ impl Shown<'_> {
         json!({
             "samples": self.measured.samples,
             "samples_per_second_per_thread": self.measured.samples_per_second,
+            "past_runs": self.past.len(),
             "workers": self.job.workers,
             "work_ms": self.job.work,
             "recorded_market": self.recorded,

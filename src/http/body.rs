@@ -89,6 +89,9 @@ pub struct JobBody {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// Digest of what defines its result, in hex: jobs with the same one and the same data give the same model.
+    #[serde(default)]
+    pub spec_hash: String,
     /// Where it stands.
     pub state: JobStateBody,
     /// The reason in one word, where the state has one.

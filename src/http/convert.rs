@@ -35,6 +35,7 @@ impl From<JobView> for JobBody {
         Self {
             id: job.id.to_string(),
             name: job.name,
+            spec_hash: job.spec_hash,
             state: job.state.into(),
             reason: job.state.reason().map(str::to_owned),
             why: job.why,

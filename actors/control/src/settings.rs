@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use neap_scheduler::model::{CpuMillis, Market, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 use neap_scheduler::spec::EntryInfo;
 use serde::Deserialize;
 

@@ -16,6 +16,7 @@ impl Controller {
         JobView {
             id: job.id,
             name: job.name.clone(),
+            spec_hash: job.spec_hash.clone(),
             state: job.state,
             why: job.why.clone(),
             submitted: job.submitted,

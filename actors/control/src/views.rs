@@ -16,6 +16,8 @@ pub struct JobView {
     pub id: JobId,
     /// Its name.
     pub name: String,
+    /// Digest of what defines its result, in hex.
+    pub spec_hash: String,
     /// Where it stands.
     pub state: JobState,
     /// Why, in a sentence.

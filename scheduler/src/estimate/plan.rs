@@ -21,6 +21,9 @@ const FUTURES_OF_ALTERNATIVE: usize = 100;
 /// enough that a recording with 30 s ticks is planned in as little time as one with 10 min ticks.
 const ROUND_MIN: Millis = Millis::from_secs(300);
 
+/// A job that needs no more than this many rounds gets shorter ones.
+const ROUNDS_OF_JOB: u64 = 64;
+
 /// The chance of being done below which a spot job that saves nothing is refused (JOB_SPEC, E020).
 const DONE_CHANCE_MIN: f64 = 0.5;
 
@@ -209,7 +212,7 @@ pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draw
         PlanMarket::Spot => SpotOnly.fresh(),
         PlanMarket::Auto => input.policy.fresh(),
     };
-    let history = input.history.coarse(ROUND_MIN);
+    let history = input.history.coarse(round(job));
     let length = length(job, input.boot, history.tick());
     let once = |future: &[u32], policy: &dyn DeadlinePolicy| -> RunOutcome {
         run(job, input.boot, &history, future, policy.fresh().as_mut())
@@ -227,6 +230,11 @@ pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draw
     let mut rng = ChaCha8Rng::seed_from_u64(input.seed);
     let runs: Vec<RunOutcome> = (0..futures).map(|_| once(&drawn.draw(length, &mut rng), policy.as_ref())).collect();
     Ok(Draws::of(&runs, worst))
+}
+
+/// The length of a round: a job of minutes is not planned in rounds of minutes.
+fn round(job: &PlanJob) -> Millis {
+    ROUND_MIN.min(Millis::new((job.work.get() / ROUNDS_OF_JOB).max(1_000)))
 }
 
 /// Ticks after which a job that is not done is given up: ten times its ideal time, and never before its deadline. The
