@@ -18,6 +18,8 @@ pub mod elastic;
 
 pub mod pricing;
 
+pub mod autoscale;
+
 pub mod policy;
 
 pub mod sim;

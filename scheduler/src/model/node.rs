@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{CpuMillis, MemoryMib, MicroUsdPerHour, Millis};
+use super::units::{CpuMillis, GpuCount, MemoryMib, MicroUsdPerHour, Millis};
 
 /// How a node is rented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +50,43 @@ impl NodeSize {
     }
 }
 
+/// Accelerators: those of a node, or those that one worker needs.
+///
+/// They stand beside [`NodeSize`] and not in it, because `NodeSize` is part of stored records and wire messages whose
+/// layout must not change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gpus {
+    /// How many.
+    pub count: GpuCount,
+    /// Which ones; a need without a model takes any, a node without one has unknown ones.
+    pub model: Option<String>,
+}
+
+impl Gpus {
+    /// Whether these are of a kind that serves `need`, however many are left.
+    pub fn serve(&self, need: &Self) -> bool {
+        need.count == GpuCount(0) || need.model.is_none() || need.model == self.model
+    }
+
+    /// Whether `need` fits into all of these.
+    pub fn fits(&self, need: &Self) -> bool {
+        need.count <= self.count && self.serve(need)
+    }
+}
+
+/// What is known about an offer beyond its price. The default is "nothing".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OfferTerms {
+    /// The accelerators of its nodes.
+    pub gpus: Gpus,
+    /// The shortest time that is billed.
+    pub billing_min: Millis,
+    /// How often its nodes are taken back, as observed: in 1,000 hours of one node.
+    pub interruptions_per_1000_h: u32,
+    /// Its last launches failed; not tried again before this.
+    pub hold_until: Option<Millis>,
+}
+
 /// Something a provider would rent out now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
@@ -63,6 +100,8 @@ pub struct Offer {
     pub price: MicroUsdPerHour,
     /// How long a node usually takes from request to ready.
     pub boot: Millis,
-    /// How many more of it can be had now.
+    /// How many more of it can be had now: what the provider has, within the quota that is left.
     pub available: u32,
+    /// What else is known about it.
+    pub terms: OfferTerms,
 }
