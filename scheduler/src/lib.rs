@@ -22,4 +22,6 @@ pub mod autoscale;
 
 pub mod policy;
 
+pub mod explain;
+
 pub mod sim;

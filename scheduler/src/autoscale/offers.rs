@@ -15,8 +15,12 @@ const MILLIS_PER_1000_H: u128 = 1_000 * 3_600_000;
 const WHOLE: u128 = 1_000_000_000;
 
 /// The price of an hour of progress on a node that is taken back this often in 1,000 hours. A node on which a job makes no
-/// progress on average costs more than any other.
+/// progress on average costs more than any other. A job with a limit on its rate compares what counts against the limit:
+/// prices.
 pub fn useful_price(job: &JobDemand, price: MicroUsdPerHour, interruptions_per_1000_h: u32) -> MicroUsdPerHour {
+    if job.terms.rate_max.is_some() {
+        return price;
+    }
     let half_interval = job.terms.checkpoint_every.map_or(job.terms.since_checkpoint.get(), |every| every.get() / 2);
     let lost = u128::from(job.terms.restart.get()) + u128::from(half_interval);
     let lost_share = (u128::from(interruptions_per_1000_h) * lost).saturating_mul(WHOLE) / MILLIS_PER_1000_H;
@@ -50,10 +54,10 @@ pub fn cheapest<'a>(job: &JobDemand, offers: impl Iterator<Item = &'a Offer>) ->
 pub(crate) fn infeasible(job: &JobDemand, offers: &[Offer]) -> String {
     let market = |market: Market| job.terms.either_market || market == job.market;
     let named = if job.terms.either_market { "either".to_owned() } else { job.market.to_string() };
-    let gpus = match (&job.terms.gpus.model, job.terms.gpus.count.0) {
+    let gpus = match (job.terms.gpus.models.join(" or "), job.terms.gpus.count.0) {
         (_, 0) => String::new(),
-        (None, count) => format!(", {count} gpu(s)"),
-        (Some(model), count) => format!(", {count} {model} gpu(s)"),
+        (any, count) if any.is_empty() => format!(", {count} gpu(s)"),
+        (models, count) => format!(", {count} {models} gpu(s)"),
     };
     let need = format!("{} cpus and {} of memory{gpus}", job.need.cpus, job.need.memory);
     let size = |offer: &&Offer| (offer.terms.gpus.fits(&job.terms.gpus), offer.size.cpus, offer.size.memory);

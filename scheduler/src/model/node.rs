@@ -50,7 +50,7 @@ impl NodeSize {
     }
 }
 
-/// Accelerators: those of a node, or those that one worker needs.
+/// The accelerators of a node.
 ///
 /// They stand beside [`NodeSize`] and not in it, because `NodeSize` is part of stored records and wire messages whose
 /// layout must not change.
@@ -58,19 +58,31 @@ impl NodeSize {
 pub struct Gpus {
     /// How many.
     pub count: GpuCount,
-    /// Which ones; a need without a model takes any, a node without one has unknown ones.
+    /// Which ones, where that is known.
     pub model: Option<String>,
 }
 
-impl Gpus {
-    /// Whether these are of a kind that serves `need`, however many are left.
-    pub fn serve(&self, need: &Self) -> bool {
-        need.count == GpuCount(0) || need.model.is_none() || need.model == self.model
-    }
+/// The accelerators that one worker needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GpuNeed {
+    /// How many.
+    pub count: GpuCount,
+    /// Any of these models; any at all if none is named.
+    pub models: Vec<String>,
+}
 
+impl Gpus {
     /// Whether `need` fits into all of these.
-    pub fn fits(&self, need: &Self) -> bool {
-        need.count <= self.count && self.serve(need)
+    pub fn fits(&self, need: &GpuNeed) -> bool {
+        need.count <= self.count && need.accepts(self.model.as_deref())
+    }
+}
+
+impl GpuNeed {
+    /// Whether these would do, however many there are.
+    pub fn accepts(&self, model: Option<&str>) -> bool {
+        let named = || model.is_some_and(|model| self.models.iter().any(|one| one == model));
+        self.count == GpuCount(0) || self.models.is_empty() || named()
     }
 }
 

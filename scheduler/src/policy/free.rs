@@ -114,8 +114,7 @@ impl FreeNodes {
 
 impl Shelf {
     fn serves(&self, job: &JobDemand) -> bool {
-        let need = &job.terms.gpus;
-        let model = need.count == GpuCount(0) || need.model.is_none() || need.model == self.model;
+        let model = job.terms.gpus.accepts(self.model.as_deref());
         model && (job.terms.either_market || self.market == job.market)
     }
 }

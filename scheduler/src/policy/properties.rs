@@ -43,7 +43,7 @@ fn check_capacity(snapshot: &Snapshot, plan: &Plan) -> Result<(), TestCaseError>
         let gpus: u32 = there.iter().map(|job| job.terms.gpus.count.0).sum();
         prop_assert!(cpus <= node.size.cpus.0 && memory <= node.size.memory.0 && gpus <= node.terms.gpus.count.0);
         for job in there {
-            prop_assert!(node.terms.gpus.serve(&job.terms.gpus));
+            prop_assert!(job.terms.gpus.accepts(node.terms.gpus.model.as_deref()));
             let twice = jobs.iter().filter(|one| **one == job.id).count();
             prop_assert!(twice + job.placed.iter().filter(|placed| placed.node == id).count() <= 1);
         }
@@ -205,12 +205,4 @@ fn check_progress(policy: &dyn Policy, mut snapshot: Snapshot) -> Result<(), Tes
     let plan = decide_with(policy, &snapshot);
     prop_assert!(snapshot.jobs.is_empty(), "{}: {:?} {:?}", policy.name(), plan.waiting, plan.actions);
     Ok(())
-}
-
-#[test]
-fn dbg_one() {
-    for name in POLICY_NAMES {
-    let policy = <dyn Policy>::by_name(name).unwrap();
-    check_progress(&*policy, any_state(14193338120795999950)).unwrap();
-    }
 }

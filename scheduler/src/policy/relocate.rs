@@ -25,7 +25,8 @@ impl Round<'_> {
         };
         if job.terms.either_market {
             self.move_to_other_market(job, placed, from);
-        } else {
+        } else if job.terms.rate_max.is_none() {
+            // With a limit on its rate a job is placed by price, not by what is left on nodes.
             self.share_a_node(job);
         }
     }

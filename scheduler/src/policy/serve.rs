@@ -1,4 +1,8 @@
 //! Serving one job: nodes that are free, nodes on their way, nodes to rent, and why it still waits.
+//!
+//! A limit on what all its nodes may cost in an hour is looked at first, over all three kinds: it decides how many of
+//! each are taken. A node that several jobs share counts in full for each: each must be able to go on when the others
+//! end.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +10,8 @@ use super::decide::{Round, cheapest_fit};
 use super::plan::{AcquireReason, Action, KeepReason, StartReason, WaitReason};
 use super::reservation::{Reservation, Running};
 use super::rule::Behind;
-use super::snapshot::{JobDemand, PlacedRole};
-use super::wanted::{Purse, Wanted, could_carry, suits};
+use super::snapshot::{JobDemand, NodeSupply, PlacedRole};
+use super::wanted::{Shopping, Wanted, could_carry, suits};
 use crate::autoscale;
 use crate::model::{MicroUsdPerHour, NodeId, Offer};
 
@@ -28,8 +32,6 @@ struct Found {
     homes: u32,
     coming: u32,
     rented: u32,
-    /// More would have been rented than is offered.
-    sold_out: bool,
 }
 
 impl<'a> Round<'a> {
@@ -44,23 +46,44 @@ impl<'a> Round<'a> {
             self.plan.waiting.insert(job.id, WaitReason::Backoff { until });
             return;
         }
-        let mut purse = Purse::new(job, self.rate_of(job));
-        let homes = self.homes(job, wanted.missing(), scope, &mut purse);
-        let coming = self.coming_for(job, wanted.missing() - count(&homes), &mut purse);
+        let Some(list) = self.shopping(job, &wanted, scope) else { return };
+        let homes = self.homes(job, wanted.missing().min(list.homes), scope);
+        let coming = self.coming_for(job, (wanted.missing() - count(&homes)).min(list.coming));
         self.used.extend(coming.iter().map(|node| (*node, KeepReason::ComingFor(job.id))));
         let can_start = job.started || wanted.has + count(&homes) >= wanted.least;
         if can_start {
             self.start(job, &wanted, &homes);
         }
-        let short = wanted.missing() - count(&homes) - count(&coming);
-        let rented = self.acquire(job, &wanted, short, scope, &mut purse);
-        let sold_out = rented < short && !purse.refused;
-        let found = Found { homes: count(&homes), coming: count(&coming), rented, sold_out };
+        let short = (wanted.missing() - count(&homes) - count(&coming)).min(list.rented);
+        let rented = self.acquire(job, &wanted, count(&homes) + count(&coming), short, scope);
+        let found = Found { homes: count(&homes), coming: count(&coming), rented };
         if can_start {
             self.after_start(job, scope, &homes, &found);
         } else {
-            self.wait(job, &wanted, scope, &homes, &found, purse);
+            self.wait(job, &wanted, scope, &homes, &found);
         }
+    }
+
+    /// How many nodes of each kind the job may take within its limit; nothing if its gang costs more than that.
+    fn shopping(&mut self, job: &JobDemand, wanted: &Wanted, scope: Scope) -> Option<Shopping> {
+        let Some(limit) = job.terms.rate_max else { return Some(Shopping::UNLIMITED) };
+        let left = limit.get().saturating_sub(self.rate_of(job).get());
+        let price = |node: &NodeId| self.nodes.get(node).map(|node| node.price);
+        let homes: Vec<_> = self.homes(job, u32::MAX, scope).iter().filter_map(price).collect();
+        let coming: Vec<_> = self.coming_fitting(job, u32::MAX).iter().filter_map(price).collect();
+        let accepted = || self.offers.iter().filter(|offer| autoscale::accepts(job, offer));
+        let times = |offer: &Offer, most: u32| std::iter::repeat_n(offer.price, most as usize);
+        let gang = if job.started { 0 } else { wanted.least.saturating_sub(wanted.has) };
+        let ever: Vec<_> = accepted().flat_map(|offer| times(offer, gang)).collect();
+        let at_best = Shopping::within(left, gang, &homes, &coming, &ever).count();
+        if at_best < gang && homes.len() + coming.len() + ever.len() >= gang as usize {
+            let reason = WaitReason::Rate { have: wanted.has + at_best, need: wanted.least, limit };
+            self.plan.waiting.insert(job.id, reason);
+            return None;
+        }
+        let now: Vec<_> =
+            accepted().flat_map(|offer| times(offer, offer.available.min(wanted.missing()))).collect();
+        Some(Shopping::within(left, wanted.missing(), &homes, &coming, &now))
     }
 
     /// What the job may use; nothing behind a job that holds everyone back.
@@ -76,11 +99,10 @@ impl<'a> Round<'a> {
     }
 
     /// Free nodes for workers of the job, at most one worker of a job on a node; the fullest fitting first, so that
-    /// whole nodes stay free. With a choice of markets, the cheapest first.
-    fn homes(&self, job: &JobDemand, most: u32, scope: Scope, purse: &mut Purse) -> Vec<NodeId> {
+    /// whole nodes stay free. With a choice of markets or a limit on the rate, the cheapest first.
+    fn homes(&self, job: &JobDemand, most: u32, scope: Scope) -> Vec<NodeId> {
         let taken: BTreeSet<NodeId> = job.placed.iter().map(|placed| placed.node).collect();
         let allowed = |node: NodeId| !taken.contains(&node) && self.nodes.get(&node).is_some_and(|node| suits(job, node));
-        // A purse may refuse a dear node and take a cheaper one; prices also decide between markets.
         let by_price = job.terms.either_market || job.terms.rate_max.is_some();
         let look_at = if by_price { usize::MAX } else { most as usize };
         let mut fitting = match scope {
@@ -104,27 +126,12 @@ impl<'a> Round<'a> {
         if by_price {
             fitting.sort_by_key(|node| self.nodes.get(node).map(|node| autoscale::node_cost(job, node)));
         }
-        self.affordable(fitting, most, purse)
+        fitting.truncate(most as usize);
+        fitting
     }
 
-    /// The first `most` of the nodes that the purse can pay.
-    fn affordable(&self, nodes: Vec<NodeId>, most: u32, purse: &mut Purse) -> Vec<NodeId> {
-        let paid = |node: &NodeId| self.nodes.get(node).is_some_and(|node| purse.spend(node.price));
-        nodes.into_iter().filter(paid).take(most as usize).collect()
-    }
-
-    fn coming_for(&mut self, job: &JobDemand, most: u32, purse: &mut Purse) -> Vec<NodeId> {
-        let mut found = Vec::new();
-        if most == 0 {
-            return found;
-        }
-        for rented_for in [Some(job.id), None] {
-            let nodes = self.coming.get(&rented_for).into_iter().flatten().filter_map(|node| self.nodes.get(node));
-            let usable = nodes.filter(|node| could_carry(job, node));
-            found.extend(usable.map(|node| node.id).take(most as usize));
-        }
-        found.sort_unstable();
-        let found = self.affordable(found, most, purse);
+    fn coming_for(&mut self, job: &JobDemand, most: u32) -> Vec<NodeId> {
+        let found = self.coming_fitting(job, most);
         for node in &found {
             let rented_for = self.nodes.get(node).and_then(|node| node.rented_for);
             if let Some(nodes) = self.coming.get_mut(&rented_for) {
@@ -132,6 +139,19 @@ impl<'a> Round<'a> {
             }
         }
         found
+    }
+
+    /// Nodes on their way for this job or for nobody, up to `most`.
+    fn coming_fitting(&self, job: &JobDemand, most: u32) -> Vec<NodeId> {
+        let mut found: Vec<&NodeSupply> = Vec::new();
+        for rented_for in [Some(job.id), None].into_iter().filter(|_| most > 0) {
+            let nodes = self.coming.get(&rented_for).into_iter().flatten().filter_map(|node| self.nodes.get(node));
+            let most = if job.terms.rate_max.is_some() { usize::MAX } else { most as usize };
+            found.extend(nodes.filter(|node| could_carry(job, node)).take(most));
+        }
+        found.sort_unstable_by_key(|node| (job.terms.rate_max.map(|_| node.price), node.id));
+        found.truncate(most as usize);
+        found.into_iter().map(|node| node.id).collect()
     }
 
     fn start(&mut self, job: &JobDemand, wanted: &Wanted, homes: &[NodeId]) {
@@ -149,19 +169,16 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Rents up to `short` nodes; gives back how many could be had.
-    fn acquire(&mut self, job: &JobDemand, wanted: &Wanted, short: u32, scope: Scope, purse: &mut Purse) -> u32 {
+    /// Rents up to `short` nodes beside the `found` ones; gives back how many could be had.
+    fn acquire(&mut self, job: &JobDemand, wanted: &Wanted, found: u32, short: u32, scope: Scope) -> u32 {
         for rented in 0..short {
             let allowed = |offer: &&Offer| {
                 scope == Scope::All || self.blocked.as_ref().is_none_or(|blocked| !blocked.could_rent(offer))
             };
             let open = self.offers.iter().filter(|offer| offer.available > 0).filter(allowed);
             let Some(offer) = autoscale::cheapest(job, open) else { return rented };
-            let (name, price) = (offer.name.clone(), offer.price);
-            if !purse.spend(price) {
-                return rented;
-            }
-            let reason = self.acquire_reason(job, wanted, wanted.missing() - short + rented, offer);
+            let name = offer.name.clone();
+            let reason = self.acquire_reason(job, wanted, found + rented, offer);
             for offer in self.offers.iter_mut().filter(|offer| offer.name == name) {
                 offer.available -= 1;
             }
@@ -197,7 +214,6 @@ impl<'a> Round<'a> {
         scope: Scope,
         homes: &[NodeId],
         found: &Found,
-        purse: Purse,
     ) {
         let (have, on_the_way) = (wanted.has + found.homes, found.coming + found.rented);
         let complete = have + on_the_way >= wanted.least;
@@ -208,12 +224,9 @@ impl<'a> Round<'a> {
                 self.hold(job, homes);
             }
             WaitReason::Gang { have, need: wanted.least, coming: on_the_way }
-        } else if let (true, Some(limit)) = (purse.refused, job.terms.rate_max) {
-            WaitReason::Rate { have: have + on_the_way, need: wanted.least, limit }
         } else if let Some(first) = behind {
             WaitReason::Behind(first)
         } else if let Some(offer) = cheapest_fit(job, &self.snapshot.offers, true) {
-            debug_assert!(found.sold_out, "a gang that is short of nodes could not rent some");
             let name = offer.name.clone();
             self.hold(job, homes);
             self.block(job, wanted.least - have - on_the_way, homes);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Gpus, MicroUsd, MicroUsdPerHour, Millis};
+use crate::model::{GpuNeed, Gpus, MicroUsd, MicroUsdPerHour, Millis};
 
 /// The priority of a job that names none, of 0 to [`PRIORITY_MAX`].
 pub const PRIORITY_DEFAULT: u16 = 500;
@@ -27,7 +27,7 @@ pub struct JobTerms {
     /// The most that all its nodes together may cost in an hour.
     pub rate_max: Option<MicroUsdPerHour>,
     /// The accelerators each worker needs.
-    pub gpus: Gpus,
+    pub gpus: GpuNeed,
     /// What is left to do, where an estimate exists.
     pub work: Option<WorkLeft>,
     /// Since when it has been training without a break.
@@ -49,7 +49,7 @@ impl Default for JobTerms {
             objective: Objective::default(),
             deadline: None,
             rate_max: None,
-            gpus: Gpus::default(),
+            gpus: GpuNeed::default(),
             work: None,
             running_since: None,
             since_checkpoint: Millis::ZERO,

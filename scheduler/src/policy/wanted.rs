@@ -33,33 +33,46 @@ impl Wanted {
     }
 }
 
-/// What is left of the most that a job's nodes may cost in an hour. A node that several jobs share counts in full for each
-/// of them: each must be able to go on when the others end.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Purse {
-    left: Option<u64>,
-    /// Whether something was left out because it cost too much.
-    pub(super) refused: bool,
+/// How many nodes of each kind a job takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shopping {
+    /// Free ones, the cheapest.
+    pub(super) homes: u32,
+    /// Those on their way, the cheapest.
+    pub(super) coming: u32,
+    /// Those to rent, the cheapest.
+    pub(super) rented: u32,
 }
 
-impl Purse {
-    pub(super) fn new(job: &JobDemand, spent: MicroUsdPerHour) -> Self {
-        Self { left: job.terms.rate_max.map(|most| most.get().saturating_sub(spent.get())), refused: false }
+impl Shopping {
+    /// As many as there are, the free ones first.
+    pub(super) const UNLIMITED: Self = Self { homes: u32::MAX, coming: u32::MAX, rented: u32::MAX };
+
+    /// The cheapest nodes of all kinds, up to `most`, that together cost no more than `left` in an hour.
+    pub(super) fn within(
+        left: u64,
+        most: u32,
+        homes: &[MicroUsdPerHour],
+        coming: &[MicroUsdPerHour],
+        offered: &[MicroUsdPerHour],
+    ) -> Self {
+        let mut prices: Vec<(u64, usize)> = Vec::new();
+        for (kind, of_kind) in [homes, coming, offered].into_iter().enumerate() {
+            prices.extend(of_kind.iter().map(|price| (price.get(), kind)));
+        }
+        prices.sort_unstable();
+        let (mut left, mut counts) = (left, [0; 3]);
+        for (price, kind) in prices.into_iter().take(most as usize) {
+            let Some(rest) = left.checked_sub(price) else { break };
+            left = rest;
+            counts[kind] += 1;
+        }
+        let [homes, coming, rented] = counts;
+        Self { homes, coming, rented }
     }
 
-    /// Whether the price fits; it is spent if so.
-    pub(super) fn spend(&mut self, price: MicroUsdPerHour) -> bool {
-        match self.left {
-            Some(left) if left < price.get() => {
-                self.refused = true;
-                false
-            }
-            Some(left) => {
-                self.left = Some(left - price.get());
-                true
-            }
-            None => true,
-        }
+    pub(super) fn count(self) -> u32 {
+        self.homes.saturating_add(self.coming).saturating_add(self.rented)
     }
 }
 

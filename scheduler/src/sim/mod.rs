@@ -5,4 +5,6 @@
 
 mod table;
 
-pub use table::{DataError, Row, read_rows};
+pub mod cluster;
+
+pub use table::{DataError, Row, read_rows, read_tabbed};

@@ -2,7 +2,7 @@
 
 mod states;
 
-pub(crate) use states::{any_state, started, waiting_jobs};
+pub(crate) use states::{any_state, waiting_jobs};
 
 use super::{JobDemand, JobTerms, NodeSupply, NodeTerms, Snapshot};
 use crate::model::{

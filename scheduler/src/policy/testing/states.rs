@@ -9,11 +9,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{cluster, job, node, offer, size};
 use crate::model::{
-    GpuCount, Gpus, JobId, Market, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeState, Offer, OfferTerms, WorkerId,
+    GpuCount, GpuNeed, Gpus, JobId, Market, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeState, Offer, OfferTerms, WorkerId,
 };
 use crate::policy::reservation_room;
 use crate::policy::{
-    Account, Action, JobDemand, JobTerms, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, Plan, RentAgain,
+    Account, JobDemand, JobTerms, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, Plan, RentAgain,
     Snapshot, WorkLeft,
 };
 use crate::spec::WorkerRange;
@@ -48,11 +48,6 @@ pub(crate) fn waiting_jobs(snapshot: &Snapshot, plan: &Plan) -> Vec<JobId> {
     snapshot.jobs.iter().filter(waits).map(|job| job.id).collect()
 }
 
-/// Whether the plan starts workers of the job.
-pub(crate) fn started(plan: &Plan, id: JobId) -> bool {
-    plan.actions.iter().any(|action| matches!(action, Action::Start { job, .. } if *job == id))
-}
-
 fn any_job(rng: &mut ChaCha8Rng, id: u64) -> JobDemand {
     let min = rng.random_range(1..4);
     let target = min + rng.random_range(0..3);
@@ -78,7 +73,7 @@ fn any_terms(rng: &mut ChaCha8Rng) -> JobTerms {
         objective: *[Objective::MinCost, Objective::MinTime, Objective::Balanced].choose(rng).expect("three objectives"),
         deadline: rng.random_bool(0.2).then(|| NOW + Millis::from_secs(rng.random_range(0..40_000))),
         rate_max: rng.random_bool(0.2).then(|| MicroUsdPerHour::new(rng.random_range(5_000..100_000))),
-        gpus: any_gpus(rng, 0.2),
+        gpus: any_gpu_need(rng),
         work: rng.random_bool(0.6).then(|| WorkLeft {
             high: Millis::new(work.get() * 2),
             serial_permille: rng.random_range(0..300),
@@ -185,4 +180,9 @@ fn any_gpus(rng: &mut ChaCha8Rng, chance: f64) -> Gpus {
     }
     let model = rng.random_bool(0.5).then(|| (*["T4", "A100"].choose(rng).expect("two models")).to_owned());
     Gpus { count: GpuCount(rng.random_range(1..4)), model }
+}
+
+fn any_gpu_need(rng: &mut ChaCha8Rng) -> GpuNeed {
+    let gpus = any_gpus(rng, 0.2);
+    GpuNeed { count: gpus.count, models: gpus.model.into_iter().collect() }
 }
