@@ -57,6 +57,11 @@ impl FreeNodes {
         }
     }
 
+    /// Gives the rest of a node to nobody.
+    pub(super) fn remove(&mut self, node: NodeId) {
+        self.remove_room(node);
+    }
+
     /// Moves what is left of a node to `other`.
     pub(super) fn hand_over(&mut self, node: NodeId, other: &mut Self) {
         let Some(mut room) = self.remove_room(node) else { return };

@@ -196,7 +196,7 @@ fn check_progress(policy: &dyn Policy, mut snapshot: Snapshot) -> Result<(), Tes
         arrive(&mut snapshot);
         snapshot.now = snapshot.now + Millis::from_secs(60);
         if plan.actions.is_empty() {
-            let Some(over) = snapshot.jobs.iter().position(|job| job.started) else { break };
+            let Some(over) = snapshot.jobs.iter().position(|job| job.started) else { continue };
             snapshot.jobs.remove(over);
             let freed: Vec<_> = snapshot.jobs.iter().flat_map(|job| &job.placed).map(|placed| placed.node).collect();
             snapshot.nodes.iter_mut().filter(|node| !freed.contains(&node.id)).for_each(|node| node.idle_since = Some(snapshot.now));

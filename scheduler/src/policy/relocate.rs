@@ -14,7 +14,8 @@ use crate::model::{Millis, NodeId};
 impl Round<'_> {
     pub(super) fn move_to_cheaper(&mut self, job: &JobDemand) {
         let settled = |placed: &Placed| self.takes_work(placed.node) && !self.retired.contains(&placed.worker);
-        if job.terms.work.is_none() || !job.started || !job.placed.iter().all(settled) {
+        // Behind a job that waits, a worker that left its place might not get another.
+        if self.blocked.is_some() || job.terms.work.is_none() || !job.started || !job.placed.iter().all(settled) {
             return;
         }
         let trainers = job.placed.iter().filter(|placed| placed.role == PlacedRole::Trainer);
@@ -41,7 +42,7 @@ impl Round<'_> {
         let cheapest = free.min_by_key(|node| (autoscale::node_cost(job, node), node.id));
         if let Some((to, Saving { saved, moving })) = cheapest.and_then(|node| saving(node).map(|saving| (node.id, saving))) {
             self.used.insert(to, KeepReason::GangOf(job.id));
-            self.free.hand_over(to, &mut self.held);
+            self.free.remove(to);
             self.retire_worker(job.id, placed.worker, RetireReason::Moves { to, saved, moving });
             return;
         }
@@ -78,7 +79,7 @@ impl Round<'_> {
         let nothing = crate::model::MicroUsdPerHour::new(0);
         let Some(Saving { saved, moving }) = autoscale::moving(job, rate, from.price, nothing, Millis::ZERO) else { return };
         // Others look at where everybody will be.
-        self.free.hand_over(to, &mut self.held);
+        self.free.remove(to);
         self.occupants.entry(from.id).or_default().remove(&job.id);
         self.occupants.entry(to).or_default().insert(job.id);
         self.retire_worker(job.id, placed.worker, RetireReason::Moves { to, saved, moving });

@@ -75,7 +75,7 @@ impl<'a> Round<'a> {
         let times = |offer: &Offer, most: u32| std::iter::repeat_n(offer.price, most as usize);
         let gang = if job.started { 0 } else { wanted.least.saturating_sub(wanted.has) };
         let ever: Vec<_> = accepted().flat_map(|offer| times(offer, gang)).collect();
-        let at_best = Shopping::within(left, gang, &homes, &coming, &ever).count();
+        let at_best = Shopping::within(left, gang, gang, [&homes, &coming, &ever]).count();
         if at_best < gang && homes.len() + coming.len() + ever.len() >= gang as usize {
             let reason = WaitReason::Rate { have: wanted.has + at_best, need: wanted.least, limit };
             self.plan.waiting.insert(job.id, reason);
@@ -83,7 +83,7 @@ impl<'a> Round<'a> {
         }
         let now: Vec<_> =
             accepted().flat_map(|offer| times(offer, offer.available.min(wanted.missing()))).collect();
-        Some(Shopping::within(left, wanted.missing(), &homes, &coming, &now))
+        Some(Shopping::within(left, wanted.missing(), gang, [&homes, &coming, &now]))
     }
 
     /// What the job may use; nothing behind a job that holds everyone back.
@@ -222,6 +222,7 @@ impl<'a> Round<'a> {
         let reason = if complete {
             if scope != Scope::HeldToo {
                 self.hold(job, homes);
+                homes.iter().for_each(|node| self.free.remove(*node));
             }
             WaitReason::Gang { have, need: wanted.least, coming: on_the_way }
         } else if let Some(first) = behind {
@@ -229,6 +230,7 @@ impl<'a> Round<'a> {
         } else if let Some(offer) = cheapest_fit(job, &self.snapshot.offers, true) {
             let name = offer.name.clone();
             self.hold(job, homes);
+            homes.iter().for_each(|node| self.free.hand_over(*node, &mut self.held));
             self.block(job, wanted.least - have - on_the_way, homes);
             self.make_way(job, wanted.least - have - on_the_way, homes)
                 .unwrap_or(WaitReason::NoCapacity { offer: name })
@@ -242,7 +244,6 @@ impl<'a> Round<'a> {
     fn hold(&mut self, job: &JobDemand, homes: &[NodeId]) {
         for &node in homes {
             self.used.entry(node).or_insert(KeepReason::GangOf(job.id));
-            self.free.hand_over(node, &mut self.held);
         }
     }
 

@@ -48,24 +48,28 @@ impl Shopping {
     /// As many as there are, the free ones first.
     pub(super) const UNLIMITED: Self = Self { homes: u32::MAX, coming: u32::MAX, rented: u32::MAX };
 
-    /// The cheapest nodes of all kinds, up to `most`, that together cost no more than `left` in an hour.
-    pub(super) fn within(
-        left: u64,
-        most: u32,
-        homes: &[MicroUsdPerHour],
-        coming: &[MicroUsdPerHour],
-        offered: &[MicroUsdPerHour],
-    ) -> Self {
-        let mut prices: Vec<(u64, usize)> = Vec::new();
-        for (kind, of_kind) in [homes, coming, offered].into_iter().enumerate() {
-            prices.extend(of_kind.iter().map(|price| (price.get(), kind)));
+    /// Up to `most` nodes that together cost no more than `left` in an hour: those that are there before those that have to
+    /// come, but the cheapest of all kinds where only they pay a gang.
+    pub(super) fn within(left: u64, most: u32, gang: u32, prices: [&[MicroUsdPerHour]; 3]) -> Self {
+        let mut nodes: Vec<(u64, usize)> = Vec::new();
+        for (kind, of_kind) in prices.into_iter().enumerate() {
+            nodes.extend(of_kind.iter().map(|price| (price.get(), kind)));
         }
-        prices.sort_unstable();
-        let (mut left, mut counts) = (left, [0; 3]);
-        for (price, kind) in prices.into_iter().take(most as usize) {
-            let Some(rest) = left.checked_sub(price) else { break };
+        nodes.sort_unstable_by_key(|(price, kind)| (*kind, *price));
+        let soonest = Self::first(&nodes, left, most);
+        if soonest.count() >= gang {
+            return soonest;
+        }
+        nodes.sort_unstable();
+        Self::first(&nodes, left, most)
+    }
+
+    fn first(nodes: &[(u64, usize)], mut left: u64, most: u32) -> Self {
+        let mut counts = [0; 3];
+        for (price, kind) in nodes.iter().take(most as usize) {
+            let Some(rest) = left.checked_sub(*price) else { break };
             left = rest;
-            counts[kind] += 1;
+            counts[*kind] += 1;
         }
         let [homes, coming, rented] = counts;
         Self { homes, coming, rented }
