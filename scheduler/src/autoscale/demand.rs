@@ -7,7 +7,7 @@
 //! A job of which nothing is known has the target of its file.
 
 use crate::model::{MicroUsd, Millis, Offer};
-use crate::policy::{AcquireReason, JobDemand, Objective, PlacedRole, Snapshot, WorkLeft};
+use crate::policy::{AcquireReason, JobDemand, Objective, Snapshot, WorkLeft};
 
 use super::offers::{cheapest, useful_price};
 
@@ -25,11 +25,10 @@ pub fn outlook(job: &JobDemand, work: WorkLeft, has: u32, workers: u32, boot: Mi
     expected(job, work, work.likely, has, workers, boot)
 }
 
-/// How many trainers the job should have now, between `workers.min` and `workers.max`.
-pub fn worthwhile_workers(job: &JobDemand, snapshot: &Snapshot) -> u32 {
+/// How many trainers a job that `has` some should have now, between `workers.min` and `workers.max`.
+pub fn worthwhile_workers(job: &JobDemand, has: u32, snapshot: &Snapshot) -> u32 {
     let range = job.workers;
     let Some(work) = job.terms.work.filter(|_| range.min < range.max) else { return range.target };
-    let has = trainers(job);
     let boot = cheapest(job, snapshot.offers.iter()).map_or(Millis::ZERO, |offer| offer.boot);
     let late = |workers: u32| lateness(job, work, has, workers, boot, snapshot.now);
     let best = (range.min..=range.max).min_by_key(|&workers| {
@@ -88,9 +87,4 @@ fn value(job: &JobDemand, outlook: &Outlook) -> (u128, u128) {
         Objective::MinTime => (time, cost),
         Objective::Balanced => (cost + u128::from(job.workers.min) * time, time),
     }
-}
-
-fn trainers(job: &JobDemand) -> u32 {
-    let trainers = job.placed.iter().filter(|placed| placed.role == PlacedRole::Trainer);
-    u32::try_from(trainers.count()).unwrap_or(u32::MAX)
 }

@@ -23,7 +23,7 @@ fn elastic(objective: Objective, serial_permille: u16) -> JobDemand {
 fn workers(job: JobDemand, boot: Millis) -> u32 {
     let mut snapshot = cluster(vec![job], vec![], 8);
     snapshot.offers[0].boot = boot;
-    worthwhile_workers(&snapshot.jobs[0], &snapshot)
+    worthwhile_workers(&snapshot.jobs[0], 0, &snapshot)
 }
 
 #[test]
@@ -177,14 +177,12 @@ proptest! {
 
     /// A job that gets the workers it should have should have no other number.
     #[test]
-    fn the_number_of_workers_is_a_fixed_point(seed in any::<u64>()) {
+    fn the_number_of_workers_is_a_fixed_point(seed in any::<u64>(), has in 0u32..6) {
         let snapshot = any_state(seed);
-        for job in snapshot.jobs.iter().filter(|job| job.terms.deadline.is_none()) {
-            let goal = worthwhile_workers(job, &snapshot);
+        for job in &snapshot.jobs {
+            let goal = worthwhile_workers(job, has, &snapshot);
             prop_assert!((job.workers.min..=job.workers.max).contains(&goal));
-            let place = |at: u32| Placed { worker: WorkerId::new(u64::from(at)), node: NodeId::new(u64::from(at)), role: PlacedRole::Trainer };
-            let grown = JobDemand { placed: (0..goal).map(place).collect(), ..job.clone() };
-            prop_assert_eq!(worthwhile_workers(&grown, &snapshot), goal);
+            prop_assert_eq!(worthwhile_workers(job, goal, &snapshot), goal);
         }
     }
 }

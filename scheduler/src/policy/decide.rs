@@ -27,7 +27,7 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
 pub fn decide_with(policy: &dyn Policy, snapshot: &Snapshot) -> Plan {
     let mut round = Round::new(policy, snapshot);
     for job in policy.order(snapshot) {
-        let goal = policy.target(job, snapshot);
+        let goal = policy.target(job, round.trainers(job), snapshot);
         round.retire(job, goal);
         if !job.stopping {
             round.serve(job, goal);
@@ -135,6 +135,12 @@ impl<'a> Round<'a> {
         let mut trainers: Vec<_> = trainers.filter(healthy).map(|placed| placed.worker).collect();
         trainers.sort_unstable();
         trainers.split_off(trainers.len().min(goal as usize))
+    }
+
+    /// How many trainers the job has on nodes that take work.
+    fn trainers(&self, job: &JobDemand) -> u32 {
+        let trainers = job.placed.iter().filter(|placed| placed.role == PlacedRole::Trainer);
+        u32::try_from(trainers.filter(|placed| self.takes_work(placed.node)).count()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn takes_work(&self, node: NodeId) -> bool {

@@ -22,9 +22,10 @@ pub trait Policy: Debug {
         by_age(snapshot)
     }
 
-    /// How many trainers the job should have now; between `workers.min` and `workers.max`.
-    fn target(&self, job: &JobDemand, snapshot: &Snapshot) -> u32 {
-        autoscale::worthwhile_workers(job, snapshot)
+    /// How many trainers the job should have now; between `workers.min` and `workers.max`. It `has` some on nodes that take
+    /// work.
+    fn target(&self, job: &JobDemand, has: u32, snapshot: &Snapshot) -> u32 {
+        autoscale::worthwhile_workers(job, has, snapshot)
     }
 
     /// What may happen behind a job that cannot start yet.
