@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use neap_scheduler::model::{
     CpuMillis, Generation, JobId, Market, MemoryMib, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState,
 };
-use neap_scheduler::policy::{Accounts, Action, JobDemand, JobTerms, NodeSupply, NodeTerms, Plan, Snapshot, applied, decide};
+use neap_scheduler::policy::{
+    Accounts, Action, JobDemand, JobTerms, NodeSupply, NodeTerms, Plan, Snapshot, applied, decide,
+};
 use neap_scheduler::spec::WorkerRange;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -8,7 +8,10 @@
 //! measures nothing.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on stops")]
-#![allow(clippy::disallowed_methods, reason = "a bench reads the clock, files and its own arguments; the library never does")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench reads the clock, files and its own arguments; the library never does"
+)]
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,8 +23,10 @@ use neap_scheduler::sim::cluster::{
 };
 
 fn main() {
-    let folder = std::env::var_os("NEAP_BENCH_DATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/bench/scheduling")), PathBuf::from);
+    let folder = std::env::var_os("NEAP_BENCH_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/bench/scheduling")),
+        PathBuf::from,
+    );
     let read = |file: &str| match std::fs::read_to_string(folder.join(file)) {
         Ok(text) => Some(text),
         Err(error) => {
@@ -48,7 +53,8 @@ fn main() {
 
 fn replay(name: &str, mut jobs: Vec<SimJob>, nodes: Vec<FixedNode>) {
     jobs.iter_mut().for_each(|job| job.estimate = Some(Estimate::EXACT));
-    let world = World { jobs, nodes, providers: Vec::new(), settings: Settings { round: Millis::ZERO, ..Settings::default() } };
+    let world =
+        World { jobs, nodes, providers: Vec::new(), settings: Settings { round: Millis::ZERO, ..Settings::default() } };
     for policy in POLICY_NAMES {
         let start = Instant::now();
         let report = simulate(&world, &*<dyn Policy>::by_name(policy).unwrap());

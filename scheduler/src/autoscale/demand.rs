@@ -50,12 +50,7 @@ pub(crate) fn growth_reason(job: &JobDemand, has: u32, offer: &Offer, now: Milli
     let (before, after) = (outlook(job, work, has, has, offer.boot), outlook(job, work, has, has + 1, offer.boot));
     let useful = useful_price(job, price, offer.terms.interruptions_per_1000_h);
     let cost = |outlook: Outlook| -> MicroUsd { useful.cost_of(outlook.node_time) };
-    AcquireReason::PaysOff {
-        price,
-        sooner: before.time.since(after.time),
-        without: cost(before),
-        with: cost(after),
-    }
+    AcquireReason::PaysOff { price, sooner: before.time.since(after.time), without: cost(before), with: cost(after) }
 }
 
 /// By how much the deadline is missed if the work is as long as it may be.

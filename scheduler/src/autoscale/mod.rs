@@ -16,12 +16,12 @@ mod moving;
 mod offers;
 
 pub use backoff::{LAUNCH_HOLD_FIRST, LAUNCH_HOLD_MAX, Launches, open_offers};
+pub(crate) use demand::growth_reason;
 pub use demand::{Outlook, outlook, worthwhile_workers};
 pub use hysteresis::{Idle, idle};
 pub use moving::{Saving, moving};
-pub use offers::{accepts, cheapest, node_cost, useful_price};
-pub(crate) use demand::growth_reason;
 pub(crate) use offers::infeasible;
+pub use offers::{accepts, cheapest, node_cost, useful_price};
 
 #[cfg(test)]
 mod tests;

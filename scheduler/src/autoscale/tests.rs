@@ -6,7 +6,8 @@ use super::*;
 use crate::model::{JobId, Market, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeState, Offer, WorkerId};
 use crate::policy::testing::{any_state, cluster, job, node, offer};
 use crate::policy::{
-    AcquireReason, Action, JobDemand, KeepReason, Objective, Placed, PlacedRole, RentAgain, RetireReason, WorkLeft, decide,
+    AcquireReason, Action, JobDemand, KeepReason, Objective, Placed, PlacedRole, RentAgain, RetireReason, WorkLeft,
+    decide,
 };
 use crate::spec::WorkerRange;
 
@@ -87,7 +88,9 @@ fn the_market_is_chosen_by_the_cost_of_a_useful_hour() {
     let either = on_either_market();
     // 40 minutes are lost with each interruption: at 1 in 2 hours a third of the time.
     assert_eq!(useful_price(&either, MicroUsdPerHour::new(20_000), 500), MicroUsdPerHour::new(30_000));
-    for (interruptions, market) in [(0, Market::Spot), (400, Market::Spot), (600, Market::OnDemand), (2_000, Market::OnDemand)] {
+    for (interruptions, market) in
+        [(0, Market::Spot), (400, Market::Spot), (600, Market::OnDemand), (2_000, Market::OnDemand)]
+    {
         let offers = [market_offer(Market::Spot, 20_000, interruptions), market_offer(Market::OnDemand, 30_000, 0)];
         assert_eq!(cheapest(&either, offers.iter()).unwrap().market, market, "{interruptions}");
     }
@@ -110,12 +113,18 @@ fn on_demand_for_now() -> crate::policy::Snapshot {
 fn a_job_goes_back_to_spot_when_that_saves_more_than_moving_costs() {
     let mut snapshot = on_demand_for_now();
     let plan = decide(&snapshot);
-    assert!(matches!(&plan.actions[..], [Action::Acquire { offer, reason: AcquireReason::Cheaper { .. }, .. }] if offer == "spot"));
+    assert!(
+        matches!(&plan.actions[..], [Action::Acquire { offer, reason: AcquireReason::Cheaper { .. }, .. }] if offer == "spot")
+    );
     snapshot = crate::policy::applied(&snapshot, &plan);
     assert!(decide(&snapshot).actions.is_empty(), "demand is counted once");
     snapshot.nodes[1].state = NodeState::Ready;
     let plan = decide(&snapshot);
-    assert!(matches!(plan.actions[..], [Action::Retire { reason: RetireReason::Moves { .. }, .. }]), "{:?}", plan.actions);
+    assert!(
+        matches!(plan.actions[..], [Action::Retire { reason: RetireReason::Moves { .. }, .. }]),
+        "{:?}",
+        plan.actions
+    );
     snapshot = crate::policy::applied(&snapshot, &plan);
     assert!(matches!(decide(&snapshot).actions[0], Action::Start { node, .. } if node == NodeId::new(2)));
 }
@@ -129,13 +138,15 @@ fn a_job_that_is_almost_done_stays_where_it_is() {
 
 #[test]
 fn two_half_empty_nodes_become_one_if_the_saving_exceeds_the_restart() {
-    let mut snapshot = cluster(vec![job(1, 1, 1), job(2, 1, 1)], vec![node(1, NodeState::Ready), node(2, NodeState::Ready)], 0);
+    let mut snapshot =
+        cluster(vec![job(1, 1, 1), job(2, 1, 1)], vec![node(1, NodeState::Ready), node(2, NodeState::Ready)], 0);
     for (at, job) in snapshot.jobs.iter_mut().enumerate() {
         let number = at as u64 + 1;
         job.started = true;
         job.terms.work = Some(WorkLeft::exactly(HOUR));
         job.terms.restart = Millis::from_secs(60);
-        job.placed = vec![Placed { worker: WorkerId::new(number), node: NodeId::new(number), role: PlacedRole::Trainer }];
+        job.placed =
+            vec![Placed { worker: WorkerId::new(number), node: NodeId::new(number), role: PlacedRole::Trainer }];
     }
     snapshot.nodes.iter_mut().for_each(|node| node.size = crate::policy::testing::size(2));
     let moves = |snapshot: &crate::policy::Snapshot| decide(snapshot).actions.len();

@@ -86,7 +86,8 @@ impl fmt::Display for Change {
 /// at the prices of nodes.
 pub(super) fn candidates(snapshot: &Snapshot, plan: &Plan, job: &JobDemand) -> Vec<Vec<Change>> {
     let rooms = rooms(snapshot, plan, job.id);
-    let smaller = |values: BTreeSet<u64>, now: u64| values.into_iter().rev().filter(move |&value| 0 < value && value < now);
+    let smaller =
+        |values: BTreeSet<u64>, now: u64| values.into_iter().rev().filter(move |&value| 0 < value && value < now);
     let cpus = smaller(rooms.iter().map(|room| u64::from(room.cpus.0)).collect(), u64::from(job.need.cpus.0));
     let memory = smaller(rooms.iter().map(|room| room.memory.0).collect(), job.need.memory.0);
     let hold = job.hold_until.filter(|&until| until > snapshot.now);

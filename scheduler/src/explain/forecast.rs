@@ -97,8 +97,14 @@ impl<'a> Forecast<'a> {
             }
         }
         let over = |job: &JobDemand| time_left(job) == Some(Millis::ZERO);
-        let freed: Vec<NodeId> =
-            self.state.jobs.iter().filter(|job| over(job)).flat_map(|job| &job.placed).map(|placed| placed.node).collect();
+        let freed: Vec<NodeId> = self
+            .state
+            .jobs
+            .iter()
+            .filter(|job| over(job))
+            .flat_map(|job| &job.placed)
+            .map(|placed| placed.node)
+            .collect();
         self.state.jobs.retain(|job| !over(job));
         for node in &mut self.state.nodes {
             if self.arrivals.get(&node.id).is_some_and(|&at| at <= to) && node.is_coming() {

@@ -73,8 +73,10 @@ fn without(policy: &dyn Policy, snapshot: &Snapshot, id: NodeId, jobs: &[JobId])
 pub(super) fn why_here(snapshot: &Snapshot, job: &JobDemand, id: NodeId) -> String {
     let Some(node) = snapshot.nodes.iter().find(|node| node.id == id) else { return format!("{id} is gone") };
     let others = snapshot.jobs.iter().filter(|other| other.id != job.id);
-    let others: Vec<String> =
-        others.filter(|other| other.placed.iter().any(|placed| placed.node == id)).map(|other| other.id.to_string()).collect();
+    let others: Vec<String> = others
+        .filter(|other| other.placed.iter().any(|placed| placed.node == id))
+        .map(|other| other.id.to_string())
+        .collect();
     let beside = if others.is_empty() { String::new() } else { format!(", beside {}", others.join(", ")) };
     let rented = match node.rented_for {
         Some(owner) if owner == job.id => "rented for it".to_owned(),

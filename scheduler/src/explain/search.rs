@@ -58,7 +58,12 @@ pub(super) fn smallest_change(policy: &dyn Policy, snapshot: &Snapshot, plan: &P
 }
 
 /// Every change that is tried, a list for each field; other jobs last, waiting ones before those that lose work.
-pub(super) fn all_candidates(policy: &dyn Policy, snapshot: &Snapshot, plan: &Plan, job: &JobDemand) -> Vec<Vec<Change>> {
+pub(super) fn all_candidates(
+    policy: &dyn Policy,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    job: &JobDemand,
+) -> Vec<Vec<Change>> {
     let mut fields = candidates(snapshot, plan, job);
     let order = policy.order(snapshot);
     let mut others: Vec<&JobDemand> = order.into_iter().filter(|other| other.id != job.id).take(OTHERS_MAX).collect();
@@ -118,8 +123,12 @@ impl Search<'_> {
         }
         // Those that cost most first: they are the ones to do without.
         for at in (0..changes.len()).rev() {
-            let without: Vec<Change> =
-                changes.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, change)| change.clone()).collect();
+            let without: Vec<Change> = changes
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != at)
+                .map(|(_, change)| change.clone())
+                .collect();
             if self.works(&without) {
                 changes = without;
             }

@@ -74,7 +74,8 @@ fn several_causes_are_named_together() {
 fn an_expected_start_comes_from_estimates_or_is_unknown() {
     let mut running = job(1, 1, 1);
     running.started = true;
-    running.placed = vec![Placed { worker: WorkerId::new(1), node: crate::model::NodeId::new(1), role: PlacedRole::Trainer }];
+    running.placed =
+        vec![Placed { worker: WorkerId::new(1), node: crate::model::NodeId::new(1), role: PlacedRole::Trainer }];
     let mut snapshot = cluster(vec![running, job(2, 1, 1)], ready(1), 0);
     let expected = |snapshot: &Snapshot| match explain_job(&Fifo, snapshot, JobId::new(2)) {
         Some(JobExplanation::Waits(waits)) => waits.expected,
@@ -82,7 +83,8 @@ fn an_expected_start_comes_from_estimates_or_is_unknown() {
     };
     assert_eq!(expected(&snapshot), ExpectedStart::default());
     let seconds = Millis::from_secs;
-    snapshot.jobs[0].terms.work = Some(WorkLeft { low: seconds(10), high: seconds(60), ..WorkLeft::exactly(seconds(20)) });
+    snapshot.jobs[0].terms.work =
+        Some(WorkLeft { low: seconds(10), high: seconds(60), ..WorkLeft::exactly(seconds(20)) });
     let [low, likely, high] = [12, 22, 62].map(|at| Some(seconds(at)));
     assert_eq!(expected(&snapshot), ExpectedStart { low, likely, high });
 }

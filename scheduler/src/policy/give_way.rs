@@ -30,8 +30,8 @@ impl Round<'_> {
         let price = price.map(|offer| offer.price).min()?;
         let waiting = Waiting { job, rate: total((0..gang).map(|_| price)), now: self.snapshot.now };
         let mine: BTreeSet<NodeId> = job.placed.iter().map(|placed| placed.node).chain(homes.iter().copied()).collect();
-        let chosen = choose(self.shrinkable(&waiting, &mine), short)
-            .or_else(|| choose(self.whole(&waiting, &mine), short))?;
+        let chosen =
+            choose(self.shrinkable(&waiting, &mine), short).or_else(|| choose(self.whole(&waiting, &mine), short))?;
         let mut losses: BTreeMap<JobId, MicroUsd> = BTreeMap::new();
         for offered in chosen {
             losses.insert(offered.job, offered.preemption.lost);

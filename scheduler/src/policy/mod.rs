@@ -41,8 +41,8 @@ pub use terms::{
 };
 
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod properties;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -49,7 +49,8 @@ fn check_capacity(snapshot: &Snapshot, plan: &Plan) -> Result<(), TestCaseError>
         }
     }
     for offer in &snapshot.offers {
-        let rented = plan.actions.iter().filter(|a| matches!(a, Action::Acquire { offer: name, .. } if *name == offer.name));
+        let rented =
+            plan.actions.iter().filter(|a| matches!(a, Action::Acquire { offer: name, .. } if *name == offer.name));
         prop_assert!(rented.count() <= offer.available as usize);
     }
     Ok(())
@@ -179,7 +180,11 @@ fn check_progress(policy: &dyn Policy, mut snapshot: Snapshot) -> Result<(), Tes
         offer.terms.hold_until = None;
     });
     let feasible = |snapshot: &Snapshot, job: &JobDemand| {
-        let alone = Snapshot { jobs: vec![JobDemand { hold_until: None, ..job.clone() }], nodes: Vec::new(), ..snapshot.clone() };
+        let alone = Snapshot {
+            jobs: vec![JobDemand { hold_until: None, ..job.clone() }],
+            nodes: Vec::new(),
+            ..snapshot.clone()
+        };
         let mut alone = applied(&alone, &decide_with(policy, &alone));
         arrive(&mut alone);
         applied(&alone, &decide_with(policy, &alone)).jobs[0].started
@@ -199,7 +204,11 @@ fn check_progress(policy: &dyn Policy, mut snapshot: Snapshot) -> Result<(), Tes
             let Some(over) = snapshot.jobs.iter().position(|job| job.started) else { continue };
             snapshot.jobs.remove(over);
             let freed: Vec<_> = snapshot.jobs.iter().flat_map(|job| &job.placed).map(|placed| placed.node).collect();
-            snapshot.nodes.iter_mut().filter(|node| !freed.contains(&node.id)).for_each(|node| node.idle_since = Some(snapshot.now));
+            snapshot
+                .nodes
+                .iter_mut()
+                .filter(|node| !freed.contains(&node.id))
+                .for_each(|node| node.idle_since = Some(snapshot.now));
         }
     }
     let plan = decide_with(policy, &snapshot);

@@ -20,7 +20,8 @@ impl Round<'_> {
         }
         let trainers = job.placed.iter().filter(|placed| placed.role == PlacedRole::Trainer);
         let cost = |placed: &&Placed| self.nodes.get(&placed.node).map(|node| autoscale::node_cost(job, node));
-        let Some((placed, from)) = trainers.max_by_key(cost).and_then(|placed| self.nodes.get(&placed.node).map(|from| (*placed, *from)))
+        let Some((placed, from)) =
+            trainers.max_by_key(cost).and_then(|placed| self.nodes.get(&placed.node).map(|from| (*placed, *from)))
         else {
             return;
         };
@@ -36,11 +37,14 @@ impl Round<'_> {
         let rate = self.rate_of(job);
         let mine = |node: NodeId| job.placed.iter().any(|placed| placed.node == node);
         let old = autoscale::node_cost(job, from);
-        let saving = |node: &NodeSupply| autoscale::moving(job, rate, old, autoscale::node_cost(job, node), Millis::ZERO);
+        let saving =
+            |node: &NodeSupply| autoscale::moving(job, rate, old, autoscale::node_cost(job, node), Millis::ZERO);
         let allowed = |node: NodeId| !mine(node) && self.nodes.get(&node).is_some_and(|node| could_carry(job, node));
         let free = self.free.fitting(job, usize::MAX, allowed).into_iter().filter_map(|node| self.nodes.get(&node));
         let cheapest = free.min_by_key(|node| (autoscale::node_cost(job, node), node.id));
-        if let Some((to, Saving { saved, moving })) = cheapest.and_then(|node| saving(node).map(|saving| (node.id, saving))) {
+        if let Some((to, Saving { saved, moving })) =
+            cheapest.and_then(|node| saving(node).map(|saving| (node.id, saving)))
+        {
             self.used.insert(to, KeepReason::GangOf(job.id));
             self.free.remove(to);
             self.retire_worker(job.id, placed.worker, RetireReason::Moves { to, saved, moving });
@@ -51,7 +55,9 @@ impl Round<'_> {
             self.used.insert(node.id, KeepReason::ComingFor(job.id));
             return;
         }
-        let Some(offer) = autoscale::cheapest(job, self.offers.iter().filter(|offer| offer.available > 0)) else { return };
+        let Some(offer) = autoscale::cheapest(job, self.offers.iter().filter(|offer| offer.available > 0)) else {
+            return;
+        };
         let to = autoscale::useful_price(job, offer.price, offer.terms.interruptions_per_1000_h);
         let Some(Saving { saved, moving }) = autoscale::moving(job, rate, old, to, offer.boot) else { return };
         let (name, price) = (offer.name.clone(), offer.price);
@@ -77,7 +83,9 @@ impl Round<'_> {
             return;
         }
         let nothing = crate::model::MicroUsdPerHour::new(0);
-        let Some(Saving { saved, moving }) = autoscale::moving(job, rate, from.price, nothing, Millis::ZERO) else { return };
+        let Some(Saving { saved, moving }) = autoscale::moving(job, rate, from.price, nothing, Millis::ZERO) else {
+            return;
+        };
         // Others look at where everybody will be.
         self.free.remove(to);
         self.occupants.entry(from.id).or_default().remove(&job.id);

@@ -81,8 +81,7 @@ impl<'a> Round<'a> {
             self.plan.waiting.insert(job.id, reason);
             return None;
         }
-        let now: Vec<_> =
-            accepted().flat_map(|offer| times(offer, offer.available.min(wanted.missing()))).collect();
+        let now: Vec<_> = accepted().flat_map(|offer| times(offer, offer.available.min(wanted.missing()))).collect();
         Some(Shopping::within(left, wanted.missing(), gang, [&homes, &coming, &now]))
     }
 
@@ -102,7 +101,8 @@ impl<'a> Round<'a> {
     /// whole nodes stay free. With a choice of markets or a limit on the rate, the cheapest first.
     fn homes(&self, job: &JobDemand, most: u32, scope: Scope) -> Vec<NodeId> {
         let taken: BTreeSet<NodeId> = job.placed.iter().map(|placed| placed.node).collect();
-        let allowed = |node: NodeId| !taken.contains(&node) && self.nodes.get(&node).is_some_and(|node| suits(job, node));
+        let allowed =
+            |node: NodeId| !taken.contains(&node) && self.nodes.get(&node).is_some_and(|node| suits(job, node));
         let by_price = job.terms.either_market || job.terms.rate_max.is_some();
         let look_at = if by_price { usize::MAX } else { most as usize };
         let mut fitting = match scope {
@@ -207,14 +207,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn wait(
-        &mut self,
-        job: &'a JobDemand,
-        wanted: &Wanted,
-        scope: Scope,
-        homes: &[NodeId],
-        found: &Found,
-    ) {
+    fn wait(&mut self, job: &'a JobDemand, wanted: &Wanted, scope: Scope, homes: &[NodeId], found: &Found) {
         let (have, on_the_way) = (wanted.has + found.homes, found.coming + found.rented);
         let complete = have + on_the_way >= wanted.least;
         let behind = self.blocked.as_ref().map(|blocked| blocked.job.id);

@@ -2,19 +2,20 @@
 //!
 //! A state is drawn from one seed, so that a failing one is told by a number; nothing in it is tuned to any property.
 
+use rand::RngExt;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{cluster, job, node, offer, size};
 use crate::model::{
-    GpuCount, GpuNeed, Gpus, JobId, Market, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeState, Offer, OfferTerms, WorkerId,
+    GpuCount, GpuNeed, Gpus, JobId, Market, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeState, Offer, OfferTerms,
+    WorkerId,
 };
 use crate::policy::reservation_room;
 use crate::policy::{
-    Account, JobDemand, JobTerms, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, Plan, RentAgain,
-    Snapshot, WorkLeft,
+    Account, JobDemand, JobTerms, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, Plan, RentAgain, Snapshot,
+    WorkLeft,
 };
 use crate::spec::WorkerRange;
 
@@ -70,7 +71,9 @@ fn any_terms(rng: &mut ChaCha8Rng) -> JobTerms {
         project: (*["a", "b", "c"].choose(rng).expect("three projects")).to_owned(),
         priority: *[100, 500, 500, 900].choose(rng).expect("four priorities"),
         either_market: rng.random_bool(0.2),
-        objective: *[Objective::MinCost, Objective::MinTime, Objective::Balanced].choose(rng).expect("three objectives"),
+        objective: *[Objective::MinCost, Objective::MinTime, Objective::Balanced]
+            .choose(rng)
+            .expect("three objectives"),
         deadline: rng.random_bool(0.2).then(|| NOW + Millis::from_secs(rng.random_range(0..40_000))),
         rate_max: rng.random_bool(0.2).then(|| MicroUsdPerHour::new(rng.random_range(5_000..100_000))),
         gpus: any_gpu_need(rng),
@@ -149,7 +152,8 @@ fn place(rng: &mut ChaCha8Rng, snapshot: &mut Snapshot) {
             let here = snapshot.jobs.iter().filter(|job| job.placed.iter().any(|placed| placed.node == node.id));
             if placed.len() < wanted as usize && reservation_room(node, here, &job) {
                 next += 1;
-                let role = if job.separate_server && placed.is_empty() { PlacedRole::Server } else { PlacedRole::Trainer };
+                let role =
+                    if job.separate_server && placed.is_empty() { PlacedRole::Server } else { PlacedRole::Trainer };
                 placed.push(Placed { worker: WorkerId::new(next), node: node.id, role });
             }
         }

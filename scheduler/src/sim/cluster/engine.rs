@@ -244,14 +244,11 @@ impl<'a> Engine<'a> {
 
     fn acquire(&mut self, job: JobId, offer: &str) {
         let world = self.world;
-        let Some((at, provider)) = world.providers.iter().enumerate().find(|(_, one)| one.name == offer) else { return };
-        let kind = Kind {
-            offer,
-            size: provider.size,
-            gpus: &provider.gpus,
-            market: provider.market,
-            price: provider.price,
+        let Some((at, provider)) = world.providers.iter().enumerate().find(|(_, one)| one.name == offer) else {
+            return;
         };
+        let kind =
+            Kind { offer, size: provider.size, gpus: &provider.gpus, market: provider.market, price: provider.price };
         self.next_node += 1;
         let node = NodeId::new(self.next_node);
         let (shortest, longest) = provider.boot;
@@ -275,7 +272,9 @@ impl<'a> Engine<'a> {
 
     fn part(&mut self, job: usize, worker: WorkerId, how: Parting) {
         let run = &mut self.runs[job];
-        let Some(node) = run.placed.iter().find(|placed| placed.worker == worker).map(|placed| placed.node) else { return };
+        let Some(node) = run.placed.iter().find(|placed| placed.worker == worker).map(|placed| placed.node) else {
+            return;
+        };
         let id = run.id;
         run.part(worker, how, self.now);
         self.count(node);
@@ -395,7 +394,9 @@ impl<'a> Engine<'a> {
             workers: count(self.live.iter().map(|&job| self.runs[job].placed.len()).sum()),
             waiting: count(self.live.iter().filter(|&&job| !self.runs[job].started).count()),
         };
-        let same = |last: &UseSample| (last.nodes, last.workers, last.waiting) == (sample.nodes, sample.workers, sample.waiting);
+        let same = |last: &UseSample| {
+            (last.nodes, last.workers, last.waiting) == (sample.nodes, sample.workers, sample.waiting)
+        };
         if !self.timeline.last().is_some_and(same) {
             self.timeline.push(sample);
         }

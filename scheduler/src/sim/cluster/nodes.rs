@@ -34,7 +34,14 @@ impl Host {
         host
     }
 
-    pub(super) fn rented(id: NodeId, kind: &Kind<'_>, provider: usize, job: JobId, again: RentAgain, now: Millis) -> Self {
+    pub(super) fn rented(
+        id: NodeId,
+        kind: &Kind<'_>,
+        provider: usize,
+        job: JobId,
+        again: RentAgain,
+        now: Millis,
+    ) -> Self {
         let mut host = Self::new(id, kind, now);
         host.provider = Some(provider);
         host.billing_min = again.billing_min;

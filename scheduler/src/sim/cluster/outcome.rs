@@ -128,7 +128,8 @@ pub fn diff(before: &Report, after: &Report) -> Vec<JobChange> {
         after.jobs.iter().map(|job| ((job.name.as_str(), job.submitted), job)).collect();
     let change = |job: &JobOutcome| {
         let other = later.get(&(job.name.as_str(), job.submitted))?;
-        let seconds = |before: Option<Millis>, after: Option<Millis>| Some(after?.as_secs_f64() - before?.as_secs_f64());
+        let seconds =
+            |before: Option<Millis>, after: Option<Millis>| Some(after?.as_secs_f64() - before?.as_secs_f64());
         let change = JobChange {
             name: job.name.clone(),
             wait_s: seconds(job.wait(), other.wait()),

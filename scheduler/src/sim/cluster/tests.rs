@@ -17,7 +17,12 @@ fn rigid(name: &str, submit_s: u64, workers: u32, run_s: u64) -> SimJob {
 fn fixed(nodes: usize, jobs: Vec<SimJob>) -> World {
     let one = |job: SimJob| SimJob { gpus: crate::model::GpuNeed { count: GpuCount(1), models: Vec::new() }, ..job };
     let jobs = jobs.into_iter().map(one).collect();
-    World { jobs, nodes: gpu_cluster(nodes, 1, MicroUsdPerHour::new(3_600)), providers: Vec::new(), settings: Settings::default() }
+    World {
+        jobs,
+        nodes: gpu_cluster(nodes, 1, MicroUsdPerHour::new(3_600)),
+        providers: Vec::new(),
+        settings: Settings::default(),
+    }
 }
 
 fn provider(name: &str, market: Market, price: u64) -> Provider {
@@ -54,7 +59,8 @@ fn jobs_on_one_node_run_one_after_the_other() {
 
 #[test]
 fn backfill_lets_a_short_job_pass_without_delaying_the_first() {
-    let mut jobs = vec![rigid("runs", 0, 1, 100), rigid("wide", 1, 2, 100), rigid("short", 2, 1, 50), rigid("long", 3, 1, 500)];
+    let mut jobs =
+        vec![rigid("runs", 0, 1, 100), rigid("wide", 1, 2, 100), rigid("short", 2, 1, 50), rigid("long", 3, 1, 500)];
     jobs.iter_mut().for_each(|job| job.estimate = Some(Estimate::EXACT));
     let world = fixed(2, jobs);
     let (fifo, backfill) = (simulate(&world, &Fifo), simulate(&world, &Backfill));
@@ -101,7 +107,8 @@ fn what_is_not_worth_its_loss_is_not_preempted() {
 
 #[test]
 fn a_job_rents_what_it_needs_and_everything_goes_back() {
-    let report = simulate(&rented(vec![rigid("a", 0, 2, 3_600)], vec![provider("p/t/od", Market::OnDemand, 1_000_000)]), &Fifo);
+    let report =
+        simulate(&rented(vec![rigid("a", 0, 2, 3_600)], vec![provider("p/t/od", Market::OnDemand, 1_000_000)]), &Fifo);
     assert_eq!((report.nodes.len(), report.unfinished()), (2, 0));
     assert!(report.cost() > MicroUsd::new(2_000_000) && report.cost() < MicroUsd::new(2_100_000), "{}", report.cost());
     assert!(report.nodes.iter().all(|node| node.boot >= Millis::from_secs(30) && node.busy == HOUR));
@@ -123,7 +130,9 @@ fn a_deadline_rents_more_workers() {
     job.workers = WorkerRange { min: 1, target: 4, max: 4 };
     job.objective = Objective::MinCost;
     job.estimate = Some(Estimate::EXACT);
-    let end = |job: SimJob| simulate(&rented(vec![job], vec![provider("p/t/od", Market::OnDemand, 1_000)]), &Fifo).jobs[0].ended.unwrap();
+    let end = |job: SimJob| {
+        simulate(&rented(vec![job], vec![provider("p/t/od", Market::OnDemand, 1_000)]), &Fifo).jobs[0].ended.unwrap()
+    };
     assert!(end(job.clone()) > Millis::from_secs(4 * 3_600));
     job.deadline = Some(Millis::from_secs(2 * 3_600));
     assert!(end(job) <= Millis::from_secs(2 * 3_600));
@@ -170,7 +179,10 @@ proptest! {
 #[test]
 fn traces_are_read_and_bad_rows_refused() {
     let jobs = philly_jobs("p.csv", "vc,submit_s,duration_s,req_gpus\nx,5,60,16\ny,6,1,1\n", Some("x"), 8).unwrap();
-    assert_eq!((jobs.len(), jobs[0].workers.min, jobs[0].gpus.count, jobs[0].work), (1, 2, GpuCount(8), Millis::from_secs(120)));
+    assert_eq!(
+        (jobs.len(), jobs[0].workers.min, jobs[0].gpus.count, jobs[0].work),
+        (1, 2, GpuCount(8), Millis::from_secs(120))
+    );
     let refused = philly_jobs("p.csv", "vc,submit_s,duration_s,req_gpus\nx,5,-60,16\n", None, 8).unwrap_err();
     assert_eq!(refused.to_string(), "p.csv:2: column duration_s: \"-60\": a time is a number of seconds from 0");
     let text = "trace,job,submit_s,app,req_gpus,req_batch,category\nt1,a-0,1.5,a,4,8,\nt2,b-0,1,b,4,8,\n";
