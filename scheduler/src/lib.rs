@@ -5,7 +5,8 @@
 //! `explain`, the simulator and the tests run the same code.
 //!
 //! Read in this order: [`model`] (ids, units, states), [`spec`] (job files), [`elastic`] (logical shards, sample order,
-//! reduction tree), [`pricing`] (the ledger's arithmetic), [`policy`] (`decide`), [`sim`] (the
+//! reduction tree), [`pricing`] (the ledger's arithmetic), [`policy`] (`decide`), [`autoscale`] (when a node pays for
+//! itself), [`explain`] (why, and what would change it), [`replay`] (a round written down and decided again), [`sim`] (the
 //! same policies over a virtual clock), [`estimate`] (what a job will cost before it runs).
 
 #![forbid(unsafe_code)]
@@ -18,7 +19,13 @@ pub mod elastic;
 
 pub mod pricing;
 
+pub mod autoscale;
+
 pub mod policy;
+
+pub mod explain;
+
+pub mod replay;
 
 pub mod sim;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{CpuMillis, MemoryMib, MicroUsdPerHour, Millis};
+use super::units::{CpuMillis, GpuCount, MemoryMib, MicroUsdPerHour, Millis};
 
 /// How a node is rented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +50,55 @@ impl NodeSize {
     }
 }
 
+/// The accelerators of a node.
+///
+/// They stand beside [`NodeSize`] and not in it, because `NodeSize` is part of stored records and wire messages whose
+/// layout must not change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gpus {
+    /// How many.
+    pub count: GpuCount,
+    /// Which ones, where that is known.
+    pub model: Option<String>,
+}
+
+/// The accelerators that one worker needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GpuNeed {
+    /// How many.
+    pub count: GpuCount,
+    /// Any of these models; any at all if none is named.
+    pub models: Vec<String>,
+}
+
+impl Gpus {
+    /// Whether `need` fits into all of these.
+    pub fn fits(&self, need: &GpuNeed) -> bool {
+        need.count <= self.count && need.accepts(self.model.as_deref())
+    }
+}
+
+impl GpuNeed {
+    /// Whether these would do, however many there are.
+    pub fn accepts(&self, model: Option<&str>) -> bool {
+        let named = || model.is_some_and(|model| self.models.iter().any(|one| one == model));
+        self.count == GpuCount(0) || self.models.is_empty() || named()
+    }
+}
+
+/// What is known about an offer beyond its price. The default is "nothing".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OfferTerms {
+    /// The accelerators of its nodes.
+    pub gpus: Gpus,
+    /// The shortest time that is billed.
+    pub billing_min: Millis,
+    /// How often its nodes are taken back, as observed: in 1,000 hours of one node.
+    pub interruptions_per_1000_h: u32,
+    /// Its last launches failed; not tried again before this.
+    pub hold_until: Option<Millis>,
+}
+
 /// Something a provider would rent out now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
@@ -63,6 +112,8 @@ pub struct Offer {
     pub price: MicroUsdPerHour,
     /// How long a node usually takes from request to ready.
     pub boot: Millis,
-    /// How many more of it can be had now.
+    /// How many more of it can be had now: what the provider has, within the quota that is left.
     pub available: u32,
+    /// What else is known about it.
+    pub terms: OfferTerms,
 }

@@ -282,6 +282,11 @@ impl fmt::Display for MemoryMib {
     }
 }
 
+/// Whole accelerators. A share of one counts as one: it cannot be used by two jobs at once here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GpuCount(pub u32);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

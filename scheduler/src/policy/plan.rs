@@ -1,11 +1,11 @@
 //! What was decided, each part with its reason. `explain`, the console and the tests read these reasons; their texts
-//! are made here and nowhere else.
+//! are made in `reason_text` beside this and nowhere else.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use super::rule::Preemption;
 use super::snapshot::PlacedRole;
-use crate::model::{Generation, JobId, MicroUsdPerHour, Millis, NodeId, WorkerId};
+use crate::model::{Generation, JobId, MicroUsd, MicroUsdPerHour, Millis, NodeId, WorkerId};
 
 /// A complete decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,9 +65,42 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcquireReason {
     /// The job cannot start without it.
-    Gang,
-    /// The job runs with fewer workers than its target.
-    Growth,
+    Gang {
+        /// What it costs.
+        price: MicroUsdPerHour,
+    },
+    /// The job runs with fewer workers than its target; how much it has left to do is not known.
+    Growth {
+        /// What it costs.
+        price: MicroUsdPerHour,
+    },
+    /// The job's objective is worth it.
+    PaysOff {
+        /// What it costs.
+        price: MicroUsdPerHour,
+        /// By how much the job is expected to end sooner.
+        sooner: Millis,
+        /// What the job is expected to cost until its end without it.
+        without: MicroUsd,
+        /// What the job is expected to cost until its end with it.
+        with: MicroUsd,
+    },
+    /// The deadline would be missed without it.
+    Deadline {
+        /// What it costs.
+        price: MicroUsdPerHour,
+        /// By how much it would be missed.
+        late: Millis,
+    },
+    /// A worker moves to it from a node that costs more per useful hour.
+    Cheaper {
+        /// What it costs.
+        price: MicroUsdPerHour,
+        /// What is expected to be saved until the job ends.
+        saved: MicroUsd,
+        /// What moving costs: its boot, and the work lost with the restart.
+        moving: MicroUsd,
+    },
 }
 
 /// Why a worker is started.
@@ -93,6 +126,17 @@ pub enum RetireReason {
     JobEnding,
     /// The job has more workers than its target.
     Surplus,
+    /// A job of higher priority needs the node more than this one loses with it.
+    Preempted(Preemption),
+    /// It moves to a node where the job costs less.
+    Moves {
+        /// There.
+        to: NodeId,
+        /// What is expected to be saved until the job ends.
+        saved: MicroUsd,
+        /// What the work lost and the restart cost.
+        moving: MicroUsd,
+    },
 }
 
 /// Why a node is given back.
@@ -102,6 +146,8 @@ pub enum ReleaseReason {
     Idle {
         /// How long it has been idle.
         idle: Millis,
+        /// What that cost.
+        cost: MicroUsd,
     },
     /// On its way for a job that does not need it any more.
     NotNeeded,
@@ -122,6 +168,13 @@ pub enum KeepReason {
     GangOf(JobId),
     /// Idle; released at this time unless work comes.
     IdleUntil(Millis),
+    /// Idle, and keeping it has cost less than renting it again would.
+    BreakEven {
+        /// Released at this time unless work comes.
+        until: Millis,
+        /// What renting such a node again costs: its boot and the shortest time that is billed.
+        again: MicroUsd,
+    },
     /// Its work is moving away.
     Leaving,
     /// It does not answer; its lease still runs.
@@ -159,83 +212,20 @@ pub enum WaitReason {
         /// Not before this.
         until: Millis,
     },
-}
-
-impl fmt::Display for AcquireReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gang => "the job cannot start without it",
-            Self::Growth => "the job has fewer workers than its target",
-        })
-    }
-}
-
-impl fmt::Display for StartReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gang => "all workers the job starts with have a node",
-            Self::Growth => "the job has fewer workers than its target, and this node is free",
-        })
-    }
-}
-
-impl fmt::Display for RetireReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Notice { .. } => "the provider takes the node back",
-            Self::Drain => "the node is drained",
-            Self::JobEnding => "the job is ending",
-            Self::Surplus => "the job has more workers than its target",
-        })
-    }
-}
-
-impl fmt::Display for ReleaseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Idle { idle } => write!(f, "idle for {idle}"),
-            Self::NotNeeded => f.write_str("no job needs it any more"),
-            Self::Noticed => f.write_str("the provider takes it back, and its work has moved"),
-            Self::Unreachable => f.write_str("it does not answer, and its work has moved"),
-        }
-    }
-}
-
-impl KeepReason {
-    /// The reason in a sentence, seen at `now`.
-    pub fn text(&self, now: Millis) -> String {
-        match self {
-            Self::Carries(jobs) => {
-                let jobs: Vec<_> = jobs.iter().map(ToString::to_string).collect();
-                format!("carries {}", jobs.join(", "))
-            }
-            Self::ComingFor(job) => format!("on its way for {job}"),
-            Self::GangOf(job) => format!("waits for the rest of the workers {job} starts with"),
-            Self::IdleUntil(until) => format!("idle; released in {} unless work comes", until.since(now)),
-            Self::Leaving => "its work is moving away".to_owned(),
-            Self::Silent => "does not answer; its lease still runs".to_owned(),
-        }
-    }
-}
-
-impl WaitReason {
-    /// Why, and what would change it, seen at `now`.
-    pub fn text(&self, now: Millis, max_price: Option<MicroUsdPerHour>) -> String {
-        match self {
-            Self::Behind(job) => format!("{job} came first; starts once that job has its nodes or ends"),
-            Self::Booting { coming } => format!("{coming} node(s) are on their way"),
-            Self::Gang { have, need, coming } => format!(
-                "has nodes for {have} of the {need} workers it starts with, {coming} on their way; \
-                 a smaller workers.min would start it sooner"
-            ),
-            Self::NoCapacity { offer } => {
-                format!("every fitting offer is sold out (cheapest: {offer}); starts when a node is free or offered")
-            }
-            Self::Infeasible(why) => match max_price {
-                Some(price) => format!("{why} (max_price is {price})"),
-                None => why.clone(),
-            },
-            Self::Backoff { until } => format!("its workers crashed; next try in {}", until.since(now)),
-        }
-    }
+    /// Jobs of lower priority are giving way.
+    MakingWay {
+        /// These.
+        jobs: Vec<JobId>,
+        /// What is lost with it.
+        lost: MicroUsd,
+    },
+    /// The nodes it starts with cost more in an hour than it may spend.
+    Rate {
+        /// Workers it could pay.
+        have: u32,
+        /// Workers it starts with.
+        need: u32,
+        /// The most all its nodes may cost.
+        limit: MicroUsdPerHour,
+    },
 }

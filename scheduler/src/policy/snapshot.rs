@@ -1,5 +1,6 @@
 //! What a decision is made from.
 
+use super::terms::{Accounts, JobTerms, NodeTerms};
 use crate::model::{Generation, JobId, Market, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, Offer, WorkerId};
 use crate::spec::WorkerRange;
 
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub offers: Vec<Offer>,
     /// How long a node may stand idle before it is given back.
     pub idle_release: Millis,
+    /// What projects have used and are entitled to.
+    pub accounts: Accounts,
 }
 
 /// What one job has and wants.
@@ -47,6 +50,8 @@ pub struct JobDemand {
     pub hold_until: Option<Millis>,
     /// Its workers.
     pub placed: Vec<Placed>,
+    /// What it asks for beyond this, and what is known about its work.
+    pub terms: JobTerms,
 }
 
 /// One worker of a job.
@@ -90,6 +95,8 @@ pub struct NodeSupply {
     pub answers: bool,
     /// Since when it has carried no worker.
     pub idle_since: Option<Millis>,
+    /// What else is known about it.
+    pub terms: NodeTerms,
 }
 
 impl NodeSupply {

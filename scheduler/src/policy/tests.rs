@@ -2,95 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::testing::{cluster, job, node, size};
 use super::*;
-use crate::model::{
-    CpuMillis, Generation, JobId, Market, MemoryMib, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, Offer,
-    WorkerId,
-};
-use crate::spec::WorkerRange;
-
-fn size(cpus: u32) -> NodeSize {
-    NodeSize { cpus: CpuMillis::from_cores(cpus), memory: MemoryMib(1_024 * u64::from(cpus)) }
-}
-
-fn job(id: u64, min: u32, target: u32) -> JobDemand {
-    JobDemand {
-        id: JobId::new(id),
-        submitted: Millis::new(id),
-        workers: WorkerRange { min, target, max: target },
-        need: size(1),
-        market: Market::Spot,
-        max_price: None,
-        separate_server: false,
-        given_up: 0,
-        started: false,
-        stopping: false,
-        hold_until: None,
-        placed: Vec::new(),
-    }
-}
-
-fn node(id: u64, state: NodeState) -> NodeSupply {
-    NodeSupply {
-        id: NodeId::new(id),
-        size: size(1),
-        market: Market::Spot,
-        price: MicroUsdPerHour::new(12_000),
-        state,
-        rented_for: Some(JobId::new(1)),
-        notice_until: None,
-        answers: true,
-        idle_since: Some(Millis::new(1_000)),
-    }
-}
-
-fn offer(available: u32) -> Offer {
-    Offer {
-        name: "local/small/spot".to_owned(),
-        size: size(1),
-        market: Market::Spot,
-        price: MicroUsdPerHour::new(12_000),
-        boot: Millis::ZERO,
-        available,
-    }
-}
-
-fn cluster(jobs: Vec<JobDemand>, nodes: Vec<NodeSupply>, available: u32) -> Snapshot {
-    Snapshot {
-        now: Millis::new(2_000),
-        generation: Generation(1),
-        jobs,
-        nodes,
-        offers: vec![offer(available)],
-        idle_release: Millis::from_secs(15),
-    }
-}
-
-/// Carries a plan out on the snapshot itself, as if everything happened at once; new workers are up immediately.
-fn carry_out(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
-    let mut after = snapshot.clone();
-    let mut next = 1_000;
-    for action in &plan.actions {
-        next += 1;
-        match action {
-            Action::Acquire { job, offer, .. } => {
-                after.nodes.push(NodeSupply { rented_for: Some(*job), ..node(next, NodeState::Booting) });
-                after.offers.iter_mut().filter(|one| one.name == *offer).for_each(|one| one.available -= 1);
-            }
-            Action::Start { job, node, role, .. } => {
-                let job = after.jobs.iter_mut().find(|one| one.id == *job).unwrap();
-                job.placed.push(Placed { worker: WorkerId::new(next), node: *node, role: *role });
-                job.started = true;
-            }
-            Action::Retire { job, worker, .. } => {
-                let job = after.jobs.iter_mut().find(|one| one.id == *job).unwrap();
-                job.placed.retain(|placed| placed.worker != *worker);
-            }
-            Action::Release { node, .. } => after.nodes.retain(|one| one.id != *node),
-        }
-    }
-    after
-}
+use crate::model::{JobId, Millis, NodeId, NodeState, WorkerId};
 
 fn starts(plan: &Plan) -> usize {
     plan.actions.iter().filter(|action| matches!(action, Action::Start { .. })).count()
@@ -287,7 +201,7 @@ proptest! {
             if plan.actions.is_empty() {
                 return Ok(());
             }
-            snapshot = carry_out(&snapshot, &plan);
+            snapshot = applied(&snapshot, &plan);
             for node in &mut snapshot.nodes {
                 if node.is_coming() {
                     node.state = NodeState::Ready;

@@ -5,6 +5,7 @@
 
 mod table;
 
+pub mod cluster;
 pub mod spot;
 
-pub use table::{DataError, Row, read_rows};
+pub use table::{DataError, Row, read_rows, read_tabbed};

@@ -69,12 +69,31 @@ impl<T> Row<T> {
 pub fn read_rows<T: DeserializeOwned>(file: &str, text: &str) -> Result<Vec<Row<T>>, DataError> {
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|error| refused(file, &error, None, None))?.clone();
+    rows(file, reader, &headers)
+}
+
+/// Reads every row of a tab-separated table without a header line, whose columns have these names.
+///
+/// # Errors
+///
+/// The first row that does not have the columns or the types of `T`.
+pub fn read_tabbed<T: DeserializeOwned>(file: &str, text: &str, columns: &[&str]) -> Result<Vec<Row<T>>, DataError> {
+    let mut reader = csv::ReaderBuilder::new();
+    reader.delimiter(b'\t').has_headers(false).quoting(false).trim(csv::Trim::All);
+    rows(file, reader.from_reader(text.as_bytes()), &csv::StringRecord::from(columns.to_vec()))
+}
+
+fn rows<T: DeserializeOwned>(
+    file: &str,
+    mut reader: csv::Reader<&[u8]>,
+    headers: &csv::StringRecord,
+) -> Result<Vec<Row<T>>, DataError> {
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(|error| refused(file, &error, None, None))? {
         let line = record.position().map_or(0, csv::Position::line);
         let value =
-            record.deserialize(Some(&headers)).map_err(|error| refused(file, &error, Some(&headers), Some(&record)))?;
+            record.deserialize(Some(headers)).map_err(|error| refused(file, &error, Some(headers), Some(&record)))?;
         rows.push(Row { line, value });
     }
     Ok(rows)
@@ -130,6 +149,14 @@ mod tests {
     fn rows_come_with_their_lines() {
         let rows = read_rows::<Price>("p.csv", "name,usd\na,1.5\nb, 2\n").unwrap();
         assert_eq!((rows[1].line, rows[1].value.name.as_str(), rows[1].value.usd), (3, "b", 2.0));
+    }
+
+    #[test]
+    fn a_table_without_a_header_is_given_its_columns() {
+        let rows = read_tabbed::<Price>("p.tsv", "a \"x\t1.5\nb\t2\n", &["name", "usd"]).unwrap();
+        assert_eq!((rows[0].value.name.as_str(), rows[1].value.usd), ("a \"x", 2.0));
+        let refusal = read_tabbed::<Price>("p.tsv", "a\tx\n", &["name", "usd"]).unwrap_err().to_string();
+        assert_eq!(refusal, "p.tsv:1: column usd: \"x\": invalid float literal");
     }
 
     #[test]

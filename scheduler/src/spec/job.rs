@@ -93,15 +93,15 @@ impl Deadline {
     }
 }
 
-/// What a job's nodes are chosen for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What an additional node has to achieve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Objective {
-    /// The least money.
+    /// A lower cost of the whole job.
     #[default]
     MinCost,
-    /// The least time.
+    /// An earlier end.
     MinTime,
-    /// Both, by the product of the two.
+    /// An earlier end, where an hour is worth an hour of the job's smallest gang.
     Balanced,
 }
 
