@@ -23,12 +23,13 @@ use neap_scheduler::spec::JobSpec;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
 
+use crate::http::body::JobStateBody;
+
 use super::Shell;
 use super::args::PlanArgs;
 use super::client::Listed;
 use super::exit::{CliError, Exit};
 use super::output::{coarse, fields, now, percent};
-use super::roles;
 use super::roles;
 use super::validate::JobFile;
 
@@ -75,8 +76,14 @@ pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
     let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
     match estimate::plan(&input, unsafe_spot) {
         Ok(plan) => {
-            let shown =
-                Shown { spec: &spec, job: &job, measured: &measured, plan: &plan, recorded: args.trace.is_some() };
+            let shown = Shown {
+                spec: &spec,
+                job: &job,
+                measured: &measured,
+                past: &past,
+                plan: &plan,
+                recorded: args.trace.is_some(),
+            };
             shell.output.document(&shown.json(), &file.name, || shown.text())?;
             Ok(if args.detailed_exitcode && shown.breaks_a_limit() { Exit::Risky } else { Exit::Ok })
         }
@@ -128,8 +135,10 @@ fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
     let hash = blake3::hash(spec.canonical().as_bytes()).to_hex().to_string();
     let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
     let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);
-    let mut runs: Vec<Millis> =
-        same.filter_map(|job| Some(job.ended_ms?.since(job.first_step_ms?))).filter(|took| *took > Millis::ZERO).collect();
+    let mut runs: Vec<Millis> = same
+        .filter_map(|job| Some(job.ended_ms?.since(job.first_step_ms?)))
+        .filter(|took| *took > Millis::ZERO)
+        .collect();
     runs.sort_unstable();
     runs
 }

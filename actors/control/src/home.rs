@@ -53,6 +53,10 @@ impl Home {
         self.0.join("journal")
     }
 
+    pub(crate) fn rounds(&self) -> PathBuf {
+        self.0.join("rounds.jsonl")
+    }
+
     pub(crate) fn projection(&self) -> PathBuf {
         self.0.join("projection")
     }

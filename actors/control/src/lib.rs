@@ -29,6 +29,8 @@ mod provider;
 
 mod store;
 
+mod rounds;
+
 mod settings;
 
 mod home;

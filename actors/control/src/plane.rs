@@ -23,6 +23,7 @@ use crate::controller::{Addresses, ControllerActor, ControllerMsg, Parts};
 use crate::handle::{ControlError, ControlHandle};
 use crate::home::{Home, random_hex};
 use crate::provider::{LocalProvider, ProviderEvent};
+use crate::rounds::RoundLog;
 use crate::settings::Settings;
 use crate::state::{ClusterState, ReplayError};
 use crate::store::{Store, StoreError};
@@ -112,6 +113,8 @@ impl ControlPlane {
             node: node.clone(),
             provider: Arc::new(provider),
             authority,
+            policy: settings.config.policy(),
+            rounds: RoundLog::new(home.rounds()),
             config: settings.config,
             addresses,
             changes: changed,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use neap_scheduler::model::{CpuMillis, Market, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use neap_scheduler::policy::{Fifo, Policy};
 use neap_scheduler::spec::EntryInfo;
 use serde::Deserialize;
 
@@ -34,6 +35,8 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The scheduling policy: `fifo`, `backfill`, `fair_share` or `priority`.
+    pub policy: String,
     /// How long an idle node is kept.
     pub idle_release_ms: u64,
     /// How long a node's lease runs without being renewed.
@@ -57,6 +60,7 @@ const DEAD_MAN_MS: u64 = 600_000;
 impl Default for Config {
     fn default() -> Self {
         Self {
+            policy: Fifo.name().to_owned(),
             idle_release_ms: IDLE_RELEASE_MS,
             lease_ms: LEASE_MS,
             dead_man_ms: DEAD_MAN_MS,
@@ -180,8 +184,16 @@ impl Config {
         Ok(config)
     }
 
+    /// The scheduling policy.
+    pub(crate) fn policy(&self) -> Box<dyn Policy> {
+        <dyn Policy>::by_name(&self.policy).unwrap_or_else(|_| Box::new(Fifo))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let fault = |path: &str, why: &str| Err(ConfigError::Value { path: path.to_owned(), why: why.to_owned() });
+        if let Err(error) = <dyn Policy>::by_name(&self.policy) {
+            return fault("policy", &error.to_string());
+        }
         if self.lease_ms < 3_000 {
             return fault("lease_ms", "a lease is at least 3000, the time in which silence is noticed");
         }
@@ -235,6 +247,7 @@ mod tests {
         for text in [
             "lease_ms: 10",
             "nonsense: 1",
+            "policy: lottery",
             "local: {offers: [{name: a, cpus: 0, memory_mib: 1, max_nodes: 1}]}",
             "local: {offers: [{name: a, cpus: 1, memory_mib: 1, spot: \"-1\", max_nodes: 1}]}",
         ] {

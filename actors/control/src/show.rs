@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use neap_scheduler::explain::{ExpectedStart, JobExplanation, explain_job};
 use neap_scheduler::model::{JobId, Millis, NodeState};
 
 use crate::clock;
@@ -118,9 +119,7 @@ impl Controller {
     fn explain_job(&self, job: &JobEntry) -> Explanation {
         let now = clock::now();
         let mut reasons = vec![job.why.clone()];
-        if let Some(waiting) = self.plan.waiting.get(&job.id).filter(|_| !job.state.is_terminal()) {
-            reasons.push(waiting.text(now, job.spec.max_price));
-        }
+        reasons.extend(self.explain_waiting(job, now));
         for worker in job.workers.values() {
             let view = self.view_worker(job, worker);
             let shards = view.shards.map(|(start, end)| format!(", logical shards {start}..{end}")).unwrap_or_default();
@@ -133,6 +132,31 @@ impl Controller {
             reasons,
             history: job.history.lines(),
         }
+    }
+
+    /// Why a job waits, its place in the queue, when it is expected to start and what would start it now.
+    fn explain_waiting(&self, job: &JobEntry, now: Millis) -> Vec<String> {
+        if job.state.is_terminal() {
+            return Vec::new();
+        }
+        let budget = self.refused(job.id).map(|refusal| refusal.to_string());
+        let explained = explain_job(self.parts.policy.as_ref(), &self.snapshot(), job.id);
+        let waits = match explained {
+            Some(JobExplanation::Waits(waits)) => waits,
+            Some(JobExplanation::Runs { wants: Some(wants), .. }) => {
+                return budget.into_iter().chain([wants.text(now, job.spec.max_price)]).collect();
+            }
+            _ => return budget.into_iter().collect(),
+        };
+        let mut lines: Vec<String> = budget.into_iter().collect();
+        lines.push(waits.why.text(now, job.spec.max_price));
+        lines.push(match waits.ahead {
+            0 => "first in the queue".to_owned(),
+            ahead => format!("{ahead} waiting job(s) are served before it"),
+        });
+        lines.push(expected_text(waits.expected, now));
+        lines.push(waits.answer.to_string());
+        lines
     }
 
     /// The bill of one job, or of everything.
@@ -171,6 +195,20 @@ impl Controller {
             cost: node.cost(now),
         };
         self.state.nodes.values().map(bill).collect()
+    }
+}
+
+fn expected_text(expected: ExpectedStart, now: Millis) -> String {
+    match (expected.likely, expected.low, expected.high) {
+        (Some(likely), Some(low), Some(high)) if low < high => {
+            format!("expected to start in {}, between {} and {}", likely.since(now), low.since(now), high.since(now))
+        }
+        (Some(likely), ..) => format!("expected to start in {}", likely.since(now)),
+        (None, Some(low), _) => format!("expected to start in {} at the earliest", low.since(now)),
+        (None, None, _) => {
+            "when it will start is not known: it waits for jobs of unknown length or nodes of unknown boot time"
+                .to_owned()
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::autoscale;
 use crate::model::{JobId, MicroUsd, MicroUsdPerHour, Millis};
 
 /// A scheduling policy.
-pub trait Policy: Debug {
+pub trait Policy: Debug + Send + Sync {
     /// The name by which it is chosen.
     fn name(&self) -> &'static str;
 

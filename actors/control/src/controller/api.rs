@@ -2,7 +2,7 @@
 
 use neap_runtime::wire::worker::WorkerCommand;
 use neap_scheduler::model::{CancelReason, JobId, JobState, Market, MicroUsd, Millis, NodeId, NodeState, Offer};
-use neap_scheduler::policy::{JobDemand, cheapest_fit};
+use neap_scheduler::policy::{JobDemand, JobTerms, cheapest_fit};
 use neap_scheduler::spec::{JobSpec, ServerPlacement};
 use neap_storage::record::Record;
 
@@ -241,5 +241,17 @@ fn demand_of(spec: &JobSpec) -> JobDemand {
         stopping: false,
         hold_until: None,
         placed: Vec::new(),
+        terms: terms_of(spec, Millis::ZERO),
+    }
+}
+
+/// What a job file asks for beyond workers of a size.
+pub(super) fn terms_of(spec: &JobSpec, submitted: Millis) -> JobTerms {
+    JobTerms {
+        priority: spec.priority,
+        objective: spec.objective,
+        deadline: spec.deadline.map(|deadline| deadline.moment(submitted)),
+        rate_max: spec.budget.and_then(|budget| budget.max_cost_per_hour),
+        ..JobTerms::default()
     }
 }

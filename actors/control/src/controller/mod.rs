@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use neap_runtime::{CertificateAuthority, Node};
 use neap_scheduler::model::{JobId, JobState, Millis, NodeId, NodeState};
-use neap_scheduler::policy::Plan;
+use neap_scheduler::policy::{Plan, Policy};
 use neap_storage::journal::JournalError;
 use neap_storage::record::{BilledLine, Record};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -33,6 +33,7 @@ pub(crate) use messages::{ControllerMsg, Reply};
 use crate::clock;
 use crate::home::Home;
 use crate::provider::NodeProvider;
+use crate::rounds::RoundLog;
 use crate::settings::Config;
 use crate::state::ClusterState;
 use crate::store::Store;
@@ -54,6 +55,8 @@ pub(crate) struct Parts {
     pub(crate) provider: Arc<dyn NodeProvider>,
     pub(crate) authority: Arc<CertificateAuthority>,
     pub(crate) config: Config,
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) rounds: RoundLog,
     pub(crate) addresses: Addresses,
     pub(crate) changes: watch::Sender<u64>,
 }

@@ -292,6 +292,11 @@ impl Controller {
         }
     }
 
+    /// Why a job's budget did not carry what it wanted in the last round.
+    pub(crate) fn refused(&self, job: JobId) -> Option<&Refusal> {
+        self.live.money.refused.get(&job)
+    }
+
     /// A job's budget and how much of it is spent and set aside.
     pub(crate) fn budget_view(&self, job: &JobEntry) -> Option<BudgetView> {
         let budget = job.spec.budget?;

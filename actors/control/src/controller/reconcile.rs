@@ -9,12 +9,14 @@ use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
 use neap_scheduler::model::{FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
 use neap_scheduler::policy::{
-    Action, JobDemand, NodeSupply, Placed, PlacedRole, Plan, RetireReason, Snapshot, WaitReason, decide,
+    Accounts, Action, JobDemand, JobTerms, NodeSupply, NodeTerms, Placed, PlacedRole, Plan, RetireReason, Snapshot,
+    WaitReason, decide_with,
 };
 use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
 use super::Controller;
+use super::api::terms_of;
 use crate::clock;
 use crate::provider::StartNode;
 use crate::state::{JobEntry, NodeEntry};
@@ -34,7 +36,9 @@ impl Controller {
         if self.live.ending_all.is_some() {
             self.end_everything().await;
         } else {
-            let plan = decide(&self.snapshot());
+            let snapshot = self.snapshot();
+            let plan = decide_with(self.parts.policy.as_ref(), &snapshot);
+            self.parts.rounds.record(self.parts.policy.as_ref(), &snapshot, &plan);
             let plan = self.within_budgets(plan);
             self.carry_out(&plan).await;
             self.show_waiting(&plan).await;
@@ -89,7 +93,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
         Snapshot {
             now: clock::now(),
@@ -98,6 +102,7 @@ impl Controller {
             nodes: self.state.live_nodes().map(|node| self.supply(node)).collect(),
             offers: self.parts.provider.offers(&live),
             idle_release: Millis::new(self.parts.config.idle_release_ms),
+            accounts: Accounts::default(),
         }
     }
 
@@ -119,7 +124,13 @@ impl Controller {
             stopping: job.state == JobState::Stopping,
             hold_until: self.live.crashes.get(&job.id).and_then(|crashes| crashes.hold_until),
             placed: placed.collect(),
+            terms: self.job_terms(job),
         }
+    }
+
+    /// What the job asks for beyond workers, and what losing its work would cost.
+    fn job_terms(&self, job: &JobEntry) -> JobTerms {
+        JobTerms { since_checkpoint: job.since_checkpoint(clock::now()), ..terms_of(&job.spec, job.submitted) }
     }
 
     fn supply(&self, node: &NodeEntry) -> NodeSupply {
@@ -133,6 +144,8 @@ impl Controller {
             notice_until: node.notice_until,
             answers: self.live.answers(node.id),
             idle_since: self.live.idle_since.get(&node.id).copied(),
+            // What renting again would take is left unknown: `idle_release_ms` alone says how long idle nodes are kept.
+            terms: NodeTerms::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use neap_scheduler::model::{Market, Millis, NodeId, Offer};
+use neap_scheduler::model::{Market, Millis, NodeId, Offer, OfferTerms};
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -173,7 +173,15 @@ impl NodeProvider for LocalProvider {
             for (market, price) in [(Market::OnDemand, &kind.on_demand), (Market::Spot, &kind.spot)] {
                 let Some(price) = price.as_deref().and_then(|text| parse_price(text).ok()) else { continue };
                 let name = format!("{prefix}{market}");
-                offers.push(Offer { name, size: kind.size(), market, price, boot: kind.boot(), available });
+                offers.push(Offer {
+                    name,
+                    size: kind.size(),
+                    market,
+                    price,
+                    boot: kind.boot(),
+                    available,
+                    terms: OfferTerms::default(),
+                });
             }
         }
         offers

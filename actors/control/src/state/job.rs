@@ -120,6 +120,12 @@ impl JobEntry {
         *self.cost_by_node.entry(line.node).or_default() += line.amount;
     }
 
+    /// How much work would be lost if all its workers ended at `now`.
+    pub(crate) fn since_checkpoint(&self, now: Millis) -> Millis {
+        let since = self.workers.values().map(|worker| worker.started).min().filter(|_| self.membership.is_some());
+        since.map_or(Millis::ZERO, |started| now.since(started.max(self.checkpoint_at)))
+    }
+
     /// Whether a worker belongs to the membership in force.
     pub(crate) fn is_member(&self, worker: WorkerId) -> bool {
         !self.state.is_terminal()
