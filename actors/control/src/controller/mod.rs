@@ -44,7 +44,7 @@ pub(crate) struct Controller {
     pub(crate) state: ClusterState,
     pub(crate) live: Live,
     pub(crate) plan: Plan,
-    parts: Parts,
+    pub(crate) parts: Parts,
 }
 
 /// What it works with.

@@ -270,7 +270,8 @@ impl Controller {
             let refused = self.live.money.refused.get(&job);
             let state = match reason {
                 _ if refused.is_some() => JobState::Pending(PendingReason::Budget),
-                Some(WaitReason::Behind(_)) => JobState::Pending(PendingReason::Queued),
+                Some(WaitReason::Behind(_) | WaitReason::MakingWay { .. }) => JobState::Pending(PendingReason::Queued),
+                Some(WaitReason::Rate { .. }) => JobState::Pending(PendingReason::Budget),
                 Some(WaitReason::NoCapacity { .. } | WaitReason::Infeasible(_)) => {
                     JobState::Pending(PendingReason::NoCapacity)
                 }
