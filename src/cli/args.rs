@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use neap_scheduler::model::{CpuMillis, MemoryMib, NodeId};
+use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, NodeId};
 
 /// Where the API listens unless told otherwise; only ever on loopback.
 pub const HTTP_DEFAULT: &str = "127.0.0.1:7747";
@@ -74,6 +74,9 @@ pub enum Command {
     Run(RunArgs),
     /// Say what a job will cost and when it will be done, before it runs.
     Plan(PlanArgs),
+    /// Run recorded traces under a policy, compare two, or decide recorded rounds again.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Check a job file offline and show everything that is wrong with it.
     Validate(FileArgs),
     /// List jobs.
@@ -162,6 +165,77 @@ pub struct PlanArgs {
     /// Plan a spot job without checkpoints even if it would hardly ever be done.
     #[arg(long)]
     pub allow_unsafe_spot: bool,
+}
+
+/// `neap simulate`.
+#[derive(Debug, Subcommand)]
+pub enum SimulateCommand {
+    /// Simulate a trace under a policy.
+    Run(SimulateArgs),
+    /// Simulate a trace under two policies and show what changes, job by job.
+    Diff(DiffArgs),
+    /// Decide the rounds of a control plane again (rounds.jsonl in its home folder); the plans must be the same.
+    Replay(ReplayArgs),
+}
+
+/// A trace and the cluster that it runs on.
+#[derive(Debug, Args)]
+pub struct WorldArgs {
+    /// A table of jobs: Philly, openb (Alibaba 2023) or Shockwave; its first line says which.
+    pub trace: PathBuf,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 16)]
+    pub nodes: usize,
+    /// Accelerators of each node; a job of more takes several nodes.
+    #[arg(long, default_value_t = 4)]
+    pub gpus_per_node: u32,
+    /// What a node costs in dollars per hour.
+    #[arg(long, default_value = "1")]
+    pub price: MicroUsd,
+    /// An openb table of nodes, instead of equal ones.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "price"])]
+    pub cluster: Option<PathBuf>,
+    /// Only this virtual cluster of a Philly table.
+    #[arg(long, value_name = "NAME")]
+    pub virtual_cluster: Option<String>,
+    /// Only the first jobs of the table.
+    #[arg(long, value_name = "JOBS")]
+    pub limit: Option<usize>,
+    /// Decide at multiples of this many seconds; 0 decides after every event.
+    #[arg(long, default_value_t = 0)]
+    pub round_seconds: u64,
+    /// The seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `neap simulate run`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// The trace.
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// The policy: fifo, backfill, fair_share or priority.
+    #[arg(long, default_value = "fifo")]
+    pub policy: String,
+}
+
+/// `neap simulate diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The trace.
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// The two policies: the one before, and the other one.
+    #[arg(long, required = true)]
+    pub policy: Vec<String>,
+}
+
+/// `neap simulate replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The file of rounds.
+    pub file: PathBuf,
 }
 
 /// `neap run`.

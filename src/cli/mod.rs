@@ -13,6 +13,8 @@ mod run;
 
 mod plan;
 
+mod simulate;
+
 mod follow;
 
 mod jobs;
@@ -45,7 +47,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::home::Home;
 
-use args::{Cli, Command, Format, NodeCommand};
+use args::{Cli, Command, Format, NodeCommand, SimulateCommand};
 use client::Client;
 use exit::{CliError, Exit};
 use output::{Output, harmless};
@@ -98,6 +100,9 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Down(args) => up::down(shell, &args),
         Command::Run(args) => run::run(shell, &args),
         Command::Plan(args) => plan::plan(shell, &args),
+        Command::Simulate(SimulateCommand::Run(args)) => simulate::run(shell, &args),
+        Command::Simulate(SimulateCommand::Diff(args)) => simulate::diff(shell, &args),
+        Command::Simulate(SimulateCommand::Replay(args)) => simulate::replay(shell, &args),
         Command::Validate(args) => validate::validate(shell, &args.file),
         Command::Ps(args) => jobs::list(shell, &args),
         Command::Status(args) => jobs::status(shell, &args),

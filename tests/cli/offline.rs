@@ -54,6 +54,52 @@ fn files_that_are_no_job_files_are_refused() {
 }
 
 #[test]
+fn a_plan_says_what_a_job_will_cost() {
+    let home = Home::new();
+    let example = folder("examples/digits.yaml").display().to_string();
+    let plan = home.neap(&["plan", &example, "-o", "json"]).expect(0).json();
+    assert_eq!(plan["samples"], 15 * 1_500);
+    assert!(plan["cost_p50_micro_usd"].as_u64() <= plan["cost_p95_micro_usd"].as_u64(), "{plan}");
+    assert!(plan["finish_p95_ms"].as_u64() >= plan["work_ms"].as_u64(), "{plan}");
+    assert!(home.neap(&["plan", &example]).expect(0).stdout.contains("cost comes from"));
+}
+
+#[test]
+fn a_plan_that_breaks_a_limit_has_its_own_exit_code() {
+    let home = Home::new();
+    let job = |lines: &str| {
+        let text = std::fs::read_to_string(folder("examples/digits.yaml")).unwrap();
+        let text = text.replace("data/digits.csv", &folder("examples/data/digits.csv").display().to_string());
+        let path = home.path().with_file_name("job.yaml");
+        std::fs::write(&path, format!("{text}\n{lines}\n")).unwrap();
+        path.display().to_string()
+    };
+    home.neap(&["plan", &job("budget: {max_cost: 100}\ndeadline: 1d"), "--detailed-exitcode"]).expect(0);
+    let poor = home.neap(&["plan", &job("budget: {max_cost: 0.000001}"), "--detailed-exitcode"]);
+    assert!([6, 8].contains(&poor.code), "{poor:?}");
+    let late = home.neap(&["plan", &job("deadline: 1s")]).expect(6);
+    assert!(late.stderr.contains("E026"), "{late:?}");
+}
+
+#[test]
+fn traces_are_simulated_and_policies_compared() {
+    let home = Home::new();
+    let trace = home.path().with_file_name("philly.csv");
+    let file = trace.display().to_string();
+    std::fs::write(&trace, "vc,submit_s,duration_s,req_gpus\na,0,1000,8\na,1,1000,16\nb,2,10,4\n").unwrap();
+    let args = ["simulate", "run", &file, "--nodes", "4", "--policy", "fifo", "-o", "json"];
+    let report = home.neap(&args).expect(0).json();
+    assert_eq!((&report["jobs"], &report["unfinished"]), (&3.into(), &0.into()));
+    assert_eq!(report, home.neap(&args).expect(0).json(), "the same trace and seed give the same report");
+    let args = ["simulate", "diff", &file, "--nodes", "4", "--policy", "fifo", "--policy", "backfill", "-o", "json"];
+    assert_eq!(home.neap(&args).expect(0).json()["before"], report);
+    home.neap(&["simulate", "run", &file, "--policy", "lottery"]).expect(2);
+    std::fs::write(&trace, "vc,submit_s,duration_s,req_gpus\na,0,NaN,8\n").unwrap();
+    let refused = home.neap(&["simulate", "run", &file]).expect(2);
+    assert!(refused.stderr.contains("philly.csv:2: column duration_s"), "{refused:?}");
+}
+
+#[test]
 fn codes_are_explained() {
     let home = Home::new();
     let text = home.neap(&["explain", "e044"]).expect(0).stdout;

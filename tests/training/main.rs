@@ -13,4 +13,5 @@ mod bad_input;
 mod cluster;
 mod elastic;
 mod money;
+mod reasons;
 mod recovery;
