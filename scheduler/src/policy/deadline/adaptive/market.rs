@@ -74,6 +74,18 @@ impl Belief {
         self.last = Some((hours, available));
     }
 
+    /// Expected hours with capacity in the next `hours`, from what was seen last.
+    pub fn hours_up(&self, hours: f64) -> f64 {
+        let of = |market: Market| {
+            let up = market.availability();
+            let now = self.last.map_or(up, |(_, was)| f64::from(was));
+            let pace = 1.0 / market.up + 1.0 / market.down;
+            up * hours + (now - up) * (1.0 - (-hours * pace).exp()) / pace
+        };
+        let markets = markets();
+        self.weights().into_iter().map(|(index, weight)| weight * of(markets[index])).sum()
+    }
+
     /// The models that matter, with weights that sum to 1. Those a hundred times less likely than the best are left out.
     pub fn weights(&self) -> Vec<(usize, f64)> {
         let best = self.log_likelihood.iter().copied().fold(f64::NEG_INFINITY, f64::max);

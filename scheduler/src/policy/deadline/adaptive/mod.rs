@@ -13,6 +13,7 @@ mod choice;
 mod market;
 mod stays;
 mod table;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -117,6 +118,10 @@ impl DeadlinePolicy for Adaptive {
     fn decide(&mut self, view: &View<'_>) -> Decision {
         if let Some(decision) = last_moment(view) {
             return decision;
+        }
+        if view.zones.len() > 1 {
+            self.memory(view.zones.len() - 1);
+            return zones::decide(view, &self.zones);
         }
         if let Some(zone) = view.spot_held() {
             return Decision::run(Held::spot(zone), Reason::SpotStillRuns);
