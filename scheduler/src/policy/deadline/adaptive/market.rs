@@ -47,7 +47,7 @@ impl Market {
 }
 
 /// How likely each model is, from what was seen.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Belief {
     /// Log-likelihoods; the prior, all models alike, is zero.
     log_likelihood: [f64; MODELS],
@@ -55,11 +55,6 @@ pub(super) struct Belief {
 }
 
 impl Belief {
-    /// All models alike.
-    pub fn new() -> Self {
-        Self { log_likelihood: [0.0; MODELS], last: None }
-    }
-
     /// Takes in what was seen at `hours`.
     pub fn see(&mut self, hours: f64, available: bool) {
         let fade = self.last.map_or(1.0, |(before, _)| (-(hours - before) / REGIME_HOURS).exp());
@@ -103,7 +98,7 @@ mod unit_tests {
 
     #[test]
     fn long_stays_are_believed_after_they_were_seen() {
-        let mut belief = Belief::new();
+        let mut belief = Belief::default();
         (0..200).for_each(|tick| belief.see(f64::from(tick) * 0.1, true));
         let mean_up: f64 = belief.weights().iter().map(|&(index, weight)| weight * markets()[index].up).sum();
         assert!(mean_up > 20.0, "{mean_up}");

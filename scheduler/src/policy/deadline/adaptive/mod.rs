@@ -22,10 +22,11 @@ use choice::Position;
 use market::Belief;
 use stays::Stays;
 use table::{Tables, Terms};
+use zones::Advice;
 
 use super::baselines::slack;
 use super::guard::last_moment;
-use super::{Decision, DeadlinePolicy, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
+use super::{Action, Decision, DeadlinePolicy, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
 use crate::model::Millis;
 
 /// Tables kept for jobs with the same terms and prices; all are dropped when there would be more. One set takes up to
@@ -43,6 +44,8 @@ type TableCache = Arc<Mutex<BTreeMap<TermsKey, Arc<Tables>>>>;
 pub struct Adaptive {
     began: Option<Millis>,
     zones: Vec<ZoneMemory>,
+    /// Whether any zone had capacity.
+    anywhere: Belief,
     tables: Option<(TermsKey, Arc<Tables>)>,
     shared: TableCache,
 }
@@ -62,7 +65,7 @@ impl Adaptive {
 
     fn memory(&mut self, zone: usize) -> &mut ZoneMemory {
         if self.zones.len() <= zone {
-            self.zones.resize_with(zone + 1, || ZoneMemory { belief: Belief::new(), stays: Stays::new() });
+            self.zones.resize_with(zone + 1, || ZoneMemory { belief: Belief::default(), stays: Stays::new() });
         }
         &mut self.zones[zone]
     }
@@ -120,20 +123,54 @@ impl DeadlinePolicy for Adaptive {
             return decision;
         }
         if view.zones.len() > 1 {
-            self.memory(view.zones.len() - 1);
-            return zones::decide(view, &self.zones);
+            return self.decide_among_zones(view);
         }
-        if let Some(zone) = view.spot_held() {
-            return Decision::run(Held::spot(zone), Reason::SpotStillRuns);
+        if view.spot_held().is_some() {
+            return Decision::run(Held::spot(0), Reason::SpotStillRuns);
         }
-        let zone = 0;
-        let tables = self.tables(view, zone);
-        let memory = self.memory(zone);
+        let tables = self.tables(view, 0);
+        let memory = self.memory(0);
         let weights = memory.belief.weights();
+        let position = position(view, 0, &tables, &weights);
+        match view.zones[0].seen {
+            SpotSeen::Gone => while_down(view, &position),
+            SpotSeen::Available | SpotSeen::Unknown => while_up(view, 0, &position, &memory.stays),
+        }
+    }
+}
+
+impl Adaptive {
+    /// The zones say which of them to try; whether to leave on demand, or to wait without any, is the question of one
+    /// zone again, asked of the market of all zones together.
+    fn decide_among_zones(&mut self, view: &View<'_>) -> Decision {
+        self.memory(view.zones.len() - 1);
+        let advice = zones::advise(view, &self.zones);
+        let found = match advice {
+            Advice::MayLeaveFor(zone) if view.zones[zone].seen == SpotSeen::Unknown => {
+                return Decision { action: Action::Probe { zone }, reason: Reason::ProbingForTheWayBack };
+            }
+            Advice::MayLeaveFor(_) => Some(true),
+            Advice::NothingToBeHad => Some(false),
+            Advice::Spot(_) | Advice::WaitForCheaper => view.spot_held().map(|_| true),
+        };
+        if let Some(found) = found {
+            self.anywhere.see(hours(view.now), found);
+        }
+        let zone = match advice {
+            Advice::Spot(zone) if view.spot_held() == Some(zone) => {
+                return Decision::run(Held::spot(zone), Reason::SpotStillRuns);
+            }
+            Advice::Spot(zone) => return Decision::run(Held::spot(zone), Reason::SpotCostsLeast),
+            Advice::WaitForCheaper => return Decision::wait(Reason::WaitingCostsLeast { slack: slack(view) }),
+            Advice::MayLeaveFor(zone) => zone,
+            Advice::NothingToBeHad => zones::cheapest_spot(view),
+        };
+        let tables = self.tables(view, zone);
+        let weights = self.anywhere.weights();
         let position = position(view, zone, &tables, &weights);
-        match view.zones[zone].seen {
-            SpotSeen::Available => while_up(view, zone, &position, &memory.stays),
-            SpotSeen::Gone | SpotSeen::Unknown => while_down(view, &position),
+        match advice {
+            Advice::MayLeaveFor(_) => while_up(view, zone, &position, &self.zones[zone].stays),
+            _ => while_down(view, &position),
         }
     }
 }
