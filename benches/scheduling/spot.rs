@@ -7,7 +7,7 @@
 //!
 //! ```sh
 //! cargo bench -p neap-scheduler --bench spot                       # everything
-//! cargo bench -p neap-scheduler --bench spot -- --set aws_2022_10  # or aws_v100_2023_02, h100, v100, further
+//! cargo bench -p neap-scheduler --bench spot -- --set aws_2022_10  # or aws_v100_2023_02, h100, v100, ..., further
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads recordings and the clock")]
@@ -25,15 +25,17 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// One-zone sets with their gate and stretch: the mean of cost over on-demand cost.
 const ONE_ZONE: [(&str, f64, f64); 2] = [("aws_2022_10", 0.520, 0.509), ("aws_v100_2023_02", 0.633, 0.621)];
 
-/// Many-zone sets: name, recording, published file, zones.
-const MANY_ZONES: [(&str, &str, &str, &[&str]); 2] = [
-    (
-        "h100",
-        "gcp_h100_2025",
-        "skynomad_h100_6zones_published",
-        &["us-central1-a", "us-west1-a", "europe-west1-c", "europe-west3-c", "asia-southeast1-b", "asia-south2-b"],
-    ),
-    ("v100", "aws_v100_2023_02", "skynomad_v100_3zones_published", &["us-east-1c", "us-east-2b", "us-west-2a"]),
+/// The zones of the published runs on H100s and on V100s.
+const H100: &[&str] =
+    &["us-central1-a", "us-west1-a", "europe-west1-c", "europe-west3-c", "asia-southeast1-b", "asia-south2-b"];
+const V100: &[&str] = &["us-east-1c", "us-east-2b", "us-west-2a"];
+
+/// Many-zone sets: name, recording, file of the peers' costs, zones.
+const MANY_ZONES: [(&str, &str, &str, &[&str]); 4] = [
+    ("h100", "gcp_h100_2025", "skynomad_h100_6zones_published", H100),
+    ("h100_measured", "gcp_h100_2025", "skynomad_h3_h100_pub_measured", H100),
+    ("v100", "aws_v100_2023_02", "skynomad_v100_3zones_published", V100),
+    ("v100_measured", "aws_v100_2023_02", "skynomad_v100_measured", V100),
 ];
 
 fn main() -> Result {

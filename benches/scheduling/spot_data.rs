@@ -11,61 +11,61 @@ use neap_scheduler::sim::spot::{
 use serde::Deserialize;
 
 /// Where the recordings lie: `NEAP_BENCH_DATA`, or beside the workspace.
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/bench/scheduling");
     std::env::var_os("NEAP_BENCH_DATA").map_or_else(beside, PathBuf::from)
 }
 
-pub fn read(file: &str) -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) fn read(file: &str) -> Result<String, Box<dyn std::error::Error>> {
     let path = folder().join(file);
     std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-pub fn zones(file: &str) -> Result<Vec<ZoneTrace>, Box<dyn std::error::Error>> {
+pub(crate) fn zones(file: &str) -> Result<Vec<ZoneTrace>, Box<dyn std::error::Error>> {
     Ok(read_zone_traces(file, &read(&format!("spot/{file}.jsonl"))?)?)
 }
 
 /// How many steps a step-function recording has; reading it is the check.
-pub fn steps(file: &str) -> Result<usize, Box<dyn std::error::Error>> {
+pub(crate) fn steps(file: &str) -> Result<usize, Box<dyn std::error::Error>> {
     Ok(read_step_function(file, &read(&format!("spot/{file}.csv"))?)?.len())
 }
 
-pub fn hours(hours: f64) -> Millis {
+pub(crate) fn hours(hours: f64) -> Millis {
     Millis::new((hours * 3.6e6).round() as u64)
 }
 
 /// The first tick at or after `start` hours; published starts are rounded, so a hair before a tick counts as on it.
-pub fn start_tick(start: f64, tick: Millis) -> usize {
+pub(crate) fn start_tick(start: f64, tick: Millis) -> usize {
     (start * 3.6e6 / tick.get() as f64 - 1e-5).ceil().max(0.0) as usize
 }
 
 /// One published run in one zone.
 #[derive(Debug, Deserialize)]
-pub struct OneZone {
-    pub zone: String,
-    pub instance: String,
-    pub task_h: f64,
-    pub deadline_h: f64,
-    pub overhead_h: f64,
-    pub start_h: f64,
-    pub on_demand: f64,
-    pub greedy: f64,
-    pub uniform_progress: f64,
-    pub omniscient: f64,
+pub(crate) struct OneZone {
+    pub(crate) zone: String,
+    pub(crate) instance: String,
+    pub(crate) task_h: f64,
+    pub(crate) deadline_h: f64,
+    pub(crate) overhead_h: f64,
+    pub(crate) start_h: f64,
+    pub(crate) on_demand: f64,
+    pub(crate) greedy: f64,
+    pub(crate) uniform_progress: f64,
+    pub(crate) omniscient: f64,
 }
 
 impl OneZone {
-    pub fn terms(&self) -> JobTerms {
+    pub(crate) fn terms(&self) -> JobTerms {
         JobTerms { work: hours(self.task_h), deadline: hours(self.deadline_h), restart: hours(self.overhead_h) }
     }
 
-    pub fn window<'a>(&self, zones: &'a [ZoneTrace]) -> Option<Window<'a>> {
+    pub(crate) fn window<'a>(&self, zones: &'a [ZoneTrace]) -> Option<Window<'a>> {
         let zone = zones.iter().find(|zone| zone.zone == self.zone && zone.instance == self.instance)?;
         Some(Window::one_zone(zone, start_tick(self.start_h, zone.tick)))
     }
 }
 
-pub fn one_zone_runs(set: &str) -> Result<Vec<OneZone>, Box<dyn std::error::Error>> {
+pub(crate) fn one_zone_runs(set: &str) -> Result<Vec<OneZone>, Box<dyn std::error::Error>> {
     let file = format!("reference/spot_single_region_{set}.csv");
     Ok(read_rows(&file, &read(&file)?)?.into_iter().map(|row| row.value).collect())
 }
@@ -83,15 +83,15 @@ struct ZonesRow {
 }
 
 /// One window over many zones, with what each published policy paid.
-pub struct ManyZones {
-    pub ratio: f64,
-    pub start_h: f64,
-    pub terms: JobTerms,
-    pub paid: BTreeMap<String, f64>,
+pub(crate) struct ManyZones {
+    pub(crate) ratio: f64,
+    pub(crate) start_h: f64,
+    pub(crate) terms: JobTerms,
+    pub(crate) paid: BTreeMap<String, f64>,
 }
 
 /// The windows of a published file, by deadline ratio; a ratio of 1 leaves no slack and is left out.
-pub fn many_zone_runs(file: &str) -> Result<Vec<ManyZones>, Box<dyn std::error::Error>> {
+pub(crate) fn many_zone_runs(file: &str) -> Result<Vec<ManyZones>, Box<dyn std::error::Error>> {
     let file = format!("reference/{file}.csv");
     let mut runs: Vec<ManyZones> = Vec::new();
     for row in read_rows::<ZonesRow>(&file, &read(&file)?)?.into_iter().map(|row| row.value) {
@@ -116,13 +116,13 @@ pub fn many_zone_runs(file: &str) -> Result<Vec<ManyZones>, Box<dyn std::error::
 
 /// Whether moves between regions take time. The published runs plan with it but do not spend it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MoveTime {
+pub(crate) enum MoveTime {
     Counted,
     NotCounted,
 }
 
 /// A window over many zones by the rules of SkyNomad's artifact: a probe is a minute, the last tick is not charged.
-pub fn many_zones<'a>(zones: &[&'a ZoneTrace], start: usize, move_time: MoveTime) -> Window<'a> {
+pub(crate) fn many_zones<'a>(zones: &[&'a ZoneTrace], start: usize, move_time: MoveTime) -> Window<'a> {
     let rules = Rules { visibility: Visibility::ByTrying { probe: Millis::from_secs(60) }, last_tick_charged: false };
     let names: Vec<&str> = zones.iter().map(|zone| zone.zone.as_str()).collect();
     Window::new(zones.to_vec(), start, |from, to| move_cost(names[from], names[to], move_time), rules)

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::data::{self, ManyZones, MoveTime, hours, start_tick};
 use crate::one_zone::verdict;
 
-pub fn run(set: &str, recording: &str, published: &str, names: &[&str]) -> Result {
+pub(crate) fn run(set: &str, recording: &str, published: &str, names: &[&str]) -> Result {
     println!("\n== many zones: {set}, {} zones", names.len());
     let recorded = data::zones(recording)?;
     let zones = pick(&recorded, names)?;
@@ -89,7 +89,7 @@ const FURTHER: [(&str, &[&str]); 7] = [
     ("aws_v100_2023_02", &["us-east-1a", "us-east-1c", "us-east-1f", "us-east-2b", "us-west-2a", "us-west-2b"]),
 ];
 
-pub fn further() -> Result {
+pub(crate) fn further() -> Result {
     println!(
         "\n== many zones: other sets of zones, windows and deadlines (Greedy and Uniform Progress try the cheapest first)"
     );

@@ -50,7 +50,7 @@ impl Means {
 
 const HEAD: &str = "cell                      runs       ours     greedy    uniform omniscient";
 
-pub fn run(set: &str, gate: f64, stretch: f64) -> Result {
+pub(crate) fn run(set: &str, gate: f64, stretch: f64) -> Result {
     println!("\n== one zone: {set}");
     let (zones, runs) = (data::zones(set)?, data::one_zone_runs(set)?);
     conformance(&runs, &zones);
@@ -97,7 +97,7 @@ pub fn run(set: &str, gate: f64, stretch: f64) -> Result {
     Ok(())
 }
 
-pub fn verdict(pass: bool) -> &'static str {
+pub(crate) fn verdict(pass: bool) -> &'static str {
     if pass { "pass" } else { "MISS" }
 }
 
@@ -122,21 +122,21 @@ fn conformance(runs: &[OneZone], zones: &[ZoneTrace]) {
     report("omniscient", &|run| (omniscient(run), run.omniscient));
 }
 
-/// Recordings that have no published runs and that nothing was tuned on.
-pub fn further() -> Result {
-    println!("\n== one zone: recordings that nothing was tuned on (48 h of work; no published runs)");
+/// Recordings and windows that have no published runs and that nothing was tuned on.
+pub(crate) fn further() -> Result {
+    println!("\n== one zone: recordings and windows that nothing was tuned on (48 h of work; no published runs)");
     println!("{:42} {:>5} {:>9} {:>9} {:>9}", "recording, deadline, restart", "runs", "ours", "greedy", "uniform");
-    let files =
-        ["aws_v100_2023_04", "aws_v100_16node_2023_08", "aws_v100_4node_2023_08", "aws_cpu_2023_04", "gcp_h100_2025"];
     let (mut misses, mut worse, mut cells) = (0, 0, 0);
-    for file in files {
+    for file in FURTHER {
         let zones = data::zones(file)?;
         let root = Adaptive::new();
-        for (deadline, restart) in [(51.84, 0.05), (51.84, 0.2), (60.0, 0.2), (72.0, 0.05), (72.0, 0.2)] {
+        for (deadline, restart) in [51.84, 60.0, 72.0, 96.0].into_iter().flat_map(|hours| [(hours, 0.05), (hours, 0.2)])
+        {
             let terms = JobTerms { work: hours(48.0), deadline: hours(deadline), restart: hours(restart) };
             let [ours, greedy, uniform] = means(&zones, terms, &root, &mut misses);
             cells += 1;
-            let missed = ours > greedy.min(uniform) + 5e-5;
+            // Where both take the same spot from start to end they pay the same, to the rounding of the sums.
+            let missed = ours > greedy.min(uniform) + 1e-9;
             worse += u32::from(missed);
             let name = format!("{file} {deadline} h, {restart} h");
             let mark = if missed { "  above the better peer" } else { "" };
@@ -156,15 +156,26 @@ const BAMBOO: [&str; 2] = [
     "bamboo_aws-spot-instances-p2-xlarge-2020-11-20-to-2020-11-23",
 ];
 
-/// Windows of each recording, evenly spread.
-const STARTS: usize = 3;
+/// Recordings of availability; the first two are those of the published runs, at other windows.
+const FURTHER: [&str; 7] = [
+    "aws_2022_10",
+    "aws_v100_2023_02",
+    "aws_v100_2023_04",
+    "aws_v100_16node_2023_08",
+    "aws_v100_4node_2023_08",
+    "aws_cpu_2023_04",
+    "gcp_h100_2025",
+];
+
+/// Windows of each recording: in the middle of so many equal parts, where no published window starts.
+const STARTS: usize = 6;
 
 /// Mean cost over on-demand cost of ours, Greedy and Uniform Progress.
 fn means(zones: &[ZoneTrace], terms: JobTerms, root: &Adaptive, misses: &mut u32) -> [f64; 3] {
     let mut sums = [0.0; 3];
     for zone in zones {
         let spare = zone.ticks().saturating_sub((terms.deadline.get() / zone.tick.get()) as usize + 1);
-        for start in (0..STARTS).map(|part| spare * part / (STARTS - 1)) {
+        for start in (0..STARTS).map(|part| spare * (2 * part + 1) / (2 * STARTS)) {
             let window = Window::one_zone(zone, start);
             let mut cost = |policy: &mut dyn DeadlinePolicy| {
                 let Outcome { cost, missed, .. } = simulate(terms, &window, policy);

@@ -18,9 +18,9 @@ pub(super) const MODELS: usize = MEAN_HOURS.len() * MEAN_HOURS.len();
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Market {
     /// Mean hours for which capacity stays.
-    pub up: f64,
+    pub(super) up: f64,
     /// Mean hours for which it stays away.
-    pub down: f64,
+    pub(super) down: f64,
 }
 
 /// Every model, in a fixed order.
@@ -56,7 +56,7 @@ pub(super) struct Belief {
 
 impl Belief {
     /// Takes in what was seen at `hours`.
-    pub fn see(&mut self, hours: f64, available: bool) {
+    pub(super) fn see(&mut self, hours: f64, available: bool) {
         let fade = self.last.map_or(1.0, |(before, _)| (-(hours - before) / REGIME_HOURS).exp());
         for (market, log) in markets().into_iter().zip(&mut self.log_likelihood) {
             let likelihood = match self.last {
@@ -70,7 +70,7 @@ impl Belief {
     }
 
     /// Expected hours with capacity in the next `hours`, from what was seen last.
-    pub fn hours_up(&self, hours: f64) -> f64 {
+    pub(super) fn hours_up(&self, hours: f64) -> f64 {
         let of = |market: Market| {
             let up = market.availability();
             let now = self.last.map_or(up, |(_, was)| f64::from(was));
@@ -82,7 +82,7 @@ impl Belief {
     }
 
     /// The models that matter, with weights that sum to 1. Those a hundred times less likely than the best are left out.
-    pub fn weights(&self) -> Vec<(usize, f64)> {
+    pub(super) fn weights(&self) -> Vec<(usize, f64)> {
         let best = self.log_likelihood.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let relative = self.log_likelihood.iter().map(|log| (log - best).exp());
         let mut weights: Vec<(usize, f64)> = relative.enumerate().filter(|&(_, weight)| weight >= 0.01).collect();

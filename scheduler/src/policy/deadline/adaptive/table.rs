@@ -13,12 +13,12 @@ const STEPS: f64 = 128.0;
 /// What the tables are solved for, in hours and hours on demand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Terms {
-    pub work: f64,
-    pub deadline: f64,
-    pub restart: f64,
-    pub round: f64,
+    pub(super) work: f64,
+    pub(super) deadline: f64,
+    pub(super) restart: f64,
+    pub(super) round: f64,
     /// The price of spot over the price on demand.
-    pub spot: f64,
+    pub(super) spot: f64,
 }
 
 /// What is held, and whether there is spot capacity, at the start of a step.
@@ -38,9 +38,9 @@ use State::{NothingWhileDown, NothingWhileUp, OnDemandWhileDown, OnDemandWhileUp
 /// What each choice costs while there is no spot capacity.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DownCosts {
-    pub wait: f64,
-    pub start_on_demand: f64,
-    pub stay_on_demand: f64,
+    pub(super) wait: f64,
+    pub(super) start_on_demand: f64,
+    pub(super) stay_on_demand: f64,
 }
 
 /// The tables of all models.
@@ -72,7 +72,7 @@ struct Model {
 
 impl Tables {
     /// Solves all models together, from the deadline backwards.
-    pub fn solve(terms: Terms) -> Self {
+    pub(super) fn solve(terms: Terms) -> Self {
         let step = (terms.deadline / STEPS / terms.round).ceil().max(1.0) * terms.round;
         let works = (terms.work / step).ceil() as usize + 2;
         let times = (terms.deadline / step).ceil() as usize + 2;
@@ -87,7 +87,7 @@ impl Tables {
     }
 
     /// The expected cost of `work` hours with `hours` left in `state` under a weighted choice of models.
-    pub fn cost(&self, weights: &[(usize, f64)], state: State, work: f64, hours: f64) -> f64 {
+    pub(super) fn cost(&self, weights: &[(usize, f64)], state: State, work: f64, hours: f64) -> f64 {
         if work <= 0.0 {
             return 0.0;
         }
@@ -103,7 +103,7 @@ impl Tables {
 
     /// What each choice costs while there is no capacity, if the best is done afterwards. `held` is the work left with
     /// what is left of the restart of the instance held.
-    pub fn down_costs(&self, weights: &[(usize, f64)], work: f64, held: f64, hours: f64) -> DownCosts {
+    pub(super) fn down_costs(&self, weights: &[(usize, f64)], work: f64, held: f64, hours: f64) -> DownCosts {
         let (time, part) = self.place((hours - self.step).max(0.0));
         let mut costs = DownCosts::default();
         for &(model, weight) in weights {
