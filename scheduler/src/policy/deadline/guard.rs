@@ -38,12 +38,12 @@ pub fn cheapest_on_demand(view: &View<'_>) -> usize {
 
 /// Whole rounds until the deadline.
 fn rounds_left(view: &View<'_>) -> u64 {
-    view.time_left().get() / view.round.get()
+    view.time_left().get() / view.round.get().max(1)
 }
 
 /// Whole rounds that a new instance needs, with `start` before it makes progress.
 fn rounds_needed(view: &View<'_>, start: Millis) -> u64 {
-    (view.work_left + start).get().div_ceil(view.round.get())
+    (view.work_left + start).get().div_ceil(view.round.get().max(1))
 }
 
 /// What must be done at the last moment, if it has come: keep the spot instance that makes progress, or be on demand.

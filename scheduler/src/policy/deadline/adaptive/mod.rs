@@ -205,7 +205,7 @@ fn position<'a>(view: &View<'_>, zone: usize, tables: &'a Tables, weights: &'a [
     let offer = view.zones[zone];
     let (round, work) = (hours(view.round), hours(view.work_left));
     // Half a round less than the whole rounds left: what is begun within a round is on average half a round late.
-    let left = ((view.time_left().get() / view.round.get()) as f64 - 0.5) * round;
+    let left = ((view.time_left().get() / view.round.get().max(1)) as f64 - 0.5) * round;
     Position {
         tables,
         weights,
