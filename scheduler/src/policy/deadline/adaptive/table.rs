@@ -49,6 +49,8 @@ pub(super) struct Tables {
     terms: Terms,
     /// Hours between two points of the grid.
     step: f64,
+    /// One over `step`.
+    per_step: f64,
     works: usize,
     times: usize,
     models: Vec<Model>,
@@ -78,7 +80,7 @@ impl Tables {
         let times = (terms.deadline / step).ceil() as usize + 2;
         let cells = times * STATES * works;
         let models = markets().map(|market| Model::new(market, step, terms.restart, cells)).into();
-        let mut tables = Self { terms, step, works, times, models };
+        let mut tables = Self { terms, step, per_step: step.recip(), works, times, models };
         for time in 0..times {
             tables.solve_layer(time);
             tables.mix_layer(time);
@@ -131,15 +133,16 @@ impl Tables {
         if work <= 0.0 {
             return 0.0;
         }
-        let exact = work / self.step;
+        let first = self.index(time, state, 0);
+        let costs = &self.models[model].cost[first..first + self.works];
+        let exact = work * self.per_step;
         let below = exact as usize;
-        let cost = |work| f64::from(self.models[model].cost[self.index(time, state, work)]);
-        if below + 1 >= self.works {
+        let Some(&[low, high]) = costs.get(below..below + 2) else {
             let last = self.works - 1;
-            return cost(last) + work - last as f64 * self.step;
-        }
-        let part = exact - below as f64;
-        cost(below) * (1.0 - part) + cost(below + 1) * part
+            return f64::from(costs[last]) + work - last as f64 * self.step;
+        };
+        let (low, part) = (f64::from(low), exact - below as f64);
+        low + (f64::from(high) - low) * part
     }
 
     fn solve_layer(&mut self, time: usize) {
@@ -258,8 +261,7 @@ impl Model {
 
 /// The mean of an exponential given that it is below `limit`.
 fn mean_within(mean: f64, limit: f64) -> f64 {
-    let above = (-limit / mean).exp();
-    mean - limit * above / (1.0 - above)
+    mean - limit / (limit / mean).exp_m1()
 }
 
 /// The mean of what an exponential is above `restart`, given that it is below `limit`.
@@ -267,8 +269,8 @@ fn mean_beyond(mean: f64, limit: f64, restart: f64) -> f64 {
     if restart >= limit {
         return 0.0;
     }
-    let share = ((-restart / mean).exp() - (-limit / mean).exp()) / (1.0 - (-limit / mean).exp());
-    share * mean_within(mean, limit - restart)
+    let below = |hours: f64| -(-hours / mean).exp_m1();
+    (below(limit) - below(restart)) / below(limit) * mean_within(mean, limit - restart)
 }
 
 #[cfg(test)]
