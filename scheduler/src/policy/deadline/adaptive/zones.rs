@@ -17,9 +17,6 @@ use super::{ZoneMemory, hours};
 /// not give in the end is had from the next dearer one. Between 1.3 and 1.6 the cost differs by less than 2 %.
 const OPTIMISM: f64 = 1.5;
 
-/// Spot is plentiful if some zone is expected to have it for this much more time than the work needs.
-const PLENTY: f64 = 1.1;
-
 /// Slack kept for restarts, in restarts; with less than that nothing is waited for.
 const SLACK_RESTARTS: f64 = 10.0;
 
@@ -74,7 +71,7 @@ pub(super) fn advise(view: &View<'_>, memories: &[ZoneMemory]) -> Advice {
 fn plentiful(view: &View<'_>, sources: &[Source]) -> bool {
     let left = hours(view.time_left());
     let none: f64 = sources.iter().map(|source| 1.0 - (source.hours / left).min(1.0)).product();
-    (1.0 - none) * left >= PLENTY * hours(view.work_left)
+    (1.0 - none) * left >= hours(view.work_left)
 }
 
 /// Every zone, the cheapest progress first.
@@ -127,4 +124,21 @@ fn cheapest_demand(view: &View<'_>) -> f64 {
 /// The zone with the lowest price for spot, whether it is to be had or not.
 pub(super) fn cheapest_spot(view: &View<'_>) -> usize {
     (0..view.zones.len()).min_by_key(|&zone| (view.zones[zone].spot, zone)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    fn source(zone: usize, price: f64, hours: f64) -> Source {
+        Source { zone, price, hours }
+    }
+
+    #[test]
+    fn the_reservation_price_is_that_of_the_last_zone_needed() {
+        let sources = [source(2, 10.0, 8.0), source(0, 12.0, 8.0), source(1, 70.0, 8.0)];
+        assert_eq!(reservation(&sources, 8.0 * OPTIMISM), Some(10.0));
+        assert_eq!(reservation(&sources, 8.0 * OPTIMISM + 1.0), Some(12.0));
+        assert_eq!(reservation(&sources, 24.0 * OPTIMISM + 1.0), None);
+    }
 }
