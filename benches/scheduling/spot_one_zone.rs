@@ -144,13 +144,20 @@ pub(crate) fn further() -> Result {
         }
     }
     println!("cells above the better peer: {worse} of {cells}; deadlines missed by any policy: {misses}");
+    for file in COUNTS {
+        let ticks: Vec<usize> = data::zones(file)?.iter().map(ZoneTrace::ticks).collect();
+        println!("read   {file}: {} zones, {} ticks", ticks.len(), ticks.iter().sum::<usize>());
+    }
     for file in BAMBOO {
         println!("read   {file}: {} steps", data::steps(file)?);
     }
     Ok(())
 }
 
-/// Step functions of one elastic job each; read here so that a broken row is seen.
+/// Recordings that are not simulated here; read so that a broken row is seen.
+const COUNTS: [&str; 3] = ["gcp_h100_2025_counts16", "parcae_p3_32node", "gcp_cpu_2023_04"];
+
+/// Step functions of one elastic job each; read for the same reason.
 const BAMBOO: [&str; 2] = [
     "bamboo_aws-spot-instances-g4dn-xlarge-us-east-1c-2020-11-20-1930-to-2020-11-21-2200",
     "bamboo_aws-spot-instances-p2-xlarge-2020-11-20-to-2020-11-23",
