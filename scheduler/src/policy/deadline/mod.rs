@@ -27,7 +27,7 @@ use crate::model::{Market, MicroUsd, MicroUsdPerHour, Millis};
 /// Chooses where one job runs next. The same object serves production, `plan` and the simulator.
 ///
 /// It may keep what it has seen, so one object serves one job; [`DeadlinePolicy::fresh`] makes the next one.
-pub trait DeadlinePolicy {
+pub trait DeadlinePolicy: Send {
     /// A short name for reports.
     fn name(&self) -> &'static str;
 
@@ -179,11 +179,5 @@ impl View<'_> {
     /// The time before an instance launched now in `zone` makes progress.
     pub fn launch_time(&self, zone: usize) -> Millis {
         self.restart + self.zones[zone].move_time
-    }
-
-    /// The cheapest zone where spot is known to be there.
-    pub fn cheapest_spot_seen(&self) -> Option<usize> {
-        let seen = |zone: &usize| self.zones[*zone].seen == SpotSeen::Available;
-        (0..self.zones.len()).filter(seen).min_by_key(|&zone| self.zones[zone].spot)
     }
 }

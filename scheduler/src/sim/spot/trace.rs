@@ -1,7 +1,8 @@
 //! Reading recorded zones: one JSON object a line, runs of equal values as `[value, length]`.
 //!
 //! `avail_rle` or `count_rle` holds instances that could be had in each tick (0 and 1 where only that was recorded),
-//! `price_rle` the spot price in dollars per hour. Files of counts carry no prices.
+//! `price_rle` the spot price in dollars per hour. Files of counts carry no prices. Irregular steps, where a recording names
+//! them in `gaps`, count as one tick like the others.
 
 use serde::Deserialize;
 

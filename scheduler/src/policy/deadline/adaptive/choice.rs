@@ -6,33 +6,33 @@ use super::table::{State, Tables};
 /// Everything a comparison needs, in hours and hours on demand.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Position<'a> {
-    pub tables: &'a Tables,
+    pub(super) tables: &'a Tables,
     /// Models and their weights.
-    pub weights: &'a [(usize, f64)],
+    pub(super) weights: &'a [(usize, f64)],
     /// The price of spot over the price on demand.
-    pub spot: f64,
-    pub restart: f64,
-    pub round: f64,
+    pub(super) spot: f64,
+    pub(super) restart: f64,
+    pub(super) round: f64,
     /// Hours left that can be used in whole rounds.
-    pub left: f64,
+    pub(super) left: f64,
     /// The work left.
-    pub work: f64,
+    pub(super) work: f64,
     /// The same with what is left of the restart of the on-demand instance, if one is held.
-    pub held: Option<f64>,
+    pub(super) held: Option<f64>,
 }
 
 /// What the choices cost while there is spot capacity.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UpCosts {
     /// Launch on spot now.
-    pub spot: f64,
+    pub(super) spot: f64,
     /// Be on demand: until the stay ends, or only until it has proved itself.
-    pub on_demand: f64,
+    pub(super) on_demand: f64,
 }
 
 impl Position<'_> {
     /// What the choices cost while there is spot capacity, for a job that holds none.
-    pub fn up_costs(&self, stays: &Stays) -> UpCosts {
+    pub(super) fn up_costs(&self, stays: &Stays) -> UpCosts {
         let now = stays.outlook(0.0);
         let spot = self.spot_until_lost(&now, self.work, self.left);
         let Some(held) = self.held else {

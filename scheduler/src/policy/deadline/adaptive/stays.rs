@@ -34,7 +34,7 @@ pub(super) struct Outlook([f64; 6]);
 
 impl Stays {
     /// Nothing was seen.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut ended = CLASS_HOURS.map(|hours| hours.powf(-PRIOR_POWER));
         let total: f64 = ended.iter().sum();
         ended.iter_mut().for_each(|stays| *stays *= PRIOR_STAYS / total);
@@ -42,7 +42,7 @@ impl Stays {
     }
 
     /// Takes in what was seen at `hours`.
-    pub fn see(&mut self, hours: f64, available: bool) {
+    pub(super) fn see(&mut self, hours: f64, available: bool) {
         if let Some((before, was)) = self.last {
             let passed = hours - before;
             self.age += if was { passed } else { 0.0 };
@@ -71,7 +71,7 @@ impl Stays {
     /// What the present stay, or one that begins now, will be like if it lasts for `later` hours more.
     ///
     /// A stay that was under way when looked at first is more likely a long one, in proportion to length.
-    pub fn outlook(&self, later: f64) -> Outlook {
+    pub(super) fn outlook(&self, later: f64) -> Outlook {
         let share = |class: usize| {
             let hours = CLASS_HOURS[class];
             let met = if self.began_unseen { hours } else { 1.0 };
@@ -85,7 +85,7 @@ impl Stays {
 
 impl Outlook {
     /// The mean of `value` over the hours that the stay still lasts beyond those it is sure of.
-    pub fn mean(&self, mut value: impl FnMut(f64) -> f64) -> f64 {
+    pub(super) fn mean(&self, mut value: impl FnMut(f64) -> f64) -> f64 {
         let mut total = 0.0;
         for (share, hours) in self.0.into_iter().zip(CLASS_HOURS).filter(|&(share, _)| share >= 1e-3) {
             let of_class: f64 = QUARTILE_MEANS.iter().map(|point| value(point * hours)).sum();
@@ -95,7 +95,7 @@ impl Outlook {
     }
 
     /// The chance that the stay lasts for `hours` more.
-    pub fn survives(&self, hours: f64) -> f64 {
+    pub(super) fn survives(&self, hours: f64) -> f64 {
         self.0.into_iter().zip(CLASS_HOURS).map(|(share, class)| share * (-hours / class).exp()).sum()
     }
 }

@@ -13,12 +13,12 @@ const STEPS: f64 = 128.0;
 /// What the tables are solved for, in hours and hours on demand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Terms {
-    pub work: f64,
-    pub deadline: f64,
-    pub restart: f64,
-    pub round: f64,
+    pub(super) work: f64,
+    pub(super) deadline: f64,
+    pub(super) restart: f64,
+    pub(super) round: f64,
     /// The price of spot over the price on demand.
-    pub spot: f64,
+    pub(super) spot: f64,
 }
 
 /// What is held, and whether there is spot capacity, at the start of a step.
@@ -38,9 +38,9 @@ use State::{NothingWhileDown, NothingWhileUp, OnDemandWhileDown, OnDemandWhileUp
 /// What each choice costs while there is no spot capacity.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DownCosts {
-    pub wait: f64,
-    pub start_on_demand: f64,
-    pub stay_on_demand: f64,
+    pub(super) wait: f64,
+    pub(super) start_on_demand: f64,
+    pub(super) stay_on_demand: f64,
 }
 
 /// The tables of all models.
@@ -49,6 +49,8 @@ pub(super) struct Tables {
     terms: Terms,
     /// Hours between two points of the grid.
     step: f64,
+    /// One over `step`.
+    per_step: f64,
     works: usize,
     times: usize,
     models: Vec<Model>,
@@ -72,13 +74,13 @@ struct Model {
 
 impl Tables {
     /// Solves all models together, from the deadline backwards.
-    pub fn solve(terms: Terms) -> Self {
+    pub(super) fn solve(terms: Terms) -> Self {
         let step = (terms.deadline / STEPS / terms.round).ceil().max(1.0) * terms.round;
         let works = (terms.work / step).ceil() as usize + 2;
         let times = (terms.deadline / step).ceil() as usize + 2;
         let cells = times * STATES * works;
         let models = markets().map(|market| Model::new(market, step, terms.restart, cells)).into();
-        let mut tables = Self { terms, step, works, times, models };
+        let mut tables = Self { terms, step, per_step: step.recip(), works, times, models };
         for time in 0..times {
             tables.solve_layer(time);
             tables.mix_layer(time);
@@ -87,7 +89,7 @@ impl Tables {
     }
 
     /// The expected cost of `work` hours with `hours` left in `state` under a weighted choice of models.
-    pub fn cost(&self, weights: &[(usize, f64)], state: State, work: f64, hours: f64) -> f64 {
+    pub(super) fn cost(&self, weights: &[(usize, f64)], state: State, work: f64, hours: f64) -> f64 {
         if work <= 0.0 {
             return 0.0;
         }
@@ -103,7 +105,7 @@ impl Tables {
 
     /// What each choice costs while there is no capacity, if the best is done afterwards. `held` is the work left with
     /// what is left of the restart of the instance held.
-    pub fn down_costs(&self, weights: &[(usize, f64)], work: f64, held: f64, hours: f64) -> DownCosts {
+    pub(super) fn down_costs(&self, weights: &[(usize, f64)], work: f64, held: f64, hours: f64) -> DownCosts {
         let (time, part) = self.place((hours - self.step).max(0.0));
         let mut costs = DownCosts::default();
         for &(model, weight) in weights {
@@ -131,15 +133,16 @@ impl Tables {
         if work <= 0.0 {
             return 0.0;
         }
-        let exact = work / self.step;
+        let first = self.index(time, state, 0);
+        let costs = &self.models[model].cost[first..first + self.works];
+        let exact = work * self.per_step;
         let below = exact as usize;
-        let cost = |work| f64::from(self.models[model].cost[self.index(time, state, work)]);
-        if below + 1 >= self.works {
+        let Some(&[low, high]) = costs.get(below..below + 2) else {
             let last = self.works - 1;
-            return cost(last) + work - last as f64 * self.step;
-        }
-        let part = exact - below as f64;
-        cost(below) * (1.0 - part) + cost(below + 1) * part
+            return f64::from(costs[last]) + work - last as f64 * self.step;
+        };
+        let (low, part) = (f64::from(low), exact - below as f64);
+        low + (f64::from(high) - low) * part
     }
 
     fn solve_layer(&mut self, time: usize) {
@@ -258,8 +261,7 @@ impl Model {
 
 /// The mean of an exponential given that it is below `limit`.
 fn mean_within(mean: f64, limit: f64) -> f64 {
-    let above = (-limit / mean).exp();
-    mean - limit * above / (1.0 - above)
+    mean - limit / (limit / mean).exp_m1()
 }
 
 /// The mean of what an exponential is above `restart`, given that it is below `limit`.
@@ -267,8 +269,8 @@ fn mean_beyond(mean: f64, limit: f64, restart: f64) -> f64 {
     if restart >= limit {
         return 0.0;
     }
-    let share = ((-restart / mean).exp() - (-limit / mean).exp()) / (1.0 - (-limit / mean).exp());
-    share * mean_within(mean, limit - restart)
+    let below = |hours: f64| -(-hours / mean).exp_m1();
+    (below(limit) - below(restart)) / below(limit) * mean_within(mean, limit - restart)
 }
 
 #[cfg(test)]
