@@ -78,8 +78,10 @@ impl Round<'_> {
         let Some(placed) = alone.next().copied() else { return };
         let Some(to) = self.free.fitting(job, 1, |node| !mine(node) && accepts(node)).first().copied() else { return };
         let Some(from) = self.nodes.get(&placed.node) else { return };
+        // Only a node that can be rented again is given back; leaving another one saves nothing.
+        let rented = from.terms.again.is_some();
         let shared = self.occupants.get(&to).is_some_and(|jobs| !jobs.is_empty());
-        if !shared || !self.free.is_fuller(to, from) {
+        if !rented || !shared || !self.free.is_fuller(to, from) {
             return;
         }
         let nothing = crate::model::MicroUsdPerHour::new(0);
