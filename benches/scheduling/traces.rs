@@ -1,6 +1,6 @@
 //! What do the policies make of recorded jobs on a fixed cluster, and how fast are they decided?
 //!
-//! Replays the Alibaba 2023 GPU pods (openb: 8,152 pods on 1,213 nodes) and one virtual cluster of Philly (723 jobs on 64
+//! Replays the Alibaba 2023 GPU pods (openb: 8,152 pods on 1,213 nodes) and one virtual cluster of Philly (723 jobs on 24
 //! nodes of 8) under each policy, with exact estimates for the one that uses them. Bound: a plain replay makes a decision
 //! after each submission and each end, 16,304 for openb. Prints one JSON line a replay; `-- philly` runs only those.
 //!
@@ -47,7 +47,7 @@ fn main() {
         && let Some(text) = read(file)
     {
         let jobs = philly_jobs(file, &text, Some("7f04ca"), 8).unwrap();
-        replay("philly_7f04ca", jobs, gpu_cluster(64, 8, MicroUsdPerHour::new(8_000_000)));
+        replay("philly_7f04ca", jobs, gpu_cluster(24, 8, MicroUsdPerHour::new(8_000_000)));
     }
 }
 

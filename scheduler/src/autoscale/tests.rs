@@ -148,7 +148,10 @@ fn two_half_empty_nodes_become_one_if_the_saving_exceeds_the_restart() {
         job.placed =
             vec![Placed { worker: WorkerId::new(number), node: NodeId::new(number), role: PlacedRole::Trainer }];
     }
-    snapshot.nodes.iter_mut().for_each(|node| node.size = crate::policy::testing::size(2));
+    for node in &mut snapshot.nodes {
+        node.size = crate::policy::testing::size(2);
+        node.terms.again = Some(RentAgain { boot: HOUR, billing_min: Millis::ZERO });
+    }
     let moves = |snapshot: &crate::policy::Snapshot| decide(snapshot).actions.len();
     assert_eq!(moves(&snapshot), 1);
     snapshot.jobs.iter_mut().for_each(|job| job.terms.restart = HOUR);

@@ -194,6 +194,8 @@ fn check_progress(policy: &dyn Policy, mut snapshot: Snapshot) -> Result<(), Tes
     snapshot.jobs.iter_mut().for_each(|job| job.hold_until = None);
     let most = ROUNDS * (snapshot.jobs.len() + 1);
     for _ in 0..most {
+        // What was given back can be rented again.
+        snapshot.offers.iter_mut().for_each(|offer| offer.available = offer.available.max(6));
         let plan = decide_with(policy, &snapshot);
         check_capacity(&snapshot, &plan)?;
         check_gangs(&snapshot, &plan)?;

@@ -39,7 +39,11 @@ impl Round<'_> {
         let old = autoscale::node_cost(job, from);
         let saving =
             |node: &NodeSupply| autoscale::moving(job, rate, old, autoscale::node_cost(job, node), Millis::ZERO);
-        let allowed = |node: NodeId| !mine(node) && self.nodes.get(&node).is_some_and(|node| could_carry(job, node));
+        // Only to a node that was rented for it: two jobs after the same node would chase each other.
+        let allowed = |node: NodeId| {
+            !mine(node)
+                && self.nodes.get(&node).is_some_and(|node| node.rented_for == Some(job.id) && could_carry(job, node))
+        };
         let free = self.free.fitting(job, usize::MAX, allowed).into_iter().filter_map(|node| self.nodes.get(&node));
         let cheapest = free.min_by_key(|node| (autoscale::node_cost(job, node), node.id));
         if let Some((to, Saving { saved, moving })) =
@@ -78,8 +82,10 @@ impl Round<'_> {
         let Some(placed) = alone.next().copied() else { return };
         let Some(to) = self.free.fitting(job, 1, |node| !mine(node) && accepts(node)).first().copied() else { return };
         let Some(from) = self.nodes.get(&placed.node) else { return };
+        // Only a node that can be rented again is given back; leaving another one saves nothing.
+        let rented = from.terms.again.is_some();
         let shared = self.occupants.get(&to).is_some_and(|jobs| !jobs.is_empty());
-        if !shared || !self.free.is_fuller(to, from) {
+        if !rented || !shared || !self.free.is_fuller(to, from) {
             return;
         }
         let nothing = crate::model::MicroUsdPerHour::new(0);

@@ -8,18 +8,16 @@ use rand_chacha::ChaCha8Rng;
 use super::nodes::{Host, Kind};
 use super::outcome::{NodeOutcome, Report, UseSample};
 use super::runs::{Parting, Run};
+use super::view::middle;
 use super::world::{Provider, World};
 use crate::autoscale::Launches;
-use crate::model::{Generation, JobId, MicroUsd, Millis, NodeId, Offer, OfferTerms, WorkerId};
+use crate::model::{JobId, MicroUsd, Millis, NodeId, WorkerId};
 use crate::policy::{
-    Account, Accounts, Action, FairShare, KeepReason, Plan, Policy, RentAgain, RetireReason, Snapshot, decide_with,
+    Account, Accounts, Action, FairShare, KeepReason, Plan, Policy, RentAgain, RetireReason, decide_with,
 };
 
 /// How often a plan is made at one moment before time goes on: starting, moving and giving way take a few.
 const PLANS_AT_ONCE_MAX: usize = 16;
-
-/// Node hours after which the count of interruptions is believed; before, an offer counts as undisturbed.
-const OBSERVED_HOURS_MIN: u64 = 10;
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -51,25 +49,25 @@ pub fn simulate(world: &World, policy: &dyn Policy) -> Report {
     engine.report()
 }
 
-struct Engine<'a> {
-    world: &'a World,
+pub(super) struct Engine<'a> {
+    pub(super) world: &'a World,
     policy: &'a dyn Policy,
-    now: Millis,
+    pub(super) now: Millis,
     rng: ChaCha8Rng,
     events: BTreeMap<(Millis, u64), Event>,
     next: u64,
-    runs: Vec<Run>,
+    pub(super) runs: Vec<Run>,
     /// Submitted and not ended, by index.
-    live: BTreeSet<usize>,
-    hosts: BTreeMap<NodeId, Host>,
+    pub(super) live: BTreeSet<usize>,
+    pub(super) hosts: BTreeMap<NodeId, Host>,
     gone: Vec<NodeOutcome>,
-    launches: Vec<Launches>,
+    pub(super) launches: Vec<Launches>,
     requested: BTreeMap<NodeId, Millis>,
     /// Interruptions and node time of each provider.
-    observed: Vec<(u64, Millis)>,
-    accounts: Accounts,
-    timeline: Vec<UseSample>,
-    rounds: u64,
+    pub(super) observed: Vec<(u64, Millis)>,
+    pub(super) accounts: Accounts,
+    pub(super) timeline: Vec<UseSample>,
+    pub(super) rounds: u64,
     next_node: u64,
     next_worker: u64,
     looks: BTreeSet<Millis>,
@@ -314,65 +312,11 @@ impl<'a> Engine<'a> {
         self.gone.push(host.close(self.now, lost));
     }
 
-    fn snapshot(&mut self) -> Snapshot {
-        Snapshot {
-            now: self.now,
-            generation: Generation(self.rounds),
-            jobs: self.live.iter().map(|&job| self.runs[job].demand(self.now)).collect(),
-            nodes: self.hosts.values().map(|host| host.supply.clone()).collect(),
-            offers: self.offers(),
-            idle_release: self.world.settings.idle_release,
-            accounts: self.accounts.clone(),
-        }
-    }
-
-    /// What can be rented; nodes that are always there appear as sold out, so that a job that only they can carry waits.
-    fn offers(&self) -> Vec<Offer> {
-        let mut rented = vec![0_u32; self.world.providers.len()];
-        for provider in self.hosts.values().filter_map(|host| host.provider) {
-            rented[provider] += 1;
-        }
-        let open = self.world.providers.iter().enumerate().map(|(at, provider)| Offer {
-            name: provider.name.clone(),
-            size: provider.size,
-            market: provider.market,
-            price: provider.price,
-            boot: middle(provider),
-            available: provider.quota.saturating_sub(rented[at]),
-            terms: OfferTerms {
-                gpus: provider.gpus.clone(),
-                billing_min: provider.billing_min,
-                interruptions_per_1000_h: self.interruptions(at),
-                hold_until: self.launches[at].hold_until(),
-            },
-        });
-        let mut kinds: Vec<&super::world::FixedNode> = Vec::new();
-        for node in &self.world.nodes {
-            if !kinds.contains(&node) {
-                kinds.push(node);
-            }
-        }
-        let fixed = kinds.into_iter().enumerate().map(|(at, node)| Offer {
-            name: format!("fixed/{at}"),
-            size: node.size,
-            market: node.market,
-            price: node.price,
-            boot: Millis::ZERO,
-            available: 0,
-            terms: OfferTerms { gpus: node.gpus.clone(), ..OfferTerms::default() },
-        });
-        open.chain(fixed).collect()
-    }
-
-    fn interruptions(&self, provider: usize) -> u32 {
-        let (count, time) = self.observed[provider];
-        let hours = time.get() / 3_600_000;
-        if hours < OBSERVED_HOURS_MIN { 0 } else { u32::try_from(count * 1_000 / hours).unwrap_or(u32::MAX) }
-    }
-
     /// Time alone may change the next decision: idle nodes go back, back-offs end.
     fn look_again(&mut self, plan: &Plan) {
-        let idle = plan.kept.values().filter_map(|reason| match reason {
+        // A node that is always there never goes back.
+        let rented = |node: &NodeId| self.hosts.get(node).is_some_and(|host| host.provider.is_some());
+        let idle = plan.kept.iter().filter(|(node, _)| rented(node)).filter_map(|(_, reason)| match reason {
             KeepReason::IdleUntil(until) | KeepReason::BreakEven { until, .. } => Some(*until),
             _ => None,
         });
@@ -383,22 +327,6 @@ impl<'a> Engine<'a> {
             && self.looks.insert(next)
         {
             self.at(next, Event::Look);
-        }
-    }
-
-    fn sample(&mut self) {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let sample = UseSample {
-            at: self.now,
-            nodes: count(self.hosts.len()),
-            workers: count(self.live.iter().map(|&job| self.runs[job].placed.len()).sum()),
-            waiting: count(self.live.iter().filter(|&&job| !self.runs[job].started).count()),
-        };
-        let same = |last: &UseSample| {
-            (last.nodes, last.workers, last.waiting) == (sample.nodes, sample.workers, sample.waiting)
-        };
-        if !self.timeline.last().is_some_and(same) {
-            self.timeline.push(sample);
         }
     }
 
@@ -420,8 +348,4 @@ impl<'a> Engine<'a> {
 fn job_index(job: JobId) -> usize {
     // Ids are handed out above as index + 1, and there are as many as fit in memory.
     (job.number() - 1) as usize
-}
-
-fn middle(provider: &Provider) -> Millis {
-    Millis::new(provider.boot.0.get().midpoint(provider.boot.1.get()))
 }

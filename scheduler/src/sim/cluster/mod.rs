@@ -13,6 +13,7 @@ mod nodes;
 mod outcome;
 mod runs;
 mod traces;
+mod view;
 mod world;
 
 pub use engine::simulate;
