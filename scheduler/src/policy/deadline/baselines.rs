@@ -1,7 +1,7 @@
 //! The two simplest policies: never spot, and always spot until the last moment.
 
 use super::guard::{last_moment, urgency};
-use super::{Decision, DeadlinePolicy, Held, Reason, Sighting, Urgency, View, cheapest_on_demand};
+use super::{DeadlinePolicy, Decision, Held, Reason, Sighting, Urgency, View, cheapest_on_demand};
 use crate::model::Millis;
 
 /// Holds one on-demand instance from the start to the end: the cost that all others are measured against.

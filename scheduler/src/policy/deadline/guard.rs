@@ -57,3 +57,62 @@ pub fn last_moment(view: &View<'_>) -> Option<Decision> {
         _ => Decision::run(Held::on_demand(cheapest_on_demand(view)), Reason::LastMoment),
     })
 }
+
+#[cfg(test)]
+mod unit_tests {
+    use super::super::{SpotSeen, ZoneView};
+    use super::*;
+    use crate::model::{MicroUsd, MicroUsdPerHour};
+
+    fn zone(on_demand: u64, move_secs: u64) -> ZoneView {
+        ZoneView {
+            on_demand: MicroUsdPerHour::new(on_demand),
+            spot: MicroUsdPerHour::new(1),
+            seen: SpotSeen::Unknown,
+            move_time: Millis::from_secs(move_secs),
+            move_cost: MicroUsd::ZERO,
+        }
+    }
+
+    /// 50 minutes of work, a restart of 10 minutes, rounds of 10 minutes: six rounds on a fresh instance.
+    fn view(zones: &[ZoneView], minutes_left: u64) -> View<'_> {
+        View {
+            now: Millis::ZERO,
+            deadline: Millis::from_secs(minutes_left * 60),
+            work: Millis::from_secs(3_000),
+            work_left: Millis::from_secs(3_000),
+            restart: Millis::from_secs(600),
+            warmup_left: Millis::ZERO,
+            round: Millis::from_secs(600),
+            held: None,
+            checkpoint_in: Some(0),
+            zones,
+        }
+    }
+
+    #[test]
+    fn the_last_moment_is_counted_in_whole_rounds() {
+        let zones = [zone(10, 0)];
+        let urgency_at = |minutes| urgency(&view(&zones, minutes));
+        assert_eq!(urgency_at(79), Urgency::Slack(Millis::from_secs(600)));
+        assert_eq!(urgency_at(69), Urgency::LastMoment);
+        assert_eq!(urgency_at(60), Urgency::LastMoment);
+    }
+
+    #[test]
+    fn at_the_last_moment_spot_is_kept_only_if_it_makes_progress() {
+        let zones = [zone(10, 0)];
+        let riding = View { held: Some(Held::spot(0)), ..view(&zones, 60) };
+        assert_eq!(last_moment(&riding), Some(Decision::run(Held::spot(0), Reason::SpotStillRuns)));
+        let starting = View { warmup_left: Millis::from_secs(1), ..riding };
+        assert_eq!(last_moment(&starting), Some(Decision::run(Held::on_demand(0), Reason::LastMoment)));
+        assert_eq!(last_moment(&View { deadline: Millis::from_secs(4_200), ..riding }), None);
+    }
+
+    #[test]
+    fn a_move_that_would_be_late_is_not_made_for_a_lower_price() {
+        let zones = [zone(10, 0), zone(5, 60)];
+        assert_eq!(cheapest_on_demand(&view(&zones, 70)), 1);
+        assert_eq!(cheapest_on_demand(&view(&zones, 60)), 0);
+    }
+}

@@ -27,7 +27,7 @@ use crate::model::{Market, MicroUsd, MicroUsdPerHour, Millis};
 /// Chooses where one job runs next. The same object serves production, `plan` and the simulator.
 ///
 /// It may keep what it has seen, so one object serves one job; [`DeadlinePolicy::fresh`] makes the next one.
-pub trait DeadlinePolicy {
+pub trait DeadlinePolicy: Send {
     /// A short name for reports.
     fn name(&self) -> &'static str;
 

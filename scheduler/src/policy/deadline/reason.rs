@@ -37,8 +37,8 @@ pub enum Reason {
     },
     /// A plan made beforehand says so.
     Planned,
-    /// A cheaper zone may be back; one probe costs less than what that is worth.
-    CheaperZoneMayBeBack,
+    /// On demand is held; a probe shows whether spot is there, and for how long it has been.
+    ProbingForTheWayBack,
 }
 
 impl fmt::Display for Reason {
@@ -58,7 +58,7 @@ impl fmt::Display for Reason {
                 write!(f, "waiting for spot costs least, and {slack} may pass before it must start")
             }
             Self::Planned => f.write_str("the plan says so"),
-            Self::CheaperZoneMayBeBack => f.write_str("a cheaper zone may be back"),
+            Self::ProbingForTheWayBack => f.write_str("on demand, and looking for spot that lasts"),
         }
     }
 }

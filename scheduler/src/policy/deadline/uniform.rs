@@ -6,7 +6,7 @@
 
 use super::baselines::{near_the_end, slack, spot_or};
 use super::guard::last_moment;
-use super::{Decision, DeadlinePolicy, Held, Reason, Sighting, View, cheapest_on_demand};
+use super::{DeadlinePolicy, Decision, Held, Reason, Sighting, View, cheapest_on_demand};
 use crate::model::Millis;
 
 /// Uniform Progress. It needs to know when the job began, which it takes from its first decision.

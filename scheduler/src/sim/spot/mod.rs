@@ -17,3 +17,6 @@ pub use run::{Outcome, Step, simulate, simulate_logged};
 pub use steps::read_step_function;
 pub use trace::{ZoneTrace, read_zone_traces};
 pub use window::{JobTerms, MoveCost, Rules, Visibility, Window};
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 
 use super::window::{JobTerms, Window};
 use crate::model::Millis;
-use crate::policy::deadline::{Decision, DeadlinePolicy, Held, Reason, Sighting, View};
+use crate::policy::deadline::{DeadlinePolicy, Decision, Held, Reason, Sighting, View};
 
 /// What is held in a tick of a plan; where nothing is, the zone of the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

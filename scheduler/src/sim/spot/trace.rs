@@ -101,12 +101,7 @@ fn read_zone(file: &str, text: &str, line: u64) -> Result<ZoneTrace, DataError> 
 }
 
 /// Writes out runs of equal values; they must fill the recording exactly.
-fn expand<T: Copy>(
-    file: &str,
-    row: &Row<RawZone>,
-    column: &str,
-    runs: &[(T, usize)],
-) -> Result<Vec<T>, DataError> {
+fn expand<T: Copy>(file: &str, row: &Row<RawZone>, column: &str, runs: &[(T, usize)]) -> Result<Vec<T>, DataError> {
     let total = runs.iter().try_fold(0usize, |total, &(_, length)| total.checked_add(length));
     if total != Some(row.value.ticks) {
         let got = total.map_or("too many".to_owned(), |total| total.to_string());

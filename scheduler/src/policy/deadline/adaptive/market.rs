@@ -47,7 +47,7 @@ impl Market {
 }
 
 /// How likely each model is, from what was seen.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Belief {
     /// Log-likelihoods; the prior, all models alike, is zero.
     log_likelihood: [f64; MODELS],
@@ -55,11 +55,6 @@ pub(super) struct Belief {
 }
 
 impl Belief {
-    /// All models alike.
-    pub fn new() -> Self {
-        Self { log_likelihood: [0.0; MODELS], last: None }
-    }
-
     /// Takes in what was seen at `hours`.
     pub fn see(&mut self, hours: f64, available: bool) {
         let fade = self.last.map_or(1.0, |(before, _)| (-(hours - before) / REGIME_HOURS).exp());
@@ -72,6 +67,18 @@ impl Belief {
             *log = *log * fade + likelihood.max(f64::MIN_POSITIVE).ln();
         }
         self.last = Some((hours, available));
+    }
+
+    /// Expected hours with capacity in the next `hours`, from what was seen last.
+    pub fn hours_up(&self, hours: f64) -> f64 {
+        let of = |market: Market| {
+            let up = market.availability();
+            let now = self.last.map_or(up, |(_, was)| f64::from(was));
+            let pace = 1.0 / market.up + 1.0 / market.down;
+            up * hours + (now - up) * (1.0 - (-hours * pace).exp()) / pace
+        };
+        let markets = markets();
+        self.weights().into_iter().map(|(index, weight)| weight * of(markets[index])).sum()
     }
 
     /// The models that matter, with weights that sum to 1. Those a hundred times less likely than the best are left out.
@@ -91,7 +98,7 @@ mod unit_tests {
 
     #[test]
     fn long_stays_are_believed_after_they_were_seen() {
-        let mut belief = Belief::new();
+        let mut belief = Belief::default();
         (0..200).for_each(|tick| belief.see(f64::from(tick) * 0.1, true));
         let mean_up: f64 = belief.weights().iter().map(|&(index, weight)| weight * markets()[index].up).sum();
         assert!(mean_up > 20.0, "{mean_up}");

@@ -6,6 +6,8 @@
 //! if waiting for it to prove itself is the better choice; what comes then costs what the tables say. A restart is part
 //! of every comparison, so nothing is switched for less than it costs. The safety net is exact and asked first.
 //!
+//! Many zones that answer only when tried are reduced to that question by [`zones`].
+//!
 //! Start at [`Adaptive::decide`]. The idea of one line of progress to be on is from "Can't Be Late" (NSDI'24), whose line
 //! the tables replace.
 
@@ -13,6 +15,7 @@ mod choice;
 mod market;
 mod stays;
 mod table;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +24,15 @@ use choice::Position;
 use market::Belief;
 use stays::Stays;
 use table::{Tables, Terms};
+use zones::Advice;
 
 use super::baselines::slack;
 use super::guard::last_moment;
-use super::{Decision, DeadlinePolicy, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
+use super::{Action, DeadlinePolicy, Decision, Held, Reason, Sighting, SpotSeen, View, cheapest_on_demand};
 use crate::model::Millis;
 
 /// Tables kept for jobs with the same terms and prices; all are dropped when there would be more. One set takes up to
-/// 10 MB and some 50 ms.
+/// 10 MB and some 80 ms, spent at the first decision that needs it.
 const TABLES_MAX: usize = 16;
 
 /// Prices of spot over on-demand are told apart in this many parts of one.
@@ -37,11 +41,13 @@ const PRICE_PARTS: f64 = 20.0;
 type TermsKey = (Millis, Millis, Millis, Millis, u32);
 type TableCache = Arc<Mutex<BTreeMap<TermsKey, Arc<Tables>>>>;
 
-/// The policy for one job in one zone. Copies made by [`DeadlinePolicy::fresh`] share solved tables, not what was seen.
+/// The policy for one job. Copies made by [`DeadlinePolicy::fresh`] share solved tables, not what was seen.
 #[derive(Debug, Default)]
 pub struct Adaptive {
     began: Option<Millis>,
     zones: Vec<ZoneMemory>,
+    /// Whether any zone had capacity.
+    anywhere: Belief,
     tables: Option<(TermsKey, Arc<Tables>)>,
     shared: TableCache,
 }
@@ -61,14 +67,14 @@ impl Adaptive {
 
     fn memory(&mut self, zone: usize) -> &mut ZoneMemory {
         if self.zones.len() <= zone {
-            self.zones.resize_with(zone + 1, || ZoneMemory { belief: Belief::new(), stays: Stays::new() });
+            self.zones.resize_with(zone + 1, || ZoneMemory { belief: Belief::default(), stays: Stays::new() });
         }
         &mut self.zones[zone]
     }
 
     /// The tables for this job at the price of `zone`, solved now if nobody has.
     fn tables(&mut self, view: &View<'_>, zone: usize) -> Arc<Tables> {
-        let whole = view.deadline.since(*self.began.get_or_insert(view.now));
+        let whole = view.deadline.since(self.began.unwrap_or(view.now));
         let offer = view.zones[zone];
         let ratio = offer.spot.get() as f64 / offer.on_demand.get().max(1) as f64;
         let parts = (ratio * PRICE_PARTS).round().clamp(1.0, 2.0 * PRICE_PARTS);
@@ -115,20 +121,59 @@ impl DeadlinePolicy for Adaptive {
     }
 
     fn decide(&mut self, view: &View<'_>) -> Decision {
+        self.began.get_or_insert(view.now);
         if let Some(decision) = last_moment(view) {
             return decision;
         }
-        if let Some(zone) = view.spot_held() {
-            return Decision::run(Held::spot(zone), Reason::SpotStillRuns);
+        if view.zones.len() > 1 || view.zones[0].seen == SpotSeen::Unknown {
+            return self.decide_among_zones(view);
         }
-        let zone = 0;
-        let tables = self.tables(view, zone);
-        let memory = self.memory(zone);
+        if view.spot_held().is_some() {
+            return Decision::run(Held::spot(0), Reason::SpotStillRuns);
+        }
+        let tables = self.tables(view, 0);
+        let memory = self.memory(0);
         let weights = memory.belief.weights();
-        let position = position(view, zone, &tables, &weights);
-        match view.zones[zone].seen {
-            SpotSeen::Available => while_up(view, zone, &position, &memory.stays),
+        let position = position(view, 0, &tables, &weights);
+        match view.zones[0].seen {
             SpotSeen::Gone | SpotSeen::Unknown => while_down(view, &position),
+            SpotSeen::Available => while_up(view, 0, &position, &memory.stays),
+        }
+    }
+}
+
+impl Adaptive {
+    /// The zones say which of them to try; whether to leave on demand, or to wait without any, is the question of one
+    /// zone again, asked of the market of all zones together.
+    fn decide_among_zones(&mut self, view: &View<'_>) -> Decision {
+        self.memory(view.zones.len() - 1);
+        let advice = zones::advise(view, &self.zones);
+        let found = match advice {
+            Advice::MayLeaveFor(zone) if view.zones[zone].seen == SpotSeen::Unknown => {
+                return Decision { action: Action::Probe { zone }, reason: Reason::ProbingForTheWayBack };
+            }
+            Advice::MayLeaveFor(_) => Some(true),
+            Advice::NothingToBeHad => Some(false),
+            Advice::Spot(_) | Advice::WaitForCheaper => view.spot_held().map(|_| true),
+        };
+        if let Some(found) = found {
+            self.anywhere.see(hours(view.now), found);
+        }
+        let zone = match advice {
+            Advice::Spot(zone) if view.spot_held() == Some(zone) => {
+                return Decision::run(Held::spot(zone), Reason::SpotStillRuns);
+            }
+            Advice::Spot(zone) => return Decision::run(Held::spot(zone), Reason::SpotCostsLeast),
+            Advice::WaitForCheaper => return Decision::wait(Reason::WaitingCostsLeast { slack: slack(view) }),
+            Advice::MayLeaveFor(zone) => zone,
+            Advice::NothingToBeHad => zones::cheapest_spot(view),
+        };
+        let tables = self.tables(view, zone);
+        let weights = self.anywhere.weights();
+        let position = position(view, zone, &tables, &weights);
+        match advice {
+            Advice::MayLeaveFor(_) => while_up(view, zone, &position, &self.zones[zone].stays),
+            _ => while_down(view, &position),
         }
     }
 }
