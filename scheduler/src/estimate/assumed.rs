@@ -2,7 +2,7 @@
 //! those of markets that are known.
 //!
 //! Lengths are drawn from exponential distributions, whose one parameter is estimated from stays cut off by the end of a
-//! recording without bias: time over number of ends (Cox and Oakes, "Analysis of Survival Data", 1984, §3.2). Real stays
+//! recording without bias: time over number of ends (Cox and Oakes, "Analysis of Survival Data", 1984, chapter 3). Real stays
 //! scatter more widely, so a plan made this way is surer of itself than it should be; the first days of a recording of
 //! the market itself are better.
 
