@@ -254,6 +254,41 @@ fn nothing_recorded_is_said_so() {
 }
 
 #[test]
+fn an_assumed_market_is_like_those_it_is_taken_from() {
+    let known = choppy(30, 10);
+    let stays = AssumedStays::of(&[known.clone(), known]).unwrap();
+    assert!((stays.with.get() as f64 / (30.0 * TICK.get() as f64) - 1.0).abs() < 0.05, "{stays:?}");
+    let prices = AssumedPrices { spot: MicroUsdPerHour::new(1_000_000), on_demand: MicroUsdPerHour::new(3_000_000) };
+    let assumed = stays.zone(TICK, 20_000, prices, &mut ChaCha8Rng::seed_from_u64(5));
+    let again = AssumedStays::of(std::slice::from_ref(&assumed)).unwrap();
+    assert!((again.with.get() as f64 / stays.with.get() as f64 - 1.0).abs() < 0.15, "{again:?}");
+    assert!((again.without.get() as f64 / stays.without.get() as f64 - 1.0).abs() < 0.15, "{again:?}");
+    assert!(planned(&job(PlanMarket::Auto), &assumed).is_ok());
+    assert_eq!(AssumedStays::of(&[]), None);
+}
+
+#[test]
+fn a_second_zone_makes_it_cheaper() {
+    // Spot is in the one zone or in the other.
+    let (here, there) = (choppy(12, 12), zone((0..2_000).map(|tick| u32::from(tick % 24 >= 12)).collect()));
+    let cost = |zones: Vec<&ZoneTrace>| {
+        let history = MarketHistory::new(zones, 2_000, 1);
+        let job = job(PlanMarket::Auto);
+        let input = PlanInput {
+            job: &job,
+            history: &history,
+            boot: Millis::from_secs(120),
+            policy: &Greedy,
+            likeness: Likeness(0.1),
+            calibration: Calibration::default(),
+            seed: 7,
+        };
+        plan(&input, UnsafeSpot::Refuse).unwrap().cost_p50
+    };
+    assert!(dollars(cost(vec![&here, &there])) < 0.8 * dollars(cost(vec![&here])));
+}
+
+#[test]
 fn the_same_input_gives_the_same_plan() {
     let zone = choppy(7, 4);
     assert_eq!(planned(&job(PlanMarket::Auto), &zone), planned(&job(PlanMarket::Auto), &zone));

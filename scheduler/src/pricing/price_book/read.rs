@@ -14,9 +14,9 @@ use crate::sim::{DataError, Row, read_rows};
 /// accelerators, or 24 TiB of memory) costs 100 to 300; what is above 10,000 is a figure in another unit.
 pub const HOURLY_PRICE_USD_MAX: u64 = 10_000;
 
-/// The most accelerators, processors and GiB of memory of one machine: ten times the largest on offer in 2025 (64
-/// accelerators of a TPU host group, 1,920 processors, 32 TiB).
-const ACCELERATORS_MAX: u32 = 640;
+/// The most accelerators, processors and GiB of memory of one machine: ten times the largest on offer in 2025 (16
+/// accelerators in `p2.16xlarge`; 1,920 processors and 32 TiB in `u7inh-32tb.480xlarge`).
+const ACCELERATORS_MAX: u32 = 160;
 const VCPU_MAX: u32 = 20_000;
 const MEMORY_GIB_MAX: u32 = 327_680;
 
