@@ -180,4 +180,10 @@ impl View<'_> {
     pub fn launch_time(&self, zone: usize) -> Millis {
         self.restart + self.zones[zone].move_time
     }
+
+    /// The cheapest zone where spot is known to be there.
+    pub fn cheapest_spot_seen(&self) -> Option<usize> {
+        let seen = |zone: &usize| self.zones[*zone].seen == SpotSeen::Available;
+        (0..self.zones.len()).filter(seen).min_by_key(|&zone| self.zones[zone].spot)
+    }
 }
