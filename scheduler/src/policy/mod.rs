@@ -3,6 +3,7 @@
 //! The snapshot may be stale; whoever executes the plan checks each action against the state it then finds. The plan is
 //! complete: nothing is left to choose, and everything done or not done has its reason. Start at [`decide`].
 
+pub mod adaptive;
 mod decide;
 mod plan;
 mod snapshot;

@@ -1,0 +1,170 @@
+//! What a policy decides: who holds which GPUs until the next round, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::view::{AppView, Batch, ClusterView, Demand, JobView, Observation, Placement};
+use crate::model::JobId;
+
+/// A way to divide a cluster among training jobs, decided anew each round.
+///
+/// It must be deterministic: the same views and observations in the same order give the same allocations.
+pub trait AllocationPolicy {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+
+    /// Learns from something that was seen. Not every policy does.
+    fn observe(&mut self, view: &ClusterView<'_>, seen: &Observation) {
+        let _ = (view, seen);
+    }
+
+    /// Divides the cluster. A job that is not granted anything gives up what it holds.
+    fn allocate(&mut self, view: &ClusterView<'_>) -> Allocation;
+
+    /// Chooses the batch of a job on a placement; asked at every start and at the end of every epoch.
+    fn batch(&self, app: &AppView, job: &JobView, placement: &Placement) -> Batch {
+        requested_batch(app, job, placement)
+    }
+}
+
+/// A round's decision.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Allocation {
+    /// Who gets GPUs.
+    pub grants: BTreeMap<JobId, Grant>,
+    /// Who gets none.
+    pub waiting: BTreeMap<JobId, WaitReason>,
+}
+
+/// GPUs for a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// Which.
+    pub placement: Placement,
+    /// Why these.
+    pub reason: GrantReason,
+}
+
+/// Why a job gets what it gets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GrantReason {
+    /// It came first among those that fit.
+    Turn,
+    /// Jobs before it do not fit; it uses what they leave.
+    Backfill,
+    /// It has had the least service for its share.
+    LeastServed,
+    /// It keeps what it holds: no other size is worth a restart.
+    Keeps,
+    /// It starts: nothing else makes more of these GPUs.
+    Starts {
+        /// Expected progress, iterations at the initial batch per second.
+        goodput: f64,
+    },
+    /// It changes size or GPU type, because the gain outweighs the restart.
+    Rescales {
+        /// Expected progress, iterations at the initial batch per second.
+        goodput: f64,
+    },
+    /// It moves to other nodes of the same type so that another job fits.
+    MakesRoom,
+}
+
+impl fmt::Display for GrantReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn => f.write_str("it is its turn"),
+            Self::Backfill => f.write_str("earlier jobs do not fit into what is free; it does"),
+            Self::LeastServed => f.write_str("it has had the least service for its share"),
+            Self::Keeps => f.write_str("keeps what it holds: no other size is worth a restart"),
+            Self::Starts { goodput } => {
+                write!(f, "starts: no other job makes more of these GPUs ({goodput:.3} iterations/s)")
+            }
+            Self::Rescales { goodput } => {
+                write!(f, "changes size: the gain outweighs the restart ({goodput:.3} iterations/s)")
+            }
+            Self::MakesRoom => f.write_str("moves to other nodes so that another job fits"),
+        }
+    }
+}
+
+/// Why a job gets nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum WaitReason {
+    /// No GPU type can hold what it asks for, however empty the cluster.
+    Impossible {
+        /// The GPUs it asks for.
+        gpus: u32,
+    },
+    /// Not enough GPUs of one type are free.
+    NoRoom {
+        /// The most that are free of one type.
+        free: u32,
+        /// The least it could use.
+        need: u32,
+    },
+    /// Other jobs had less service so far.
+    Served,
+    /// Others make more of the GPUs it could use.
+    Outbid {
+        /// What one GPU of the type that suits it best is worth to others now, relative to a job that holds one.
+        price: f64,
+        /// What it is worth to this job.
+        bid: f64,
+    },
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Impossible { gpus } => write!(f, "no GPU type has {gpus} GPUs"),
+            Self::NoRoom { free, need } => write!(f, "{free} GPU(s) of one type are free, it needs {need}"),
+            Self::Served => f.write_str("other jobs had less service so far"),
+            Self::Outbid { price, bid } => {
+                write!(f, "others make more of the GPUs it could use ({price:.2} against {bid:.2})")
+            }
+        }
+    }
+}
+
+/// The batch a job asked for, split over its GPUs so that it fits; without a request the smallest that is allowed.
+pub fn requested_batch(app: &AppView, job: &JobView, placement: &Placement) -> Batch {
+    let replicas = placement.gpus().max(1);
+    let bounds = app.by_type.get(placement.gpu_type.0).and_then(Option::as_ref);
+    let (local_min, local_max) = bounds.map_or((1, u32::MAX), |on| (on.local_batch_min, on.local_batch_max));
+    let total = match job.demand {
+        Demand::Rigid { batch, .. } => batch,
+        Demand::Elastic => app.batch_initial.max(local_min.saturating_mul(replicas)),
+    };
+    split_batch(total, replicas, local_max, app.batch_initial)
+}
+
+/// Splits a total batch over replicas into passes of at most `local_max` samples.
+///
+/// A single replica with more than the initial batch makes at least two passes: gradient noise cannot be estimated from
+/// one (Pollux, OSDI'21).
+pub fn split_batch(total: u32, replicas: u32, local_max: u32, initial: u32) -> Batch {
+    let per_replica = total.div_ceil(replicas.max(1)).max(1);
+    let mut passes = per_replica.div_ceil(local_max.max(1));
+    if replicas == 1 && total > initial {
+        passes = passes.max(2);
+    }
+    Batch { local: per_replica.div_ceil(passes), accumulation: passes - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_split_so_that_it_fits() {
+        let split = |total, replicas, local_max| {
+            let batch = split_batch(total, replicas, local_max, 128);
+            (batch.local, batch.accumulation)
+        };
+        assert_eq!(split(128, 1, 1024), (128, 0));
+        assert_eq!(split(512, 1, 1024), (256, 1), "one replica needs two passes to see the noise");
+        assert_eq!(split(512, 4, 64), (64, 1));
+        assert_eq!(split(100, 3, 1024), (34, 0));
+    }
+}

@@ -1,0 +1,331 @@
+//! The goodput policy: GPUs go where they shorten the sum of completion times most.
+//!
+//! The sum of completion times of jobs whose speed depends on what they hold has a fluid optimum (its Lagrangian over
+//! time): there is a price of each GPU at each moment; job `j` weighs its progress by one number over its whole life,
+//! the least `(1 + price at its completion · GPUs) / goodput` over its shapes; and at each moment GPUs go to the jobs for
+//! which `weight · goodput - price now · GPUs` is largest. Prices are expected to sink from what they are now to what
+//! they are in the long run, so a job that will end soon weighs more than one that will still run when the rush is over:
+//! shortest remaining time first, softened by how well each job scales. Equal jobs with power-law speed-up give heSRPT
+//! (Berg et al., 2020).
+//!
+//! Goodput is Pollux's (OSDI'21): throughput, by a model fitted online, times statistical efficiency, by the observed
+//! gradient. GPU types compete in one market as in Sia (SOSP'23). Remaining work is learnt from epochs done and from
+//! jobs of the same application that ended. A restart is paid from the time for which the new size is likely to be kept.
+//! [`Goodput::allocate`] is where the flow starts.
+
+use std::collections::BTreeMap;
+
+use super::allocation::{Allocation, AllocationPolicy, Grant, GrantReason, WaitReason, requested_batch};
+use super::history::AppHistory;
+use super::market::{Choice, Market, Offer};
+use super::options::{OptionBook, ShapeOptions};
+use super::seats::{Wish, seat};
+use super::throughput::StepTimeModel;
+use super::view::{AppView, Batch, ClusterView, Demand, JobView, Observation, Placement, Shape};
+
+/// What the policy may be tuned by. The defaults are sound; each number says what moving it does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GoodputSettings {
+    /// What a GPU-second costs at least, in job-seconds of waiting. Higher saves GPU-hours, lower shortens jobs.
+    pub price_floor: f64,
+    /// How soon prices are expected to be what they are in the long run, seconds. Lower favours short jobs more.
+    pub price_memory_seconds: f64,
+    /// Over how long past prices are averaged, seconds.
+    pub price_average_seconds: f64,
+    /// The long-run price as a share of the average. Lower favours short jobs more.
+    pub price_far_share: f64,
+    /// How long a size is likely to be kept at most, seconds: what a restart is weighed against.
+    pub tenure_seconds: f64,
+    /// How much more a job weighs for each doubling of its expected completion time.
+    pub tail_exponent: f64,
+    /// How many times the GPUs on which an application was seen its jobs may be given.
+    pub explore_factor: u32,
+    /// How long a job is taken to need before its application is known, seconds on its best shape.
+    pub unknown_seconds: f64,
+}
+
+impl Default for GoodputSettings {
+    fn default() -> Self {
+        Self {
+            price_floor: 0.03,
+            price_memory_seconds: 7_200.0,
+            price_average_seconds: 14_400.0,
+            price_far_share: 0.5,
+            tenure_seconds: 1_800.0,
+            tail_exponent: 0.0,
+            explore_factor: 4,
+            unknown_seconds: 3_600.0,
+        }
+    }
+}
+
+/// The policy and what it has learnt.
+#[derive(Debug, Clone, Default)]
+pub struct Goodput {
+    settings: GoodputSettings,
+    models: Vec<StepTimeModel>,
+    history: Vec<AppHistory>,
+    book: OptionBook,
+    prices: Prices,
+    bound: Bound,
+}
+
+/// Prices by GPU type.
+#[derive(Debug, Clone, Default)]
+struct Prices {
+    /// The moment of the last decision.
+    at: Option<f64>,
+    /// As the last decision found them.
+    now: Vec<f64>,
+    /// Their average over time, before that decision.
+    average: Vec<f64>,
+    /// As the decision before found them: what decisions at the same moment start from.
+    before: Vec<f64>,
+}
+
+/// How close the last decision came to the best possible one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Bound {
+    /// What its division is worth.
+    pub worth: f64,
+    /// What no division can exceed.
+    pub bound: f64,
+}
+
+/// A job as the market sees it.
+struct Bidder {
+    goodputs: Vec<(Shape, f64)>,
+    weight: f64,
+    remaining: f64,
+    restart: f64,
+    held: Option<Held>,
+}
+
+/// What a bidder holds, or would hold after a first decision.
+#[derive(Clone, Copy)]
+struct Held {
+    offer: usize,
+    restart_left: f64,
+}
+
+/// A division that is worth less than this more than the present one is not worth the change.
+const GAIN_MIN: f64 = 1e-6;
+/// Each solution starts the next search; a search that finds nothing better ends it, and each one finds more.
+const SEARCHES_MAX: u32 = 8;
+
+impl Goodput {
+    /// A policy with these settings that has seen nothing yet.
+    pub fn new(settings: GoodputSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// How close the last decision came to the best possible one.
+    pub fn last_bound(&self) -> Bound {
+        self.bound
+    }
+
+    fn grow(&mut self, apps: usize) {
+        if self.models.len() < apps {
+            self.models.resize_with(apps, StepTimeModel::default);
+            self.history.resize_with(apps, AppHistory::default);
+        }
+    }
+
+    fn bidder(&self, view: &ClusterView<'_>, job: &JobView) -> Bidder {
+        let history = &self.history[job.app.0];
+        let app = &view.apps[job.app.0];
+        let gradient = history.gradient(job);
+        let goodputs = self.book.goodputs(view, &self.models[job.app.0], job, gradient);
+        let fastest = goodputs.iter().map(|shape| shape.1).fold(0.0, f64::max);
+        let unknown = self.settings.unknown_seconds * fastest;
+        let remaining = history.remaining(app, job).unwrap_or(unknown).max(0.0);
+        let held = job.holding.as_ref().and_then(|holding| {
+            let shape = holding.placement.shape();
+            let same = |known: &(Shape, f64)| (known.0.gpu_type, known.0.gpus) == (shape.gpu_type, shape.gpus);
+            let offer = goodputs.iter().position(same)?;
+            Some(Held { offer, restart_left: holding.restart_left })
+        });
+        let mut bidder = Bidder { goodputs, weight: 0.0, remaining, restart: app.restart_seconds, held };
+        bidder.weight = self.weight(&bidder);
+        bidder
+    }
+
+    /// What a unit of progress is worth: the least cost of making it, at the prices of the job's completion.
+    fn weight(&self, bidder: &Bidder) -> f64 {
+        let cost = |(shape, goodput): &(Shape, f64)| {
+            if *goodput <= 0.0 {
+                return f64::INFINITY;
+            }
+            let seconds = bidder.remaining / goodput;
+            let price = self.prices.expected(shape.gpu_type.0, seconds, &self.settings);
+            let tail = (1.0 + seconds / HOUR).powf(self.settings.tail_exponent);
+            tail * (1.0 + price * f64::from(shape.gpus)) / goodput
+        };
+        let least = bidder.goodputs.iter().map(cost).fold(f64::INFINITY, f64::min);
+        if least.is_finite() { least } else { 0.0 }
+    }
+
+    fn offers(&self, bidder: &Bidder) -> Vec<Offer> {
+        let away = bidder.held.map_or(0.0, |held| {
+            let worth = bidder.weight * bidder.goodputs[held.offer].1;
+            worth * (bidder.restart - held.restart_left).max(0.0) / self.settings.tenure_seconds
+        });
+        let offer = |(index, (shape, goodput)): (usize, &(Shape, f64))| {
+            let needs = bidder.remaining / goodput.max(1e-12);
+            let lost = match bidder.held {
+                Some(held) if held.offer == index => held.restart_left,
+                _ => bidder.restart,
+            };
+            let tenure = self.settings.tenure_seconds.min(needs + lost).max(1.0);
+            let value = bidder.weight * goodput * (1.0 - lost / tenure).max(0.0) + away;
+            Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value }
+        };
+        bidder.goodputs.iter().enumerate().map(offer).collect()
+    }
+
+    /// Divides the GPUs; each search starts from the answer of the one before, until that stands.
+    fn divide(&mut self, view: &ClusterView<'_>, bidders: &mut [Bidder]) -> (Choice, Vec<f64>) {
+        let supply: Vec<u32> = view.gpu_types.iter().map(super::view::GpuTypeView::gpus).collect();
+        let mut choice: Choice = bidders.iter().map(|bidder| bidder.held.map(|held| held.offer)).collect();
+        let mut prices = self.prices.before.clone();
+        for _ in 0..SEARCHES_MAX {
+            let offers = bidders.iter().map(|bidder| self.offers(bidder)).collect();
+            let market = Market { offers, supply: supply.clone(), floor: self.settings.price_floor };
+            prices = market.prices(&self.prices.before);
+            let fresh = market.solve(&prices);
+            let mut kept = choice.clone();
+            market.give_out(&mut kept);
+            let better = if market.worth(&fresh) > market.worth(&kept) + GAIN_MIN { fresh } else { kept };
+            self.bound = Bound { worth: market.worth(&better), bound: market.bound(&prices) };
+            if better == choice {
+                break;
+            }
+            for (bidder, taken) in bidders.iter_mut().zip(&better) {
+                let same = bidder.held.map(|held| held.offer) == *taken;
+                if !same {
+                    bidder.held = taken.map(|offer| Held { offer, restart_left: bidder.restart });
+                }
+            }
+            choice = better;
+        }
+        (choice, prices)
+    }
+}
+
+const HOUR: f64 = 3600.0;
+
+impl Prices {
+    /// Moves on to a new moment; at the same moment again, nothing changes.
+    fn advance(&mut self, now: f64, types: usize, settings: &GoodputSettings) {
+        if self.at == Some(now) && self.before.len() == types {
+            return;
+        }
+        if self.now.len() != types {
+            self.now = vec![settings.price_floor; types];
+            self.average = self.now.clone();
+        }
+        let passed = self.at.map_or(0.0, |at| (now - at).max(0.0));
+        let share = 1.0 - (-passed / settings.price_average_seconds).exp();
+        for (average, price) in self.average.iter_mut().zip(&self.now) {
+            *average += (price - *average) * share;
+        }
+        self.before = self.now.clone();
+        self.at = Some(now);
+    }
+
+    /// The price so many seconds from now.
+    fn expected(&self, gpu_type: usize, seconds: f64, settings: &GoodputSettings) -> f64 {
+        let far = (self.average[gpu_type] * settings.price_far_share).max(settings.price_floor);
+        let near = self.before[gpu_type];
+        far + (near - far) * (-seconds / settings.price_memory_seconds).exp()
+    }
+}
+
+impl AllocationPolicy for Goodput {
+    fn name(&self) -> &'static str {
+        "goodput"
+    }
+
+    fn observe(&mut self, view: &ClusterView<'_>, seen: &Observation) {
+        self.grow(view.apps.len());
+        match *seen {
+            Observation::Step { app, shape, local_batch, step_seconds, .. } => {
+                self.models[app.0].see(shape, local_batch, step_seconds);
+            }
+            Observation::Finished { app, progress, .. } => self.history[app.0].finished(progress),
+        }
+    }
+
+    fn allocate(&mut self, view: &ClusterView<'_>) -> Allocation {
+        self.grow(view.apps.len());
+        for job in view.jobs {
+            self.history[job.app.0].see(job);
+        }
+        self.book.refresh(view, &self.models, self.settings.explore_factor);
+        self.prices.advance(view.now, view.gpu_types.len(), &self.settings);
+        let mut bidders: Vec<Bidder> = view.jobs.iter().map(|job| self.bidder(view, job)).collect();
+        let (choice, prices) = self.divide(view, &mut bidders);
+        self.prices.now = prices;
+        self.grant(view, &bidders, &choice)
+    }
+
+    fn batch(&self, app: &AppView, job: &JobView, placement: &Placement) -> Batch {
+        let (Some(model), Some(history)) = (self.models.get(job.app.0), self.history.get(job.app.0)) else {
+            return requested_batch(app, job, placement);
+        };
+        if matches!(job.demand, Demand::Rigid { .. }) {
+            return requested_batch(app, job, placement);
+        }
+        match ShapeOptions::elastic(app, model, placement.shape()) {
+            Some(options) => options.best(history.gradient(job)).1,
+            None => requested_batch(app, job, placement),
+        }
+    }
+}
+
+impl Goodput {
+    /// Seats what was divided and gives every job its reason.
+    fn grant(&self, view: &ClusterView<'_>, bidders: &[Bidder], choice: &Choice) -> Allocation {
+        let chosen: Vec<usize> = (0..choice.len()).filter(|job| choice[*job].is_some()).collect();
+        let shape_of = |job: usize| choice[job].map(|offer| bidders[job].goodputs[offer]);
+        let held = |job: usize| view.jobs[job].holding.as_ref().map(|holding| &holding.placement);
+        let wishes: Vec<Wish> = chosen
+            .iter()
+            .filter_map(|job| Some(Wish { shape: shape_of(*job)?.0, held: held(*job).cloned() }))
+            .collect();
+        let seats: BTreeMap<usize, Option<Placement>> =
+            chosen.iter().copied().zip(seat(view.gpu_types, &wishes)).collect();
+        let mut allocation = Allocation::default();
+        for (index, job) in view.jobs.iter().enumerate() {
+            let Some((shape, goodput)) = shape_of(index) else {
+                allocation.waiting.insert(job.id, self.why_not(&bidders[index]));
+                continue;
+            };
+            let Some(placement) = seats.get(&index).cloned().flatten() else {
+                let waits = WaitReason::NoRoom { free: 0, need: shape.gpus };
+                allocation.waiting.insert(job.id, waits);
+                continue;
+            };
+            let reason = match held(index) {
+                None => GrantReason::Starts { goodput },
+                Some(same) if *same == placement => GrantReason::Keeps,
+                Some(other) if other.shape() == placement.shape() => GrantReason::MakesRoom,
+                Some(_) => GrantReason::Rescales { goodput },
+            };
+            allocation.grants.insert(job.id, Grant { placement, reason });
+        }
+        allocation
+    }
+
+    fn why_not(&self, bidder: &Bidder) -> WaitReason {
+        let bids = bidder.goodputs.iter().map(|(shape, goodput)| {
+            let bid = bidder.weight * goodput / f64::from(shape.gpus);
+            (bid, self.prices.now[shape.gpu_type.0])
+        });
+        let best = bids.max_by(|a, b| (a.0 / a.1.max(1e-12)).total_cmp(&(b.0 / b.1.max(1e-12))));
+        match best {
+            Some((bid, price)) => WaitReason::Outbid { price, bid },
+            None => WaitReason::Impossible { gpus: 1 },
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Dividing a cluster of GPUs of several types among training jobs that can change size.
+//!
+//! Start at [`AllocationPolicy`]. A policy sees a [`ClusterView`] and [`Observation`]s, nothing else, and answers with an
+//! [`Allocation`] that carries a reason for every job.
+
+mod allocation;
+mod goodput;
+mod history;
+mod market;
+mod nodes;
+mod options;
+mod queue;
+mod seats;
+mod throughput;
+mod view;
+
+pub use allocation::{
+    Allocation, AllocationPolicy, Grant, GrantReason, WaitReason, requested_batch, split_batch,
+};
+pub use goodput::{Bound, Goodput, GoodputSettings};
+pub use nodes::FreeNodes;
+pub use queue::{Fifo, LeastService};
+pub use view::{
+    AppIndex, AppOnType, AppView, Batch, ClusterView, Demand, GpuTypeIndex, GpuTypeView, GradientStats, Holding,
+    JobView, Observation, Placement, Shape,
+};
