@@ -152,17 +152,26 @@ impl Goodput {
 
     /// What a unit of progress is worth: the least cost of making it, at the prices of the job's completion.
     fn weight(&self, bidder: &Bidder) -> f64 {
-        let cost = |(shape, goodput): &(Shape, f64)| {
-            if *goodput <= 0.0 {
-                return f64::INFINITY;
-            }
-            let seconds = bidder.remaining / goodput;
+        let cost = |offer: usize| {
+            let (shape, goodput) = bidder.goodputs[offer];
+            let seconds = bidder.remaining / goodput.max(1e-12);
             let price = self.prices.expected(shape.gpu_type.0, seconds, &self.settings);
             let tail = (1.0 + seconds / HOUR).powf(self.settings.tail_exponent);
-            tail * (1.0 + price * f64::from(shape.gpus)) / goodput
+            let progress = goodput * self.useful_share(bidder, offer);
+            tail * (1.0 + price * f64::from(shape.gpus)) / progress.max(1e-12)
         };
-        let least = bidder.goodputs.iter().map(cost).fold(f64::INFINITY, f64::min);
-        if least.is_finite() { least } else { 0.0 }
+        (0..bidder.goodputs.len()).map(cost).reduce(f64::min).unwrap_or(0.0)
+    }
+
+    /// The part of the time for which an offer is likely to be kept that is not spent on a restart.
+    fn useful_share(&self, bidder: &Bidder, offer: usize) -> f64 {
+        let needs = bidder.remaining / bidder.goodputs[offer].1.max(1e-12);
+        let lost = match bidder.held {
+            Some(held) if held.offer == offer => held.restart_left,
+            _ => bidder.restart,
+        };
+        let kept = self.settings.tenure_seconds.min(needs + lost).max(1.0);
+        (1.0 - lost / kept).max(USEFUL_SHARE_MIN)
     }
 
     fn offers(&self, bidder: &Bidder) -> Vec<Offer> {
@@ -171,13 +180,7 @@ impl Goodput {
             worth * (bidder.restart - held.restart_left).max(0.0) / self.settings.tenure_seconds
         });
         let offer = |(index, (shape, goodput)): (usize, &(Shape, f64))| {
-            let needs = bidder.remaining / goodput.max(1e-12);
-            let lost = match bidder.held {
-                Some(held) if held.offer == index => held.restart_left,
-                _ => bidder.restart,
-            };
-            let tenure = self.settings.tenure_seconds.min(needs + lost).max(1.0);
-            let value = bidder.weight * goodput * (1.0 - lost / tenure).max(0.0) + away;
+            let value = bidder.weight * goodput * self.useful_share(bidder, index) + away;
             Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value }
         };
         bidder.goodputs.iter().enumerate().map(offer).collect()
@@ -213,6 +216,8 @@ impl Goodput {
 }
 
 const HOUR: f64 = 3600.0;
+/// Even a job whose restart takes longer than its work is worth starting when GPUs are free.
+const USEFUL_SHARE_MIN: f64 = 0.01;
 
 impl Prices {
     /// Moves on to a new moment; at the same moment again, nothing changes.
