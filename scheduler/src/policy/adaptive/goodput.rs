@@ -36,7 +36,8 @@ pub struct GoodputSettings {
     pub price_far_share: f64,
     /// How long a size is likely to be kept at most, seconds: what a restart is weighed against.
     pub tenure_seconds: f64,
-    /// How much more a job weighs for each doubling of its expected completion time.
+    /// How much more a job weighs against others, the longer it will take: its surplus over the floor is multiplied by
+    /// (1 + hours left)^this. Higher ends long jobs sooner and costs short ones.
     pub tail_exponent: f64,
     /// How many times the GPUs on which an application was seen its jobs may be given.
     pub explore_factor: u32,
@@ -156,9 +157,8 @@ impl Goodput {
             let (shape, goodput) = bidder.goodputs[offer];
             let seconds = bidder.remaining / goodput.max(1e-12);
             let price = self.prices.expected(shape.gpu_type.0, seconds, &self.settings);
-            let tail = (1.0 + seconds / HOUR).powf(self.settings.tail_exponent);
             let progress = goodput * self.useful_share(bidder, offer);
-            tail * (1.0 + price * f64::from(shape.gpus)) / progress.max(1e-12)
+            (1.0 + price * f64::from(shape.gpus)) / progress.max(1e-12)
         };
         (0..bidder.goodputs.len()).map(cost).reduce(f64::min).unwrap_or(0.0)
     }
@@ -179,9 +179,12 @@ impl Goodput {
             let worth = bidder.weight * bidder.goodputs[held.offer].1;
             worth * (bidder.restart - held.restart_left).max(0.0) / self.settings.tenure_seconds
         });
+        let fastest = bidder.goodputs.iter().map(|shape| shape.1).fold(1e-12, f64::max);
+        let tail = (1.0 + bidder.remaining / fastest / HOUR).powf(self.settings.tail_exponent);
         let offer = |(index, (shape, goodput)): (usize, &(Shape, f64))| {
-            let value = bidder.weight * goodput * self.useful_share(bidder, index) + away;
-            Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value }
+            let floor = self.settings.price_floor * f64::from(shape.gpus);
+            let worth = bidder.weight * goodput * self.useful_share(bidder, index) + away;
+            Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value: floor + tail * (worth - floor) }
         };
         bidder.goodputs.iter().enumerate().map(offer).collect()
     }
