@@ -18,7 +18,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use neap_scheduler::policy::adaptive::{AllocationPolicy, Fifo, Goodput, GoodputSettings, LeastService};
+use neap_scheduler::policy::adaptive::{
+    Allocation, AllocationPolicy, AppView, Batch, ClusterView, Fifo, Goodput, GoodputSettings, JobView, LeastService,
+    Observation, Placement,
+};
 use neap_scheduler::sim::adaptive::{
     ClusterSpec, DecisionTimer, FixedRun, RunSettings, SimulationReport, Summary, Table, Trace, World, at_share,
     completion_seconds, read_traces, simulate,
@@ -97,8 +100,43 @@ impl Options {
         match self.policy.as_deref() {
             Some("fifo") => Box::new(Fifo),
             Some("least-service") => Box::new(LeastService),
-            _ => Box::new(Goodput::new(self.settings)),
+            _ => Box::new(Watched { policy: Goodput::new(self.settings), worth: 0.0, bound: 0.0 }),
         }
+    }
+}
+
+/// The goodput policy, and how far its divisions were from the best possible ones.
+struct Watched {
+    policy: Goodput,
+    worth: f64,
+    bound: f64,
+}
+
+impl AllocationPolicy for Watched {
+    fn name(&self) -> &'static str {
+        self.policy.name()
+    }
+
+    fn observe(&mut self, view: &ClusterView<'_>, seen: &Observation) {
+        self.policy.observe(view, seen);
+    }
+
+    fn allocate(&mut self, view: &ClusterView<'_>) -> Allocation {
+        let allocation = self.policy.allocate(view);
+        let last = self.policy.last_bound();
+        self.worth += last.worth;
+        self.bound += last.bound;
+        allocation
+    }
+
+    fn batch(&self, app: &AppView, job: &JobView, placement: &Placement) -> Batch {
+        self.policy.batch(app, job, placement)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        println!("    divisions reach {:.2} % of the bound", 100.0 * self.worth / self.bound.max(1e-9));
     }
 }
 

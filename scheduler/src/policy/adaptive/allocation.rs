@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::view::{AppView, Batch, ClusterView, Demand, JobView, Observation, Placement};
+use super::view::{AppView, Batch, ClusterView, Demand, GpuTypeView, JobView, Observation, Placement};
 use crate::model::JobId;
 
 /// A way to divide a cluster among training jobs, decided anew each round.
@@ -34,6 +34,59 @@ pub struct Allocation {
     pub grants: BTreeMap<JobId, Grant>,
     /// Who gets none.
     pub waiting: BTreeMap<JobId, WaitReason>,
+}
+
+/// Something granted that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{job} was granted {what}")]
+pub struct Misgrant {
+    /// To this job.
+    pub job: JobId,
+    /// This.
+    pub what: String,
+}
+
+impl Allocation {
+    /// Checks that every job asked for has exactly one answer, that only GPUs that exist are granted, none twice, and
+    /// that gangs are whole. Whoever carries an allocation out calls this first.
+    ///
+    /// # Errors
+    ///
+    /// The first grant that cannot be carried out.
+    pub fn verify(&self, view: &ClusterView<'_>) -> Result<(), Misgrant> {
+        let mut used: Vec<BTreeMap<u32, u32>> = vec![BTreeMap::new(); view.gpu_types.len()];
+        for job in view.jobs {
+            let Some(grant) = self.grants.get(&job.id) else { continue };
+            let misgrant = |what: String| Misgrant { job: job.id, what };
+            let placement = &grant.placement;
+            let Some(gpu) = view.gpu_types.get(placement.gpu_type.0) else {
+                return Err(misgrant("a GPU type that is not there".to_owned()));
+            };
+            match job.demand {
+                Demand::Rigid { gpus, .. } if gpus != placement.gpus() => {
+                    return Err(misgrant(format!("{} of the {gpus} GPUs it asked for", placement.gpus())));
+                }
+                _ => take_all(gpu, placement, &mut used[placement.gpu_type.0]).map_err(misgrant)?,
+            }
+        }
+        let known = |id: &JobId| view.jobs.iter().any(|job| job.id == *id);
+        match self.grants.keys().find(|id| !known(id) || self.waiting.contains_key(id)) {
+            Some(id) if known(id) => Err(Misgrant { job: *id, what: "GPUs and a reason to wait".to_owned() }),
+            Some(id) => Err(Misgrant { job: *id, what: "GPUs, but it is not there".to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn take_all(gpu: &GpuTypeView, placement: &Placement, used: &mut BTreeMap<u32, u32>) -> Result<(), String> {
+    for (node, gpus) in &placement.nodes {
+        let used = used.entry(*node).or_default();
+        *used = used.saturating_add(*gpus);
+        if *node >= gpu.nodes || *used > gpu.gpus_per_node || *gpus == 0 {
+            return Err(format!("{gpus} GPU(s) of {} node {node}, which are not free", gpu.name));
+        }
+    }
+    Ok(())
 }
 
 /// GPUs for a job.
@@ -103,6 +156,13 @@ pub enum WaitReason {
         /// The least it could use.
         need: u32,
     },
+    /// There are GPUs enough, but scattered over nodes in a way that its gang cannot use.
+    Scattered {
+        /// The GPUs it asks for.
+        need: u32,
+    },
+    /// It runs on no GPU type of the cluster.
+    NoShape,
     /// Other jobs had less service so far.
     Served,
     /// Others make more of the GPUs it could use.
@@ -119,6 +179,8 @@ impl fmt::Display for WaitReason {
         match self {
             Self::Impossible { gpus } => write!(f, "no GPU type has {gpus} GPUs"),
             Self::NoRoom { free, need } => write!(f, "{free} GPU(s) of one type are free, it needs {need}"),
+            Self::Scattered { need } => write!(f, "the free GPUs are too scattered for its {need}"),
+            Self::NoShape => f.write_str("it can run on no GPU type there is"),
             Self::Served => f.write_str("other jobs had less service so far"),
             Self::Outbid { price, bid } => {
                 write!(f, "others make more of the GPUs it could use ({price:.2} against {bid:.2})")

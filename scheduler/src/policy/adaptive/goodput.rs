@@ -19,7 +19,7 @@ use super::allocation::{Allocation, AllocationPolicy, Grant, GrantReason, WaitRe
 use super::history::AppHistory;
 use super::market::{Choice, Market, Offer};
 use super::options::{OptionBook, ShapeOptions};
-use super::seats::{Wish, seat};
+use super::seats::{Wish, seat_all};
 use super::throughput::StepTimeModel;
 use super::view::{AppView, Batch, ClusterView, Demand, JobView, Observation, Placement, Shape};
 
@@ -95,12 +95,21 @@ pub struct Bound {
 
 /// A job as the market sees it.
 struct Bidder {
+    /// What it could hold, and its goodput there.
     goodputs: Vec<(Shape, f64)>,
+    /// What a unit of its progress is worth.
     weight: f64,
+    /// The progress it still has to make.
     remaining: f64,
+    /// Seconds lost in a restart.
     restart: f64,
     held: Option<Held>,
+    /// Offers whose GPUs are too scattered for its gang.
+    no_room: Vec<usize>,
 }
+
+/// By job: its GPUs and its goodput there.
+type Seated = Vec<Option<(Placement, f64)>>;
 
 /// What a bidder holds, or would hold after a first decision.
 #[derive(Clone, Copy)]
@@ -146,7 +155,8 @@ impl Goodput {
             let offer = goodputs.iter().position(same)?;
             Some(Held { offer, restart_left: holding.restart_left })
         });
-        let mut bidder = Bidder { goodputs, weight: 0.0, remaining, restart: app.restart_seconds, held };
+        let restart = app.restart_seconds;
+        let mut bidder = Bidder { goodputs, weight: 0.0, remaining, restart, held, no_room: Vec::new() };
         bidder.weight = self.weight(&bidder);
         bidder
     }
@@ -184,9 +194,31 @@ impl Goodput {
         let offer = |(index, (shape, goodput)): (usize, &(Shape, f64))| {
             let floor = self.settings.price_floor * f64::from(shape.gpus);
             let worth = bidder.weight * goodput * self.useful_share(bidder, index) + away;
-            Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value: floor + tail * (worth - floor) }
+            let seats = !bidder.no_room.contains(&index);
+            let value = if seats { floor + tail * (worth - floor) } else { f64::NEG_INFINITY };
+            Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value }
         };
         bidder.goodputs.iter().enumerate().map(offer).collect()
+    }
+
+    /// Divides the GPUs and seats everybody; gangs that find no seats are divided for anew without that offer.
+    fn divide_and_seat(&mut self, view: &ClusterView<'_>, bidders: &mut [Bidder]) -> Seated {
+        let held: Vec<Option<Held>> = bidders.iter().map(|bidder| bidder.held).collect();
+        loop {
+            let (choice, prices) = self.divide(view, bidders);
+            self.prices.now = prices;
+            match Self::seat(view, bidders, &choice) {
+                Ok(seated) => return seated,
+                Err(left_over) => {
+                    for job in left_over {
+                        bidders[job].no_room.extend(choice[job]);
+                    }
+                }
+            }
+            for (bidder, held) in bidders.iter_mut().zip(&held) {
+                bidder.held = *held;
+            }
+        }
     }
 
     /// Divides the GPUs; each search starts from the answer of the one before, until that stands.
@@ -272,9 +304,8 @@ impl AllocationPolicy for Goodput {
         self.book.refresh(view, &self.models, self.settings.explore_factor);
         self.prices.advance(view.now, view.gpu_types.len(), &self.settings);
         let mut bidders: Vec<Bidder> = view.jobs.iter().map(|job| self.bidder(view, job)).collect();
-        let (choice, prices) = self.divide(view, &mut bidders);
-        self.prices.now = prices;
-        self.grant(view, &bidders, &choice)
+        let seated = self.divide_and_seat(view, &mut bidders);
+        self.explain(view, &bidders, seated)
     }
 
     fn batch(&self, app: &AppView, job: &JobView, placement: &Placement) -> Batch {
@@ -292,29 +323,34 @@ impl AllocationPolicy for Goodput {
 }
 
 impl Goodput {
-    /// Seats what was divided and gives every job its reason.
-    fn grant(&self, view: &ClusterView<'_>, bidders: &[Bidder], choice: &Choice) -> Allocation {
-        let chosen: Vec<usize> = (0..choice.len()).filter(|job| choice[*job].is_some()).collect();
-        let shape_of = |job: usize| choice[job].map(|offer| bidders[job].goodputs[offer]);
+    /// Seats what was divided. `Err` is the jobs whose gangs do not fit on the nodes although there are GPUs enough.
+    fn seat(view: &ClusterView<'_>, bidders: &[Bidder], choice: &Choice) -> Result<Seated, Vec<usize>> {
+        let taken = |job: usize| choice[job].map(|offer| bidders[job].goodputs[offer]);
+        let chosen: Vec<(usize, (Shape, f64))> =
+            (0..choice.len()).filter_map(|job| Some((job, taken(job)?))).collect();
         let held = |job: usize| view.jobs[job].holding.as_ref().map(|holding| &holding.placement);
-        let wishes: Vec<Wish> = chosen
-            .iter()
-            .filter_map(|job| Some(Wish { shape: shape_of(*job)?.0, held: held(*job).cloned() }))
-            .collect();
-        let seats: BTreeMap<usize, Option<Placement>> =
-            chosen.iter().copied().zip(seat(view.gpu_types, &wishes)).collect();
+        let wishes: Vec<Wish<'_>> =
+            chosen.iter().map(|(job, (shape, _))| Wish { shape: *shape, held: held(*job) }).collect();
+        let mut seated = vec![None; choice.len()];
+        let mut left_over = Vec::new();
+        for ((job, (_, goodput)), placement) in chosen.iter().zip(seat_all(view.gpu_types, &wishes)) {
+            match placement {
+                Some(placement) => seated[*job] = Some((placement, *goodput)),
+                None => left_over.push(*job),
+            }
+        }
+        if left_over.is_empty() { Ok(seated) } else { Err(left_over) }
+    }
+
+    /// Gives every job its GPUs, or none, with the reason.
+    fn explain(&self, view: &ClusterView<'_>, bidders: &[Bidder], seated: Seated) -> Allocation {
         let mut allocation = Allocation::default();
-        for (index, job) in view.jobs.iter().enumerate() {
-            let Some((shape, goodput)) = shape_of(index) else {
-                allocation.waiting.insert(job.id, self.why_not(&bidders[index]));
+        for ((job, bidder), seat) in view.jobs.iter().zip(bidders).zip(seated) {
+            let Some((placement, goodput)) = seat else {
+                allocation.waiting.insert(job.id, self.why_not(bidder));
                 continue;
             };
-            let Some(placement) = seats.get(&index).cloned().flatten() else {
-                let waits = WaitReason::NoRoom { free: 0, need: shape.gpus };
-                allocation.waiting.insert(job.id, waits);
-                continue;
-            };
-            let reason = match held(index) {
+            let reason = match job.holding.as_ref().map(|holding| &holding.placement) {
                 None => GrantReason::Starts { goodput },
                 Some(same) if *same == placement => GrantReason::Keeps,
                 Some(other) if other.shape() == placement.shape() => GrantReason::MakesRoom,
@@ -326,6 +362,9 @@ impl Goodput {
     }
 
     fn why_not(&self, bidder: &Bidder) -> WaitReason {
+        if let Some(offer) = bidder.no_room.first() {
+            return WaitReason::Scattered { need: bidder.goodputs[*offer].0.gpus };
+        }
         let bids = bidder.goodputs.iter().map(|(shape, goodput)| {
             let bid = bidder.weight * goodput / f64::from(shape.gpus);
             (bid, self.prices.now[shape.gpu_type.0])
@@ -333,7 +372,7 @@ impl Goodput {
         let best = bids.max_by(|a, b| (a.0 / a.1.max(1e-12)).total_cmp(&(b.0 / b.1.max(1e-12))));
         match best {
             Some((bid, price)) => WaitReason::Outbid { price, bid },
-            None => WaitReason::Impossible { gpus: 1 },
+            None => WaitReason::NoShape,
         }
     }
 }

@@ -104,7 +104,7 @@ impl Market {
         free
     }
 
-    /// Moves jobs to less, where that loses least for each GPU, until no type is overdrawn.
+    /// Moves jobs to less, where that loses least for each GPU, until no type is overdrawn; of equal jobs the later one.
     fn withdraw(&self, choice: &mut Choice) {
         let mut free = self.free(choice);
         while let Some(short) = (0..free.len()).find(|gpu_type| free[*gpu_type] < 0) {
@@ -125,7 +125,7 @@ impl Market {
                     }
                     let loss = self.net(held) - other.map_or(0.0, |other| self.net(other));
                     let each = loss / freed.min(-free[short]) as f64;
-                    if cheapest.is_none_or(|known| each < known.0) {
+                    if cheapest.is_none_or(|known| each <= known.0) {
                         cheapest = Some((each, job, index));
                     }
                 }

@@ -7,7 +7,6 @@ mod allocation;
 mod goodput;
 mod history;
 mod market;
-mod nodes;
 mod options;
 mod queue;
 mod seats;
@@ -15,12 +14,14 @@ mod throughput;
 mod view;
 
 pub use allocation::{
-    Allocation, AllocationPolicy, Grant, GrantReason, WaitReason, requested_batch, split_batch,
+    Allocation, AllocationPolicy, Grant, GrantReason, Misgrant, WaitReason, requested_batch, split_batch,
 };
 pub use goodput::{Bound, Goodput, GoodputSettings};
-pub use nodes::FreeNodes;
 pub use queue::{Fifo, LeastService};
 pub use view::{
     AppIndex, AppOnType, AppView, Batch, ClusterView, Demand, GpuTypeIndex, GpuTypeView, GradientStats, Holding,
     JobView, Observation, Placement, Shape,
 };
+
+#[cfg(test)]
+mod tests;

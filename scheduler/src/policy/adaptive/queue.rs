@@ -5,7 +5,7 @@
 //! An elastic job is taken for a gang of one GPU.
 
 use super::allocation::{Allocation, AllocationPolicy, Grant, GrantReason, WaitReason};
-use super::nodes::{FreeNodes, Spread};
+use super::seats::Seats;
 use super::view::{ClusterView, Demand, GpuTypeIndex, JobView};
 
 /// First come, first served, with backfill.
@@ -18,7 +18,7 @@ impl AllocationPolicy for Fifo {
     }
 
     fn allocate(&mut self, view: &ClusterView<'_>) -> Allocation {
-        let mut free = FreeNodes::all(view.gpu_types);
+        let mut free = Seats::all(view.gpu_types);
         let mut allocation = Allocation::default();
         for job in view.jobs {
             if let Some(holding) = &job.holding
@@ -56,7 +56,7 @@ impl AllocationPolicy for LeastService {
         let class = |job: &JobView| CLASS_GPU_SECONDS.iter().filter(|limit| job.gpu_seconds >= **limit).count();
         let mut order: Vec<&JobView> = view.jobs.iter().collect();
         order.sort_by_key(|job| class(job));
-        let mut free = FreeNodes::all(view.gpu_types);
+        let mut free = Seats::all(view.gpu_types);
         let mut chosen: Vec<&JobView> = Vec::new();
         let mut allocation = Allocation::default();
         let mut left: Vec<u32> = view.gpu_types.iter().map(super::view::GpuTypeView::gpus).collect();
@@ -96,15 +96,15 @@ fn gang(job: &JobView) -> u32 {
 fn place(
     job: &JobView,
     view: &ClusterView<'_>,
-    free: &mut FreeNodes,
+    free: &mut Seats<'_>,
     reason: GrantReason,
     allocation: &mut Allocation,
 ) -> bool {
     let need = gang(job);
     let runs_on = |index: &usize| view.apps[job.app.0].by_type.get(*index).is_some_and(Option::is_some);
     let mut types: Vec<usize> = (0..view.gpu_types.len()).filter(runs_on).collect();
-    types.sort_by_key(|index| std::cmp::Reverse(free.count(GpuTypeIndex(*index))));
-    let found = types.iter().find_map(|index| free.find(GpuTypeIndex(*index), need, Spread::Anywhere));
+    types.sort_by_key(|index| std::cmp::Reverse(free.free(GpuTypeIndex(*index))));
+    let found = types.iter().find_map(|index| free.find(GpuTypeIndex(*index), need));
     if let Some(placement) = found {
         allocation.grants.insert(job.id, Grant { placement, reason });
         return true;
@@ -115,7 +115,7 @@ fn place(
     });
     let waits = match largest.max() {
         Some(largest) if largest >= need => {
-            let free = types.iter().map(|index| free.count(GpuTypeIndex(*index))).max().unwrap_or(0);
+            let free = types.iter().map(|index| free.free(GpuTypeIndex(*index))).max().unwrap_or(0);
             WaitReason::NoRoom { free, need }
         }
         _ => WaitReason::Impossible { gpus: need },

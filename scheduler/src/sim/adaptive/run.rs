@@ -14,8 +14,7 @@ use super::trace::Trace;
 use super::world::{App, World};
 use crate::model::JobId;
 use crate::policy::adaptive::{
-    Allocation, AllocationPolicy, AppIndex, AppView, Batch, ClusterView, Demand, Holding, JobView, Observation,
-    Placement,
+    Allocation, AllocationPolicy, AppIndex, AppView, Batch, ClusterView, Demand, Holding, JobView, Misgrant, Observation,
 };
 
 /// How a simulation is run.
@@ -57,14 +56,12 @@ impl DecisionTimer for Untimed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
     /// The policy granted something that cannot be.
-    #[error("round {round}: {job} was granted {what}")]
+    #[error("the policy erred in round {round}")]
     Impossible {
         /// In this round.
         round: u32,
-        /// To this job.
-        job: JobId,
         /// This.
-        what: String,
+        source: Misgrant,
     },
     /// Jobs were left over when the last round was reached.
     #[error("{left} job(s) had not ended after {rounds} rounds")]
@@ -123,7 +120,7 @@ pub fn simulate(
         let view = ClusterView { now, gpu_types: &cluster.gpu_types, apps: &apps, jobs: &views };
         let mut allocation = Allocation::default();
         report.decision_seconds.push(timer.time(&mut || allocation = policy.allocate(&view)));
-        check(&allocation, &view, round)?;
+        allocation.verify(&view).map_err(|source| RunError::Impossible { round, source })?;
         advance(&mut running, &allocation, &view, policy, settings.round_seconds, &mut report);
         round += 1;
     }
@@ -176,7 +173,7 @@ fn advance(
     for (index, job) in running.iter_mut().enumerate() {
         job.contention = (job.contention.0 + 1.0, job.contention.1 + contention);
         let granted = allocation.grants.get(&job.id).map(|grant| &grant.placement);
-        let mut around = Around { policy: &*policy, view: &view.jobs[index], app: job.app_index, view_of: view, seen: &mut seen };
+        let mut around = Around { policy: &*policy, job: &view.jobs[index], view, seen: &mut seen };
         let gpu_name = granted.map_or("", |placement| view.gpu_types[placement.gpu_type.0].name.as_str());
         if job.state.placement.as_ref() != granted {
             job.since = view.now;
@@ -210,24 +207,23 @@ fn advance(
 /// Connects a simulated job with the policy that chooses its batch and learns from it.
 struct Around<'a> {
     policy: &'a dyn AllocationPolicy,
-    view: &'a JobView,
-    app: AppIndex,
-    view_of: &'a ClusterView<'a>,
+    job: &'a JobView,
+    view: &'a ClusterView<'a>,
     seen: &'a mut Vec<Observation>,
 }
 
 impl Surroundings for Around<'_> {
     fn choose_batch(&mut self, job: &JobProgress) -> Batch {
         let Some(placement) = &job.placement else { return job.batch };
-        let app: &AppView = &self.view_of.apps[self.app.0];
-        let now = JobView { progress: job.progress, epochs_done: job.epoch, gradient: job.gradient, ..self.view.clone() };
+        let app: &AppView = &self.view.apps[self.job.app.0];
+        let now = JobView { progress: job.progress, epochs_done: job.epoch, gradient: job.gradient, ..self.job.clone() };
         self.policy.batch(app, &now, placement)
     }
 
     fn measured(&mut self, job: &JobProgress, measured: Measured) {
         let Some(placement) = &job.placement else { return };
         self.seen.push(Observation::Step {
-            app: self.app,
+            app: self.job.app,
             shape: placement.shape(),
             local_batch: measured.local_batch,
             step_seconds: measured.step,
@@ -270,33 +266,4 @@ impl Running<'_> {
             contention: self.contention.1 / self.contention.0,
         }
     }
-}
-
-/// Refuses grants of GPUs that are not there, that are granted twice, or that break a gang.
-fn check(allocation: &Allocation, view: &ClusterView<'_>, round: u32) -> Result<(), RunError> {
-    let mut used: Vec<BTreeMap<u32, u32>> = vec![BTreeMap::new(); view.gpu_types.len()];
-    for (job, grant) in &allocation.grants {
-        let refuse = |what: String| RunError::Impossible { round, job: *job, what };
-        let placement: &Placement = &grant.placement;
-        let Some(gpu) = view.gpu_types.get(placement.gpu_type.0) else {
-            return Err(refuse("an unknown GPU type".to_owned()));
-        };
-        let Some(asked) = view.jobs.iter().find(|asked| asked.id == *job) else {
-            return Err(refuse("GPUs, but it is not there".to_owned()));
-        };
-        match asked.demand {
-            Demand::Rigid { gpus, .. } if gpus != placement.gpus() => {
-                return Err(refuse(format!("{} of the {gpus} GPUs it asked for", placement.gpus())));
-            }
-            _ => {}
-        }
-        for (node, gpus) in &placement.nodes {
-            let used = used[placement.gpu_type.0].entry(*node).or_default();
-            *used += gpus;
-            if *node >= gpu.nodes || *used > gpu.gpus_per_node || *gpus == 0 {
-                return Err(refuse(format!("{gpus} GPU(s) of {} node {node}, which are not free", gpu.name)));
-            }
-        }
-    }
-    Ok(())
 }
