@@ -13,8 +13,6 @@
 //! jobs of the same application that ended. A restart is paid from the time for which the new size is likely to be kept.
 //! [`Goodput::allocate`] is where the flow starts.
 
-use std::collections::BTreeMap;
-
 use super::allocation::{Allocation, AllocationPolicy, Grant, GrantReason, WaitReason, requested_batch};
 use super::history::AppHistory;
 use super::market::{Choice, Market, Offer};
@@ -144,8 +142,7 @@ impl Goodput {
     fn bidder(&self, view: &ClusterView<'_>, job: &JobView) -> Bidder {
         let history = &self.history[job.app.0];
         let app = &view.apps[job.app.0];
-        let gradient = history.gradient(job);
-        let goodputs = self.book.goodputs(view, &self.models[job.app.0], job, gradient);
+        let goodputs = self.book.goodputs(view, &self.models[job.app.0], job, history.noise(job));
         let fastest = goodputs.iter().map(|shape| shape.1).fold(0.0, f64::max);
         let unknown = self.settings.unknown_seconds * fastest;
         let remaining = history.remaining(app, job).unwrap_or(unknown).max(0.0);
@@ -292,6 +289,9 @@ impl AllocationPolicy for Goodput {
             Observation::Step { app, shape, local_batch, step_seconds, .. } => {
                 self.models[app.0].see(shape, local_batch, step_seconds);
             }
+            Observation::Gradient { app, epoch, batch, gradient } => {
+                self.history[app.0].gradient_seen(epoch, batch, gradient);
+            }
             Observation::Finished { app, progress, .. } => self.history[app.0].finished(progress),
         }
     }
@@ -316,7 +316,7 @@ impl AllocationPolicy for Goodput {
             return requested_batch(app, job, placement);
         }
         match ShapeOptions::elastic(app, model, placement.shape()) {
-            Some(options) => options.best(history.gradient(job)).1,
+            Some(options) => options.best(history.noise(job)).1,
             None => requested_batch(app, job, placement),
         }
     }

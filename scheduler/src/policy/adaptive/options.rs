@@ -1,8 +1,9 @@
 //! What each shape would give a job: its goodput, that is throughput times statistical efficiency, with the best batch.
 
 use super::allocation::split_batch;
+use super::history::Noise;
 use super::throughput::StepTimeModel;
-use super::view::{AppView, Batch, ClusterView, Demand, GpuTypeIndex, GpuTypeView, GradientStats, JobView, Shape};
+use super::view::{AppView, Batch, ClusterView, Demand, GpuTypeIndex, GpuTypeView, JobView, Shape};
 
 /// How many total batches are tried on a shape, in equal ratios between the smallest and the largest. With 24 of them
 /// the best is missed by less than a tenth, over which goodput is flat.
@@ -12,6 +13,8 @@ const BATCHES_TRIED: u32 = 24;
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
     batch: Batch,
+    /// The total batch.
+    total: u32,
     /// The total batch relative to the initial one.
     scale: f64,
     /// Predicted, seconds.
@@ -57,9 +60,11 @@ impl ShapeOptions {
                 let mut batch = split_batch(total, shape.gpus, on.local_batch_max, app.batch_initial);
                 let passes = batch.accumulation + 1;
                 batch.local = batch.local.min(app.batch_max / (shape.gpus * passes)).max(1);
+                let total = batch.total(shape.gpus);
                 Candidate {
                     batch,
-                    scale: f64::from(batch.total(shape.gpus)) / f64::from(app.batch_initial),
+                    total,
+                    scale: f64::from(total) / f64::from(app.batch_initial),
                     iteration_seconds: times.iteration(batch.local, batch.accumulation).max(1e-9),
                 }
             })
@@ -83,10 +88,11 @@ impl ShapeOptions {
     }
 
     /// The best goodput, in iterations at the initial batch per second, and the batch that gives it.
-    pub(super) fn best(&self, gradient: GradientStats) -> (f64, Batch) {
+    pub(super) fn best(&self, noise: Noise<'_>) -> (f64, Batch) {
         let mut best = (0.0, Batch { local: 1, accumulation: 0 });
         for candidate in &self.candidates {
-            let goodput = gradient.gain(candidate.scale) / candidate.iteration_seconds;
+            let gain = noise.at(candidate.total).gain(candidate.scale);
+            let goodput = gain / candidate.iteration_seconds;
             if goodput > best.0 {
                 best = (goodput, candidate.batch);
             }
@@ -156,9 +162,9 @@ impl OptionBook {
         view: &ClusterView<'_>,
         model: &StepTimeModel,
         job: &JobView,
-        gradient: GradientStats,
+        noise: Noise<'_>,
     ) -> Vec<(Shape, f64)> {
-        let of = |options: &ShapeOptions| (options.shape, options.best(gradient).0);
+        let of = |options: &ShapeOptions| (options.shape, options.best(noise).0);
         match job.demand {
             Demand::Elastic => self.by_app.get(job.app.0).map_or(&[][..], |known| &known.1).iter().map(of).collect(),
             Demand::Rigid { gpus, batch } => {

@@ -209,6 +209,17 @@ pub enum Observation {
         /// The part of it that is exchange of gradients, seconds.
         sync_seconds: f64,
     },
+    /// The gradient of a job while it trained.
+    Gradient {
+        /// Of this application.
+        app: AppIndex,
+        /// Epochs it had completed.
+        epoch: u32,
+        /// The total batch with which it was measured.
+        batch: u32,
+        /// The statistics.
+        gradient: GradientStats,
+    },
     /// A job ended well.
     Finished {
         /// Of this application.

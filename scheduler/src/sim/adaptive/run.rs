@@ -229,6 +229,10 @@ impl Surroundings for Around<'_> {
             step_seconds: measured.step,
             sync_seconds: measured.sync,
         });
+        if let Some(gradient) = job.gradient {
+            let batch = job.batch.total(placement.gpus());
+            self.seen.push(Observation::Gradient { app: self.job.app, epoch: job.epoch, batch, gradient });
+        }
     }
 }
 
