@@ -163,8 +163,6 @@ pub enum WaitReason {
     },
     /// It runs on no GPU type of the cluster.
     NoShape,
-    /// Other jobs had less service so far.
-    Served,
     /// Others make more of the GPUs it could use.
     Outbid {
         /// What one GPU of the type that suits it best is worth to others now, relative to a job that holds one.
@@ -181,7 +179,6 @@ impl fmt::Display for WaitReason {
             Self::NoRoom { free, need } => write!(f, "{free} GPU(s) of one type are free, it needs {need}"),
             Self::Scattered { need } => write!(f, "the free GPUs are too scattered for its {need}"),
             Self::NoShape => f.write_str("it can run on no GPU type there is"),
-            Self::Served => f.write_str("other jobs had less service so far"),
             Self::Outbid { price, bid } => {
                 write!(f, "others make more of the GPUs it could use ({price:.2} against {bid:.2})")
             }

@@ -119,7 +119,7 @@ struct Held {
 /// A division that is worth less than this more than the present one is not worth the change.
 const GAIN_MIN: f64 = 1e-6;
 /// Each solution starts the next search; a search that finds nothing better ends it, and each one finds more.
-const SEARCHES_MAX: u32 = 8;
+const SEARCHES_MAX: u32 = 16;
 
 impl Goodput {
     /// A policy with these settings that has seen nothing yet.
@@ -158,39 +158,36 @@ impl Goodput {
         bidder
     }
 
-    /// What a unit of progress is worth: the least cost of making it, at the prices of the job's completion.
+    /// What a unit of progress is worth: the least cost of making it, at the prices of the job's completion. What the
+    /// job holds does not count, so that carrying a decision out does not change what the next one weighs.
     fn weight(&self, bidder: &Bidder) -> f64 {
         let cost = |offer: usize| {
             let (shape, goodput) = bidder.goodputs[offer];
             let seconds = bidder.remaining / goodput.max(1e-12);
             let price = self.prices.expected(shape.gpu_type.0, seconds, &self.settings);
-            let progress = goodput * self.useful_share(bidder, offer);
+            let progress = goodput * self.useful_share(bidder, offer, bidder.restart);
             (1.0 + price * f64::from(shape.gpus)) / progress.max(1e-12)
         };
         (0..bidder.goodputs.len()).map(cost).reduce(f64::min).unwrap_or(0.0)
     }
 
-    /// The part of the time for which an offer is likely to be kept that is not spent on a restart.
-    fn useful_share(&self, bidder: &Bidder, offer: usize) -> f64 {
+    /// The part of the time for which an offer is likely to be kept that is left after `lost` seconds of restart.
+    fn useful_share(&self, bidder: &Bidder, offer: usize, lost: f64) -> f64 {
         let needs = bidder.remaining / bidder.goodputs[offer].1.max(1e-12);
-        let lost = match bidder.held {
-            Some(held) if held.offer == offer => held.restart_left,
-            _ => bidder.restart,
-        };
         let kept = self.settings.tenure_seconds.min(needs + lost).max(1.0);
         (1.0 - lost / kept).max(USEFUL_SHARE_MIN)
     }
 
     fn offers(&self, bidder: &Bidder) -> Vec<Offer> {
-        let away = bidder.held.map_or(0.0, |held| {
-            let worth = bidder.weight * bidder.goodputs[held.offer].1;
-            worth * (bidder.restart - held.restart_left).max(0.0) / self.settings.tenure_seconds
-        });
         let fastest = bidder.goodputs.iter().map(|shape| shape.1).fold(1e-12, f64::max);
         let tail = (1.0 + bidder.remaining / fastest / HOUR).powf(self.settings.tail_exponent);
         let offer = |(index, (shape, goodput)): (usize, &(Shape, f64))| {
             let floor = self.settings.price_floor * f64::from(shape.gpus);
-            let worth = bidder.weight * goodput * self.useful_share(bidder, index) + away;
+            let lost = match bidder.held {
+                Some(held) if held.offer == index => held.restart_left,
+                _ => bidder.restart,
+            };
+            let worth = bidder.weight * goodput * self.useful_share(bidder, index, lost);
             let seats = !bidder.no_room.contains(&index);
             let value = if seats { floor + tail * (worth - floor) } else { f64::NEG_INFINITY };
             Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value }
@@ -221,7 +218,8 @@ impl Goodput {
     /// Divides the GPUs; each search starts from the answer of the one before, until that stands.
     fn divide(&mut self, view: &ClusterView<'_>, bidders: &mut [Bidder]) -> (Choice, Vec<f64>) {
         let supply: Vec<u32> = view.gpu_types.iter().map(super::view::GpuTypeView::gpus).collect();
-        let mut choice: Choice = bidders.iter().map(|bidder| bidder.held.map(|held| held.offer)).collect();
+        let held: Vec<Option<Held>> = bidders.iter().map(|bidder| bidder.held).collect();
+        let mut choice: Choice = held.iter().map(|held| held.map(|held| held.offer)).collect();
         let mut prices = self.prices.before.clone();
         for _ in 0..SEARCHES_MAX {
             let offers = bidders.iter().map(|bidder| self.offers(bidder)).collect();
@@ -235,11 +233,11 @@ impl Goodput {
             if better == choice {
                 break;
             }
-            for (bidder, taken) in bidders.iter_mut().zip(&better) {
-                let same = bidder.held.map(|held| held.offer) == *taken;
-                if !same {
-                    bidder.held = taken.map(|offer| Held { offer, restart_left: bidder.restart });
-                }
+            for ((bidder, taken), held) in bidders.iter_mut().zip(&better).zip(&held) {
+                bidder.held = match held {
+                    Some(held) if *taken == Some(held.offer) => Some(*held),
+                    _ => taken.map(|offer| Held { offer, restart_left: bidder.restart }),
+                };
             }
             choice = better;
         }

@@ -183,3 +183,63 @@ fn best_at(offers: &[Offer], prices: &[f64]) -> Option<(usize, f64)> {
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn market() -> impl Strategy<Value = Market> {
+        let offer = (0..2_usize, 0..4_u32, 0.0..2.0_f64);
+        let offers = prop::collection::vec(prop::collection::vec(offer, 1..4), 1..6);
+        (offers, 1..9_u32, 1..9_u32).prop_map(|(offers, one, other)| {
+            let offer = |(gpu_type, power, value): (usize, u32, f64)| {
+                let gpus = 1 << power;
+                // Value grows with size, but ever more slowly, as goodput does.
+                Offer { gpu_type, gpus, value: value * f64::from(gpus).sqrt() }
+            };
+            let offers = offers.into_iter().map(|offers| offers.into_iter().map(offer).collect()).collect();
+            Market { offers, supply: vec![one, other], floor: 0.05 }
+        })
+    }
+
+    /// The best division, by trying all of them.
+    fn best(market: &Market, job: usize, choice: &mut Choice) -> f64 {
+        if job == market.offers.len() {
+            let fits = market.free(choice).iter().all(|free| *free >= 0);
+            return if fits { market.worth(choice) } else { f64::NEG_INFINITY };
+        }
+        let mut most = best(market, job + 1, choice);
+        for offer in 0..market.offers[job].len() {
+            choice[job] = Some(offer);
+            most = most.max(best(market, job + 1, choice));
+        }
+        choice[job] = None;
+        most
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_division_fits_and_lies_between_half_of_the_best_and_the_bound(market in market()) {
+            let prices = market.prices(&[0.05, 0.05]);
+            let choice = market.solve(&prices);
+            prop_assert!(market.free(&choice).iter().all(|free| *free >= 0));
+            let best = best(&market, 0, &mut vec![None; market.offers.len()]);
+            prop_assert!(market.worth(&choice) <= best + 1e-9);
+            prop_assert!(best <= market.bound(&prices) + 1e-9, "{} above {}", best, market.bound(&prices));
+            prop_assert!(market.worth(&choice) >= 0.5 * best, "{} of {best}", market.worth(&choice));
+        }
+    }
+
+    #[test]
+    fn prices_rise_where_more_is_wanted_than_there_is() {
+        let offer = |value| vec![Offer { gpu_type: 0, gpus: 1, value }];
+        let market = Market { offers: vec![offer(3.0), offer(2.0), offer(1.0)], supply: vec![2, 4], floor: 0.01 };
+        let prices = market.prices(&[0.5, 0.5]);
+        assert!(prices[0] > 0.9 && prices[0] < 2.1 && prices[1] < 0.1, "{prices:?}");
+        assert_eq!(market.solve(&prices), [Some(0), Some(0), None]);
+    }
+}

@@ -57,29 +57,24 @@ impl AllocationPolicy for LeastService {
         let mut order: Vec<&JobView> = view.jobs.iter().collect();
         order.sort_by_key(|job| class(job));
         let mut free = Seats::all(view.gpu_types);
-        let mut chosen: Vec<&JobView> = Vec::new();
+        for holding in view.jobs.iter().filter_map(|job| job.holding.as_ref()) {
+            free.want(&holding.placement);
+        }
         let mut allocation = Allocation::default();
-        let mut left: Vec<u32> = view.gpu_types.iter().map(super::view::GpuTypeView::gpus).collect();
         for job in order {
-            let held = job.holding.as_ref().map(|holding| holding.placement.gpu_type.0);
-            let need = gang(job);
-            let fits = |index: &usize| left[*index] >= need;
-            let all = 0..left.len();
-            if let Some(index) = held.filter(fits).or_else(|| all.into_iter().find(fits)) {
-                left[index] -= need;
-                chosen.push(job);
-            } else {
-                let _ = allocation.waiting.insert(job.id, WaitReason::Served);
+            let held = job.holding.as_ref().map(|holding| &holding.placement);
+            if let Some(held) = held {
+                free.stop_wanting(held);
             }
-        }
-        for job in chosen.iter().filter_map(|job| job.holding.as_ref().map(|holding| (job, holding))) {
-            if free.take(&job.1.placement) {
-                let grant = Grant { placement: job.1.placement.clone(), reason: GrantReason::Keeps };
-                allocation.grants.insert(job.0.id, grant);
+            match held.filter(|held| free.take(held)) {
+                Some(kept) => {
+                    let grant = Grant { placement: kept.clone(), reason: GrantReason::Keeps };
+                    allocation.grants.insert(job.id, grant);
+                }
+                None => {
+                    place(job, view, &mut free, GrantReason::LeastServed, &mut allocation);
+                }
             }
-        }
-        for job in chosen.into_iter().filter(|job| job.holding.is_none()) {
-            place(job, view, &mut free, GrantReason::LeastServed, &mut allocation);
         }
         allocation
     }

@@ -95,7 +95,8 @@ impl<'a> Seats<'a> {
         (left == 0 && gpus > 0).then_some(found)
     }
 
-    fn want(&mut self, placement: &Placement) {
+    /// Notes that a running job would like to keep these.
+    pub(super) fn want(&mut self, placement: &Placement) {
         for (node, gpus) in &placement.nodes {
             if let Some(node) = self.nodes.get_mut(placement.gpu_type.0).and_then(|of| of.get_mut(*node as usize)) {
                 node.wanted += gpus;
@@ -103,7 +104,8 @@ impl<'a> Seats<'a> {
         }
     }
 
-    fn stop_wanting(&mut self, placement: &Placement) {
+    /// Forgets that again: the job is seated now.
+    pub(super) fn stop_wanting(&mut self, placement: &Placement) {
         for (node, gpus) in &placement.nodes {
             if let Some(node) = self.nodes.get_mut(placement.gpu_type.0).and_then(|of| of.get_mut(*node as usize)) {
                 node.wanted -= gpus;

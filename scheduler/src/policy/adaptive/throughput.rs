@@ -164,3 +164,61 @@ fn profiled(points: &[(u32, f64)], at: u32) -> f64 {
         (one, other) => one.or(other).map_or(0.0, |point| point.1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::GpuTypeIndex;
+    use super::*;
+
+    fn app() -> AppView {
+        let on = |profile: Vec<(u32, f64)>| Some(AppOnType { local_batch_min: 10, local_batch_max: 100, profile });
+        AppView {
+            name: "app".to_owned(),
+            batch_initial: 10,
+            batch_max: 1_000,
+            epochs_max: 1,
+            restart_seconds: 1.0,
+            by_type: vec![on(vec![(10, 3.0), (20, 6.0)]), on(vec![(10, 1.5)]), None],
+        }
+    }
+
+    fn shape(gpu_type: usize, nodes: u32, gpus: u32) -> Shape {
+        Shape { gpu_type: GpuTypeIndex(gpu_type), nodes, gpus }
+    }
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-9, "{actual} instead of {expected}");
+    }
+
+    #[test]
+    fn one_gpu_is_as_profiled_and_accumulation_repeats_the_compute() {
+        let (app, model) = (app(), StepTimeModel::default());
+        let times = model.on(&app, shape(0, 1, 1)).unwrap();
+        close(times.iteration(15, 0), 4.5);
+        close(times.iteration(10, 2), 9.0);
+        assert!(model.on(&app, shape(2, 1, 1)).is_none(), "it does not run there");
+    }
+
+    #[test]
+    fn what_was_seen_once_explains_other_batches_and_other_sizes() {
+        let app = app();
+        let mut model = StepTimeModel::default();
+        model.see(shape(0, 1, 2), 10, 5.0);
+        close(model.on(&app, shape(0, 1, 2)).unwrap().iteration(10, 0), 5.0);
+        close(model.on(&app, shape(0, 1, 2)).unwrap().iteration(20, 0), 6.0_f64.hypot(4.0));
+        close(model.on(&app, shape(0, 1, 4)).unwrap().iteration(10, 0), 5.0);
+        close(model.on(&app, shape(1, 1, 2)).unwrap().iteration(10, 0), 1.5_f64.hypot(4.0));
+        close(model.on(&app, shape(0, 2, 8)).unwrap().iteration(10, 0), 3.0_f64.hypot(8.0));
+        assert_eq!(model.gpus_seen_max(), 2);
+    }
+
+    #[test]
+    fn the_same_again_is_nothing_new() {
+        let mut model = StepTimeModel::default();
+        model.see(shape(0, 1, 2), 10, 5.0);
+        let version = model.version();
+        model.see(shape(0, 1, 2), 10, 5.0);
+        model.see(shape(0, 1, 2), 10, f64::NAN);
+        assert_eq!(model.version(), version);
+    }
+}
