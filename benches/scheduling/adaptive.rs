@@ -151,6 +151,7 @@ fn set(settings: &mut GoodputSettings, change: &str) {
         "far" => settings.price_far_share = value,
         "tenure" => settings.tenure_seconds = value,
         "tail" => settings.tail_exponent = value,
+        "width" => settings.width_exponent = value,
         "explore" => settings.explore_factor = value as u32,
         "unknown" => settings.unknown_seconds = value,
         other => panic!("no setting {other}"),

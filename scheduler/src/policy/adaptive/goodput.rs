@@ -37,6 +37,9 @@ pub struct GoodputSettings {
     /// How much more a job weighs against others, the longer it will take: its surplus over the floor is multiplied by
     /// (1 + hours left)^this. Higher ends long jobs sooner and costs short ones.
     pub tail_exponent: f64,
+    /// How much more a GPU costs a job at least, the longer it will take: the floor is multiplied by (1 + hours left)^this.
+    /// Higher keeps long jobs narrower, which saves GPU-hours where they are spent.
+    pub width_exponent: f64,
     /// How many times the GPUs on which an application was seen its jobs may be given.
     pub explore_factor: u32,
     /// How long a job is taken to need before its application is known, seconds on its best shape.
@@ -46,13 +49,14 @@ pub struct GoodputSettings {
 impl Default for GoodputSettings {
     fn default() -> Self {
         Self {
-            price_floor: 0.03,
-            price_memory_seconds: 7_200.0,
-            price_average_seconds: 14_400.0,
-            price_far_share: 0.5,
-            tenure_seconds: 1_800.0,
-            tail_exponent: 0.0,
-            explore_factor: 4,
+            price_floor: 0.031,
+            price_memory_seconds: 3_600.0,
+            price_average_seconds: 10_000.0,
+            price_far_share: 0.8,
+            tenure_seconds: 1_000.0,
+            tail_exponent: 0.3,
+            width_exponent: 0.1,
+            explore_factor: 32,
             unknown_seconds: 3_600.0,
         }
     }
@@ -104,6 +108,14 @@ struct Bidder {
     held: Option<Held>,
     /// Offers whose GPUs are too scattered for its gang.
     no_room: Vec<usize>,
+}
+
+impl Bidder {
+    /// One and the hours it would still take on its fastest shape.
+    fn length(&self) -> f64 {
+        let fastest = self.goodputs.iter().map(|shape| shape.1).fold(1e-12, f64::max);
+        1.0 + self.remaining / fastest / HOUR
+    }
 }
 
 /// By job: its GPUs and its goodput there.
@@ -164,11 +176,17 @@ impl Goodput {
         let cost = |offer: usize| {
             let (shape, goodput) = bidder.goodputs[offer];
             let seconds = bidder.remaining / goodput.max(1e-12);
-            let price = self.prices.expected(shape.gpu_type.0, seconds, &self.settings);
+            let expected = self.prices.expected(shape.gpu_type.0, seconds, &self.settings);
+            let price = expected.max(self.floor(bidder));
             let progress = goodput * self.useful_share(bidder, offer, bidder.restart);
             (1.0 + price * f64::from(shape.gpus)) / progress.max(1e-12)
         };
         (0..bidder.goodputs.len()).map(cost).reduce(f64::min).unwrap_or(0.0)
+    }
+
+    /// What a GPU-second costs this job at least.
+    fn floor(&self, bidder: &Bidder) -> f64 {
+        self.settings.price_floor * bidder.length().powf(self.settings.width_exponent)
     }
 
     /// The part of the time for which an offer is likely to be kept that is left after `lost` seconds of restart.
@@ -179,17 +197,18 @@ impl Goodput {
     }
 
     fn offers(&self, bidder: &Bidder) -> Vec<Offer> {
-        let fastest = bidder.goodputs.iter().map(|shape| shape.1).fold(1e-12, f64::max);
-        let tail = (1.0 + bidder.remaining / fastest / HOUR).powf(self.settings.tail_exponent);
+        let tail = bidder.length().powf(self.settings.tail_exponent);
+        let own_floor = self.floor(bidder);
         let offer = |(index, (shape, goodput)): (usize, &(Shape, f64))| {
-            let floor = self.settings.price_floor * f64::from(shape.gpus);
+            let gpus = f64::from(shape.gpus);
             let lost = match bidder.held {
                 Some(held) if held.offer == index => held.restart_left,
                 _ => bidder.restart,
             };
             let worth = bidder.weight * goodput * self.useful_share(bidder, index, lost);
             let seats = !bidder.no_room.contains(&index);
-            let value = if seats { floor + tail * (worth - floor) } else { f64::NEG_INFINITY };
+            let value = self.settings.price_floor * gpus + tail * (worth - own_floor * gpus);
+            let value = if seats { value } else { f64::NEG_INFINITY };
             Offer { gpu_type: shape.gpu_type.0, gpus: shape.gpus, value }
         };
         bidder.goodputs.iter().enumerate().map(offer).collect()
