@@ -14,6 +14,8 @@
 //!
 //! The data is read from `../shared/bench/scheduling` beside the repository, or from `NEAP_BENCH_DATA`.
 
+#![allow(clippy::disallowed_methods, reason = "the crate under test is pure; its bench reads files and a clock")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -347,7 +349,14 @@ fn print_family(name: &str, reports: &[SimulationReport], options: &Options) {
     let ours = [mean(0), at_share(&pooled, 0.99) / 3600.0, mean(2), mean(3)];
     print!(
         "{name:16} mean of {}: avg {:.3}±{:.3} p99 (pooled) {:.2} makespan {:.2}±{:.2} GPU-h/job {:.2}±{:.2}",
-        summaries.len(), ours[0], spread(0), ours[1], ours[2], spread(2), ours[3], spread(3),
+        summaries.len(),
+        ours[0],
+        spread(0),
+        ours[1],
+        ours[2],
+        spread(2),
+        ours[3],
+        spread(3),
     );
     let published = match (options.homogeneous, options.rigid || options.scale > 1) {
         (_, true) => None,

@@ -49,13 +49,13 @@ pub struct GoodputSettings {
 impl Default for GoodputSettings {
     fn default() -> Self {
         Self {
-            price_floor: 0.031,
-            price_memory_seconds: 3_600.0,
+            price_floor: 0.033,
+            price_memory_seconds: 7_200.0,
             price_average_seconds: 10_000.0,
             price_far_share: 0.8,
             tenure_seconds: 1_000.0,
-            tail_exponent: 0.3,
-            width_exponent: 0.1,
+            tail_exponent: 0.2,
+            width_exponent: 0.25,
             explore_factor: 32,
             unknown_seconds: 3_600.0,
         }
@@ -343,8 +343,7 @@ impl Goodput {
     /// Seats what was divided. `Err` is the jobs whose gangs do not fit on the nodes although there are GPUs enough.
     fn seat(view: &ClusterView<'_>, bidders: &[Bidder], choice: &Choice) -> Result<Seated, Vec<usize>> {
         let taken = |job: usize| choice[job].map(|offer| bidders[job].goodputs[offer]);
-        let chosen: Vec<(usize, (Shape, f64))> =
-            (0..choice.len()).filter_map(|job| Some((job, taken(job)?))).collect();
+        let chosen: Vec<(usize, (Shape, f64))> = (0..choice.len()).filter_map(|job| Some((job, taken(job)?))).collect();
         let held = |job: usize| view.jobs[job].holding.as_ref().map(|holding| &holding.placement);
         let wishes: Vec<Wish<'_>> =
             chosen.iter().map(|(job, (shape, _))| Wish { shape: *shape, held: held(*job) }).collect();

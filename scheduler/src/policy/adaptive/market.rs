@@ -86,8 +86,7 @@ impl Market {
 
     /// Divides the GPUs, starting from what every job takes at these prices.
     pub(super) fn solve(&self, prices: &[f64]) -> Choice {
-        let mut choice: Choice =
-            self.offers.iter().map(|offers| best_at(offers, prices).map(|best| best.0)).collect();
+        let mut choice: Choice = self.offers.iter().map(|offers| best_at(offers, prices).map(|best| best.0)).collect();
         self.withdraw(&mut choice);
         self.give_out(&mut choice);
         choice

@@ -77,9 +77,10 @@ impl ShapeOptions {
     fn drop_dominated(&mut self) {
         let mut kept: Vec<Candidate> = Vec::new();
         for candidate in self.candidates.drain(..).rev() {
-            if kept.iter().all(|better| {
-                better.scale < candidate.scale || better.iteration_seconds > candidate.iteration_seconds
-            }) {
+            if kept
+                .iter()
+                .all(|better| better.scale < candidate.scale || better.iteration_seconds > candidate.iteration_seconds)
+            {
                 kept.push(candidate);
             }
         }
@@ -108,8 +109,11 @@ pub(super) fn elastic_shapes(gpu_types: &[GpuTypeView]) -> Vec<Shape> {
         let per_node = gpu.gpus_per_node;
         let in_node = (0..32).map(|power| 1 << power).take_while(move |gpus| *gpus < per_node);
         let in_node = in_node.map(move |gpus| Shape { gpu_type, nodes: 1, gpus });
-        let whole = (1..=gpu.nodes.min(gpu.nodes_per_job_max))
-            .map(move |nodes| Shape { gpu_type, nodes, gpus: nodes * per_node });
+        let whole = (1..=gpu.nodes.min(gpu.nodes_per_job_max)).map(move |nodes| Shape {
+            gpu_type,
+            nodes,
+            gpus: nodes * per_node,
+        });
         in_node.chain(whole)
     };
     gpu_types.iter().enumerate().flat_map(of_type).collect()

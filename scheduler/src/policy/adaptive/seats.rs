@@ -183,8 +183,7 @@ mod tests {
     #[test]
     fn a_new_job_does_not_disturb_a_running_one_if_it_need_not() {
         let held = on(&[(0, 1)]);
-        let wishes =
-            [Wish { shape: shape(1), held: Some(&held) }, Wish { shape: shape(8), held: None }];
+        let wishes = [Wish { shape: shape(1), held: Some(&held) }, Wish { shape: shape(8), held: None }];
         let seated = seat_all(&types(), &wishes);
         assert_eq!(seated, [Some(held.clone()), Some(on(&[(1, 4), (2, 4)]))]);
     }
@@ -192,8 +191,7 @@ mod tests {
     #[test]
     fn a_small_job_moves_when_a_large_one_needs_its_node() {
         let held = [on(&[(0, 1)]), on(&[(1, 1)]), on(&[(2, 1)])];
-        let mut wishes: Vec<Wish<'_>> =
-            held.iter().map(|held| Wish { shape: shape(1), held: Some(held) }).collect();
+        let mut wishes: Vec<Wish<'_>> = held.iter().map(|held| Wish { shape: shape(1), held: Some(held) }).collect();
         wishes.push(Wish { shape: shape(8), held: None });
         let seated = seat_all(&types(), &wishes);
         assert_eq!(seated[3], Some(on(&[(0, 4), (1, 4)])));

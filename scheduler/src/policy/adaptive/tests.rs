@@ -34,11 +34,8 @@ impl State {
             let granted = allocation.grants.get(&job.id).map(|grant| &grant.placement);
             if job.holding.as_ref().map(|holding| &holding.placement) != granted {
                 let restart_left = next.apps[job.app.0].restart_seconds;
-                let hold = |placement: &Placement| Holding {
-                    placement: placement.clone(),
-                    restart_left,
-                    since: self.now,
-                };
+                let hold =
+                    |placement: &Placement| Holding { placement: placement.clone(), restart_left, since: self.now };
                 job.holding = granted.map(hold);
             }
         }

@@ -158,9 +158,7 @@ impl StepTimes<'_> {
 fn profiled(points: &[(u32, f64)], at: u32) -> f64 {
     let after = points.partition_point(|point| point.0 < at);
     match (after.checked_sub(1).and_then(|before| points.get(before)), points.get(after)) {
-        (Some(low), Some(high)) => {
-            low.1 + (high.1 - low.1) * f64::from(at - low.0) / f64::from(high.0 - low.0)
-        }
+        (Some(low), Some(high)) => low.1 + (high.1 - low.1) * f64::from(at - low.0) / f64::from(high.0 - low.0),
         (one, other) => one.or(other).map_or(0.0, |point| point.1),
     }
 }

@@ -135,9 +135,7 @@ fn over_replicas(group: &BTreeMap<u32, Curve>, replicas: f64, local_batch: u32) 
     let high = group.iter().find(|(count, _)| f64::from(**count) >= replicas);
     let at = |(count, curve): (&u32, &Curve)| Some((f64::from(*count), curve.at(local_batch)?));
     match (low.and_then(at), high.and_then(at)) {
-        (Some(low), Some(high)) if low.0 < high.0 => {
-            Some(low.1.between(high.1, (replicas - low.0) / (high.0 - low.0)))
-        }
+        (Some(low), Some(high)) if low.0 < high.0 => Some(low.1.between(high.1, (replicas - low.0) / (high.0 - low.0))),
         (one, other) => one.or(other).map(|point| point.1),
     }
 }

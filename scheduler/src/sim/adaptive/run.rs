@@ -14,7 +14,8 @@ use super::trace::Trace;
 use super::world::{App, World};
 use crate::model::JobId;
 use crate::policy::adaptive::{
-    Allocation, AllocationPolicy, AppIndex, AppView, Batch, ClusterView, Demand, Holding, JobView, Misgrant, Observation,
+    Allocation, AllocationPolicy, AppIndex, AppView, Batch, ClusterView, Demand, Holding, JobView, Misgrant,
+    Observation,
 };
 
 /// How a simulation is run.
@@ -216,7 +217,8 @@ impl Surroundings for Around<'_> {
     fn choose_batch(&mut self, job: &JobProgress) -> Batch {
         let Some(placement) = &job.placement else { return job.batch };
         let app: &AppView = &self.view.apps[self.job.app.0];
-        let now = JobView { progress: job.progress, epochs_done: job.epoch, gradient: job.gradient, ..self.job.clone() };
+        let now =
+            JobView { progress: job.progress, epochs_done: job.epoch, gradient: job.gradient, ..self.job.clone() };
         self.policy.batch(app, &now, placement)
     }
 
