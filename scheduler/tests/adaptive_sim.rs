@@ -1,6 +1,8 @@
 //! The simulator of elastic training jobs against Sia's own, on a small committed slice of its measurements; and whole
 //! simulations with every policy. `cargo bench -p neap-scheduler --bench adaptive` does the same with all of them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
 use neap_scheduler::policy::adaptive::{AllocationPolicy, Fifo, Goodput, LeastService};
 use neap_scheduler::sim::adaptive::{
     ClusterSpec, FixedRun, RunSettings, SimulationReport, Table, Untimed, World, best_run_seconds, completion_seconds,
