@@ -111,6 +111,15 @@ struct Bidder {
 }
 
 impl Bidder {
+    /// Whether nothing but its age tells it from another.
+    fn is_like(&self, other: &Self) -> bool {
+        self.weight == other.weight
+            && self.remaining == other.remaining
+            && self.restart == other.restart
+            && self.no_room == other.no_room
+            && self.goodputs == other.goodputs
+    }
+
     /// One and the hours it would still take on its fastest shape.
     fn length(&self) -> f64 {
         let fastest = self.goodputs.iter().map(|shape| shape.1).fold(1e-12, f64::max);
@@ -260,7 +269,21 @@ impl Goodput {
             }
             choice = better;
         }
+        oldest_first(bidders, &held, &mut choice);
         (choice, prices)
+    }
+}
+
+/// Of jobs that are alike and hold nothing, gives what was divided among them to the older first.
+fn oldest_first(bidders: &[Bidder], held: &[Option<Held>], choice: &mut Choice) {
+    let waiting: Vec<usize> = (0..choice.len()).filter(|job| held[*job].is_none()).collect();
+    for (position, older) in waiting.iter().enumerate() {
+        for younger in &waiting[position + 1..] {
+            let goodput = |job: usize| choice[job].map(|offer| bidders[job].goodputs[offer].1);
+            if bidders[*older].is_like(&bidders[*younger]) && goodput(*younger) > goodput(*older) {
+                choice.swap(*older, *younger);
+            }
+        }
     }
 }
 
