@@ -17,6 +17,7 @@ use super::allocation::{Allocation, AllocationPolicy, Grant, GrantReason, WaitRe
 use super::history::AppHistory;
 use super::market::{Choice, Market, Offer};
 use super::options::{OptionBook, ShapeOptions};
+use super::prices::Prices;
 use super::seats::{Wish, seat_all};
 use super::throughput::StepTimeModel;
 use super::view::{AppView, Batch, ClusterView, Demand, JobView, Observation, Placement, Shape};
@@ -71,19 +72,6 @@ pub struct Goodput {
     book: OptionBook,
     prices: Prices,
     bound: Bound,
-}
-
-/// Prices by GPU type.
-#[derive(Debug, Clone, Default)]
-struct Prices {
-    /// The moment of the last decision.
-    at: Option<f64>,
-    /// As the last decision found them.
-    now: Vec<f64>,
-    /// Their average over time, before that decision.
-    average: Vec<f64>,
-    /// As the decision before found them: what decisions at the same moment start from.
-    before: Vec<f64>,
 }
 
 /// How close the last decision came to the best possible one.
@@ -290,33 +278,6 @@ fn oldest_first(bidders: &[Bidder], held: &[Option<Held>], choice: &mut Choice) 
 const HOUR: f64 = 3600.0;
 /// Even a job whose restart takes longer than its work is worth starting when GPUs are free.
 const USEFUL_SHARE_MIN: f64 = 0.01;
-
-impl Prices {
-    /// Moves on to a new moment; at the same moment again, nothing changes.
-    fn advance(&mut self, now: f64, types: usize, settings: &GoodputSettings) {
-        if self.at == Some(now) && self.before.len() == types {
-            return;
-        }
-        if self.now.len() != types {
-            self.now = vec![settings.price_floor; types];
-            self.average = self.now.clone();
-        }
-        let passed = self.at.map_or(0.0, |at| (now - at).max(0.0));
-        let share = 1.0 - (-passed / settings.price_average_seconds).exp();
-        for (average, price) in self.average.iter_mut().zip(&self.now) {
-            *average += (price - *average) * share;
-        }
-        self.before = self.now.clone();
-        self.at = Some(now);
-    }
-
-    /// The price so many seconds from now.
-    fn expected(&self, gpu_type: usize, seconds: f64, settings: &GoodputSettings) -> f64 {
-        let far = (self.average[gpu_type] * settings.price_far_share).max(settings.price_floor);
-        let near = self.before[gpu_type];
-        far + (near - far) * (-seconds / settings.price_memory_seconds).exp()
-    }
-}
 
 impl AllocationPolicy for Goodput {
     fn name(&self) -> &'static str {

@@ -8,6 +8,7 @@ mod goodput;
 mod history;
 mod market;
 mod options;
+mod prices;
 mod queue;
 mod seats;
 mod throughput;
