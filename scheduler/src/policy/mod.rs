@@ -7,6 +7,7 @@
 
 pub mod deadline;
 
+pub mod adaptive;
 mod decide;
 mod free;
 mod give_way;

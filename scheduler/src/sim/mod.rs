@@ -3,6 +3,7 @@
 //! Ground truth (throughput tables, gradient statistics, availability of spot nodes, prices to come) lives here and
 //! nowhere else; a policy sees what a running system would have seen. Nothing here opens a file: readers take text.
 
+pub mod adaptive;
 mod table;
 
 pub mod cluster;
