@@ -6,7 +6,8 @@
 //!   token                 the API token (0600), written by the control plane at its first start
 //!   control.lock          held by the one process that is, or is about to be, its control plane
 //!   control.log           what the control plane has to say
-//!   config.yaml           optional: what the local provider offers
+//!   config.yaml           optional: policy, idle time, what the local provider offers
+//!   rounds.jsonl          what was decided and from what, for `neap simulate replay`
 //! ```
 //!
 //! Journal, certificates and projections live here too; they belong to the control plane alone.

@@ -53,10 +53,12 @@ pub(crate) fn growth_reason(job: &JobDemand, has: u32, offer: &Offer, now: Milli
     AcquireReason::PaysOff { price, sooner: before.time.since(after.time), without: cost(before), with: cost(after) }
 }
 
-/// By how much the deadline is missed if the work is as long as it may be.
+/// By how much the deadline is missed if the work is as long as it may be. Before a node is let go, the time that getting
+/// it back would take must be there too; else it would be rented for the deadline and let go as soon as it has come.
 fn lateness(job: &JobDemand, work: WorkLeft, has: u32, workers: u32, boot: Millis, now: Millis) -> Millis {
+    let back = if workers < has { boot.since(job.terms.restart) } else { Millis::ZERO };
     job.terms.deadline.map_or(Millis::ZERO, |deadline| {
-        (now + expected(job, work, work.high, has, workers, boot).time).since(deadline)
+        (now + expected(job, work, work.high, has, workers, boot).time + back).since(deadline)
     })
 }
 
@@ -68,7 +70,9 @@ fn expected(job: &JobDemand, work: WorkLeft, amount: Millis, has: u32, workers: 
     };
     let run = work.time_on(amount, workers);
     let booting = boot.get().saturating_mul(u64::from(workers.saturating_sub(has)));
-    let regrouping = if workers < has { job.terms.restart.get().saturating_mul(u64::from(workers)) } else { 0 };
+    // All that are there pause, however many go: with a cost that grew with those that stay, leaving two and renting one
+    // could look cheaper than leaving one.
+    let regrouping = if workers < has { job.terms.restart.get().saturating_mul(u64::from(has)) } else { 0 };
     let paid = work.node_time_on(amount, workers).get().saturating_add(booting).saturating_add(regrouping);
     Outlook { time: run + waits, node_time: Millis::new(paid) }
 }

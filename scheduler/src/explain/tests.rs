@@ -1,6 +1,7 @@
 //! What an explanation says is tried out: the named change is applied and must start the job.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::search::all_candidates;
 use super::*;
@@ -186,7 +187,8 @@ fn the_named_change_does_start_the_job_in_10000_states() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    // A fixed seed: a rare history that fails is found by the long command, not by whoever changes something else.
+    #![proptest_config(ProptestConfig { cases: 48, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     /// What a node is said to be released by does release it.
     #[test]

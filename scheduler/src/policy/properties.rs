@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::testing::any_state;
 use super::*;
@@ -82,7 +83,8 @@ fn check_age(snapshot: &Snapshot, plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    // A fixed seed: a rare history that fails is found by the long command, not by whoever changes something else.
+    #![proptest_config(ProptestConfig { cases: 96, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_is_a_function_of_the_snapshot(seed in any::<u64>()) {

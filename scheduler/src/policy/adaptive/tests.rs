@@ -1,6 +1,7 @@
 //! What must hold for every division, over random clusters, jobs and histories.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::model::JobId;
@@ -175,7 +176,8 @@ fn check_age<P: AllocationPolicy>(state: &State, policy: P) -> Result<(), TestCa
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    // A fixed seed: a rare history that fails is found by the long command, not by whoever changes something else.
+    #![proptest_config(ProptestConfig { cases: 48, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
     fn goodput_divides_soundly_and_stands_by_it(state in state(false)) {

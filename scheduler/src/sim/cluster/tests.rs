@@ -1,6 +1,7 @@
 //! Small worlds whose outcome is known, and random ones in which nothing may be lost.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::model::{CpuMillis, GpuCount, Gpus, Market, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
@@ -159,7 +160,8 @@ fn spot_world(seed: u64) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    // A fixed seed: a rare history that fails is found by the long command, not by whoever changes something else.
+    #![proptest_config(ProptestConfig { cases: 6, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     /// With failing launches and spot nodes taken back, every job ends, every node's time and money add up, and the same seed gives the same report.
     #[test]
