@@ -37,7 +37,7 @@ const PEER: Role = Role::Node(NodeId::new(1));
 const IDENTITY_BYTES_MAX: usize = 64 * 1024;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     match std::env::args().any(|arg| arg == "--peer") {
         true => runtime.block_on(peer::run()),
         // On a worker thread, where real senders are.

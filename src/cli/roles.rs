@@ -29,8 +29,13 @@ use super::Shell;
 use super::args::{AgentArgs, ControlArgs};
 use super::exit::{CliError, Exit};
 
-/// Threads that carry a role's actors and connections. Training computes on threads of its own.
+/// Threads that carry the actors and connections of the control plane and of agents.
 const RUNTIME_THREADS: usize = 2;
+
+/// Threads that carry those of a worker, which computes on threads of its own. With a second one, messages and tensors wake
+/// threads on other cores: a call behind a 64 MiB tensor took 5.5 ms at the 99th percentile instead of 3.3, and a step of two
+/// trainers and a server 16 ms of processor time instead of 14 (docs/benchmarks.md).
+const WORKER_RUNTIME_THREADS: usize = 1;
 
 /// How long tasks that do not end by themselves have at the end of a role.
 const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,16 +50,16 @@ const SHUTDOWNS_MAX: usize = 4;
 type RoleError = Box<dyn Error + Send + Sync>;
 
 pub(super) fn control(shell: &Shell, args: &ControlArgs) -> Result<Exit, CliError> {
-    run_role("the control plane", run_control(&shell.home, args))
+    run_role("the control plane", RUNTIME_THREADS, run_control(&shell.home, args))
 }
 
 pub(super) fn agent(args: AgentArgs) -> Result<Exit, CliError> {
-    run_role("the node agent", run_agent(args))
+    run_role("the node agent", RUNTIME_THREADS, run_agent(args))
 }
 
 pub(super) fn worker() -> Result<Exit, CliError> {
     let workloads = Workloads::default().with(neap_training::workload());
-    run_role("the worker", async { Ok(run_worker(workloads, launch_pipe()?).await?) })
+    run_role("the worker", WORKER_RUNTIME_THREADS, async { Ok(run_worker(workloads, launch_pipe()?).await?) })
 }
 
 /// Standard input as the pipe that it is: read without a thread that would hold up the end of the process.
@@ -62,15 +67,19 @@ fn launch_pipe() -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)
 }
 
-fn run_role(role: &'static str, work: impl Future<Output = Result<(), RoleError>>) -> Result<Exit, CliError> {
-    let runtime = runtime().map_err(|source| CliError::Start { what: role, source })?;
+fn run_role(
+    role: &'static str,
+    threads: usize,
+    work: impl Future<Output = Result<(), RoleError>>,
+) -> Result<Exit, CliError> {
+    let runtime = runtime(threads).map_err(|source| CliError::Start { what: role, source })?;
     let ended = runtime.block_on(work);
     runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);
     ended.map(|()| Exit::Ok).map_err(|source| CliError::Role { role, source })
 }
 
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build()
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 /// A control plane from its start to its end.
