@@ -60,7 +60,7 @@ pub struct PlanJob {
     pub max_price: Option<MicroUsdPerHour>,
 }
 
-/// How many times its ideal time a job may take before it counts as one that never ends (JOB_SPEC, E020).
+/// How many times its ideal time a job may take before it counts as one that never ends (error E020).
 pub const IDEAL_TIMES_MAX: u64 = 10;
 
 impl PlanJob {

@@ -24,7 +24,7 @@ const ROUND_MIN: Millis = Millis::from_secs(300);
 /// A job that needs no more than this many rounds gets shorter ones.
 const ROUNDS_OF_JOB: u64 = 64;
 
-/// The chance of being done below which a spot job that saves nothing is refused (JOB_SPEC, E020).
+/// The chance of being done below which a spot job that saves nothing is refused (error E020).
 const DONE_CHANCE_MIN: f64 = 0.5;
 
 /// An alternative is worth showing if it saves this share of the cost: less is within the noise of 100 futures.

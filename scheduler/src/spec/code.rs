@@ -56,12 +56,16 @@ codes! {
         "`resources.memory` needs a unit: kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024), as in `16GB`, `16GB..` or `16GB..64GB`. Of a range the lower end is the need.";
     MaxPrice = "E017", "the price limit cannot be used",
         "`max_price` is the most one node may cost, in dollars per hour, above 0 and with at most six decimals: `max_price: 0.35`.";
+    UnsafeSpot = "E020", "a spot job that would hardly ever be done",
+        "Without checkpoints every preemption throws all work away. `neap plan` refuses a job of `market: spot` that is less likely than not to be done within its deadline, or within ten times its ideal time. Write checkpoints, use `market: on_demand`, or say `--allow-unsafe-spot`.";
     Budget = "E021", "the budget cannot be used",
         "`budget.max_cost` is what the whole job may cost and `budget.max_cost_per_hour` what its nodes may cost together, in dollars above 0 with at most six decimals; give at least one of them. `warn_at` is a part from 0 to 1, 0.8 where it is left out.";
     OverBudgetNeedsCheckpoint = "E024", "the budget's end needs a checkpoint",
         "With `on_exceed: checkpoint_and_stop` the job saves its state when its money ends, so checkpoints cannot be switched off with `checkpoint.every: none` and `on_notice: false`. Use `on_exceed: stop`, or write checkpoints.";
     Deadline = "E025", "the deadline cannot be met or read",
         "`deadline` is a time from the moment of submission, such as `18h` or `1d12h`, or a moment in the future, such as `2027-01-31T18:00:00Z`.";
+    DeadlineTooShort = "E026", "the deadline leaves too little time",
+        "Even with all the workers it may have, and nothing going wrong, the job takes longer than its `deadline` leaves. Give it more time or more workers.";
     CheckpointUri = "E030", "checkpoints cannot be written there",
         "`checkpoint.uri` names a local folder: a path (relative ones start at the job file's folder) or `file:///an/absolute/path`. Without it the project's own store is used.";
     CheckpointEvery = "E031", "not a checkpoint interval",
