@@ -13,8 +13,7 @@ use std::time::Duration;
 use neap_control::{Config, LocalOffer};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
-    self, Calibration, Cause, Change, Likeness, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, Speedup,
-    UnsafeSpot,
+    self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, Speedup, UnsafeSpot,
 };
 use neap_scheduler::model::{JobId, Market, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
@@ -40,10 +39,6 @@ const MEASURE: Duration = Duration::from_secs(1);
 /// machine: 0.25 to 0.7 s for small data, 1.8 s for 60,000 images.
 const RESTART: Millis = Millis::from_secs(2);
 
-/// How strongly futures are preferred that begin as the present is; a fit over recorded markets gave values from 0.1 on,
-/// with little difference between them.
-const LIKENESS: Likeness = Likeness(0.2);
-
 /// A job is simulated in at least this many rounds.
 const ROUNDS_MIN: u64 = 64;
 
@@ -64,13 +59,15 @@ pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
         None => vec![steady_market(&offer, &job)],
     };
     let history = MarketHistory::new(zones.iter().collect(), usize::MAX, job.workers);
+    let (likeness, fitted) = estimate::FITTED;
     let input = PlanInput {
         job: &job,
         history: &history,
         boot: Millis::new(offer.boot_ms),
         policy: &Adaptive::new(),
-        likeness: LIKENESS,
-        calibration: Calibration::default(),
+        likeness,
+        // What was fitted to recorded markets says nothing about one that never runs out.
+        calibration: if args.trace.is_some() { fitted } else { Calibration::default() },
         seed: args.seed,
     };
     let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
