@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use neap_control::{Config, LocalOffer};
+use neap_control::{Config, LocalOffer, spec_hash};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
     self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, Speedup, UnsafeSpot,
@@ -129,7 +129,7 @@ fn no_offer(spec: &JobSpec) -> String {
 
 /// How long the same job took before, from its first step to its end; the shortest first.
 fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
-    let hash = blake3::hash(spec.canonical().as_bytes()).to_hex().to_string();
+    let hash = spec_hash(spec);
     let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
     let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);
     let mut runs: Vec<Millis> = same

@@ -10,6 +10,7 @@ use neap_scheduler::model::{MicroUsd, MicroUsdPerHour, Millis};
 use neap_scheduler::policy::Policy;
 use neap_scheduler::replay::RoundRecord;
 use neap_scheduler::sim::DataError;
+use neap_scheduler::sim::adaptive::at_share;
 use neap_scheduler::sim::cluster::{
     FixedNode, JobOutcome, Report, Settings, SimJob, World, diff as changes, gpu_cluster, openb_nodes, openb_pods,
     philly_jobs, shockwave_jobs, simulate as run_world,
@@ -144,14 +145,15 @@ impl Summary {
         let mut times: Vec<f64> =
             report.jobs.iter().filter_map(JobOutcome::completion).map(Millis::as_secs_f64).collect();
         times.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            let place = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
-            times.get(place).copied().unwrap_or_default()
-        };
         Self {
             jobs: report.jobs.len(),
             unfinished: report.unfinished(),
-            completion_s: [("mean", report.mean_completion_s()), ("p50", at(0.5)), ("p99", at(0.99))].into(),
+            completion_s: [
+                ("mean", report.mean_completion_s()),
+                ("p50", at_share(&times, 0.5)),
+                ("p99", at_share(&times, 0.99)),
+            ]
+            .into(),
             wait_s: report.mean_wait_s(),
             end: report.end,
             cost: report.cost(),

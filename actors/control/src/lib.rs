@@ -39,6 +39,7 @@ mod plane;
 
 mod clock;
 
+pub use controller::spec_hash;
 pub use handle::{ControlError, ControlHandle, Stop, Submission, Which};
 pub use home::Home;
 pub use plane::{ControlPlane, StartError};

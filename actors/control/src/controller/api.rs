@@ -53,7 +53,7 @@ impl Controller {
             submitted_at: clock::now(),
             source,
             base_dir,
-            spec_hash: blake3::hash(spec.canonical().as_bytes()).to_hex().to_string(),
+            spec_hash: spec_hash(&spec),
         };
         self.commit(vec![record]).await?;
         self.job_view(job)
@@ -220,6 +220,11 @@ impl Controller {
     fn job_view(&self, job: JobId) -> Result<JobView, ControlError> {
         self.state.jobs.get(&job).map(|job| self.view_job(job)).ok_or_else(|| not_found("job", &job.to_string()))
     }
+}
+
+/// Digest of what defines a job's result, in hex: [`JobSpec::canonical`] under blake3.
+pub fn spec_hash(spec: &JobSpec) -> String {
+    blake3::hash(spec.canonical().as_bytes()).to_hex().to_string()
 }
 
 fn not_found(what: &str, name: &str) -> ControlError {

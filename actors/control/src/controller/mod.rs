@@ -37,6 +37,7 @@ use crate::rounds::RoundLog;
 use crate::settings::Config;
 use crate::state::ClusterState;
 use crate::store::Store;
+pub use api::spec_hash;
 use live::Live;
 
 /// What a controller is made of.

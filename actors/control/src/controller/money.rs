@@ -210,18 +210,19 @@ impl Controller {
 
     /// The price of a node that an action makes a job with a budget pay from now on.
     fn fresh_price(&self, action: &Action) -> Option<(JobId, MicroUsdPerHour)> {
-        let (job, price) = match action {
-            Action::Acquire { job, offer, .. } => {
-                let offers = self.parts.provider.offers(&[]);
-                (*job, offers.iter().find(|one| one.name == *offer)?.price)
+        let (Action::Acquire { job, .. } | Action::Start { job, .. }) = action else { return None };
+        self.state.jobs.get(job)?.spec.budget?;
+        let price = match action {
+            Action::Acquire { offer, .. } => {
+                self.parts.provider.offers(&[]).into_iter().find(|one| one.name == *offer)?.price
             }
-            Action::Start { job, node, .. } => {
+            Action::Start { node, .. } => {
                 let pays = self.live.money.reservations.contains_key(&(*job, *node));
-                (*job, self.state.nodes.get(node).filter(|_| !pays)?.price)
+                self.state.nodes.get(node).filter(|_| !pays)?.price
             }
             Action::Retire { .. } | Action::Release { .. } => return None,
         };
-        self.state.jobs.get(&job)?.spec.budget.map(|_| (job, price))
+        Some((*job, price))
     }
 
     /// How many more nodes a job must be able to pay for this plan to be of use: the rest of what it starts with.
