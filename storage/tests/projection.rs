@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use common::{copy_dir, scratch, write_journal};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, MicroUsd, Millis, NodeId, PendingReason, WorkerId};
@@ -135,6 +137,27 @@ fn it_catches_up_with_the_journal() {
         projection.apply(entry).unwrap();
     }
     assert_eq!(projection.job(JOB).unwrap().unwrap().cost, MicroUsd::new(100));
+}
+
+/// sled frees its lock some time after the drop: an open in that time must wait, not rebuild a healthy projection.
+#[test]
+fn one_whose_lock_is_freed_late_is_not_rebuilt() {
+    let dir = scratch();
+    let entries = journal_of(dir.path(), &history());
+    let home = dir.path().join("projection");
+    drop(Projection::open(&home, &entries[..4]).unwrap());
+    let file = fs::File::open(home.join("db").join("db")).unwrap();
+    while let Err(error) = file.try_lock() {
+        assert!(matches!(error, fs::TryLockError::WouldBlock), "{error}");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let holder = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        drop(file);
+    });
+    let projection = Projection::open(&home, &entries).unwrap();
+    assert_eq!(projection.opened(), &Opened::CaughtUp { from: Seq(4) });
+    holder.join().unwrap();
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub enum ProjectionError {
     /// sled failed or panicked, or a row does not read: open it again.
     #[error("the projection cannot be used: {0}; opening it again rebuilds it from the journal")]
     Broken(String),
+    /// Another holder has it open: it is left where it is.
+    #[error("the projection is in use: {0}; end the process that has it open")]
+    InUse(String),
     /// A record was applied that does not follow the last one.
     #[error("the projection is at {at}, record {got} does not follow")]
     OutOfOrder {
@@ -91,7 +94,7 @@ impl Projection {
     ///
     /// # Errors
     ///
-    /// Only where even an empty one cannot be made.
+    /// [`ProjectionError::InUse`] while somebody else has it open; else only where even an empty one cannot be made.
     pub fn open(dir: &Path, entries: &[Entry]) -> Result<Self, ProjectionError> {
         durable::create_dir(dir).map_err(|source| failed("create", dir, source))?;
         let path = dir.join(STORE_DIR);
@@ -103,6 +106,7 @@ impl Projection {
                     let from = store.applied();
                     (store, Opened::CaughtUp { from })
                 }
+                Err(error @ ProjectionError::InUse(_)) => return Err(error),
                 Err(error) => {
                     let (why, kept) = (error.to_string(), move_aside(dir, &path)?);
                     tracing::warn!(%why, kept = %kept.display(), "projection did not match the journal; rebuilding it");

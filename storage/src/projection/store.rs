@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,11 @@ use crate::record::Record;
 
 /// sled's default cache is 1 GiB; an idle control plane stays under 60 MiB.
 const CACHE_BYTES: u64 = 4 << 20;
+
+/// How long an open waits for the lock of its file. sled lets go of it in a thread of its own some time after the
+/// database was dropped; only the owner of the journal opens a projection, so nobody else can hold it for long.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// What the rows mean. Another number makes the projection be rebuilt.
 const LAYOUT: u32 = 1;
@@ -63,9 +70,7 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, ProjectionError> {
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = guarded(|| config.open())?;
-        let mut store = Self { db: Some(db), mark: None };
+        let mut store = Self { db: Some(open_unlocked(path)?), mark: None };
         store.mark = store.row(MARK_KEY)?;
         match &store.mark {
             Some(mark) if mark.layout != LAYOUT => Err(broken(format!("its layout is {}", mark.layout))),
@@ -160,6 +165,24 @@ impl Drop for Store {
     }
 }
 
+/// Opens the database as soon as its lock is free.
+fn open_unlocked(path: &Path) -> Result<sled::Db, ProjectionError> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let until = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match caught(|| config.open())? {
+            Err(error) if is_locked(&error) && Instant::now() < until => thread::sleep(LOCK_POLL),
+            Err(error) if is_locked(&error) => return Err(ProjectionError::InUse(error.to_string())),
+            opened => return opened.map_err(|error| broken(error.to_string())),
+        }
+    }
+}
+
+/// sled 0.34.7 keeps neither the kind nor the number of the system's error, only this text.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
 fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, ProjectionError> {
     serde_json::from_slice(value).map_err(|error| broken(format!("a row does not read: {error}")))
 }
@@ -170,12 +193,13 @@ fn broken(why: String) -> ProjectionError {
 
 /// Calls into sled, which panics on much that it should report.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, ProjectionError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| broken(error.to_string())),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(broken(format!("sled panicked: {text}")))
-        }
-    }
+    caught(call)?.map_err(|error| broken(error.to_string()))
+}
+
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, ProjectionError> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        broken(format!("sled panicked: {text}"))
+    })
 }
