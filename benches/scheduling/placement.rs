@@ -134,6 +134,7 @@ fn task(id: u64, need: NodeSize) -> JobDemand {
         stopping: false,
         hold_until: None,
         placed: Vec::new(),
+        leaving: Vec::new(),
         terms: JobTerms::default(),
     }
 }

@@ -4,7 +4,8 @@
 //! (`min_cost`), its time (`min_time`), or the cost with an hour valued like an hour of the smallest gang (`balanced`);
 //! or if the deadline would be missed without. Work speeds up by Amdahl's law. A node more costs its boot, a node less
 //! costs a restart, so a choice once made is not undone by looking again: switching costs obey the triangle inequality.
-//! A job of which nothing is known has the target of its file.
+//! A job of which nothing is known has the target of its file; so has one that was seen with one number of workers only,
+//! unless its deadline needs more.
 
 use crate::model::{MicroUsd, Millis, Offer};
 use crate::policy::{AcquireReason, JobDemand, Objective, Snapshot, WorkLeft};
@@ -31,6 +32,11 @@ pub fn worthwhile_workers(job: &JobDemand, has: u32, snapshot: &Snapshot) -> u32
     let Some(work) = job.terms.work.filter(|_| range.min < range.max) else { return range.target };
     let boot = cheapest(job, snapshot.offers.iter()).map_or(Millis::ZERO, |offer| offer.boot);
     let late = |workers: u32| lateness(job, work, has, workers, boot, snapshot.now);
+    if work.serial_permille.is_none() {
+        // Whether more workers would speed it up is not known, so only a deadline is a reason for more than the target.
+        let least_late = (range.target..=range.max).min_by_key(|&workers| (late(workers), workers));
+        return least_late.unwrap_or(range.target);
+    }
     let best = (range.min..=range.max).min_by_key(|&workers| {
         let outlook = outlook(job, work, has, workers, boot);
         (late(workers), value(job, &outlook), workers.abs_diff(has), workers)

@@ -19,7 +19,7 @@ pub use backoff::{LAUNCH_HOLD_FIRST, LAUNCH_HOLD_MAX, Launches, open_offers};
 pub(crate) use demand::growth_reason;
 pub use demand::{Outlook, outlook, worthwhile_workers};
 pub use hysteresis::{Idle, idle};
-pub use moving::{Saving, moving};
+pub use moving::{Saving, moving, saving};
 pub(crate) use offers::infeasible;
 pub use offers::{accepts, cheapest, node_cost, useful_price};
 

@@ -8,7 +8,7 @@ use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
 use crate::policy::JobDemand;
 
 /// What moving a worker is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Saving {
     /// What is expected to be saved until the job ends.
     pub saved: MicroUsd,
@@ -17,8 +17,19 @@ pub struct Saving {
 }
 
 /// What a job with `rate` for all its nodes saves by moving one worker from an hour at `from` to an hour at `to`, if the
-/// new node takes `boot` to come (at `boot_price`); nothing if moving costs as much.
+/// new node takes `boot` to come; nothing if moving costs as much.
 pub fn moving(
+    job: &JobDemand,
+    rate: MicroUsdPerHour,
+    from: MicroUsdPerHour,
+    to: MicroUsdPerHour,
+    boot: Millis,
+) -> Option<Saving> {
+    saving(job, rate, from, to, boot).filter(|saving| saving.saved > saving.moving)
+}
+
+/// The same, whether or not moving costs more than it saves; nothing if it is not known how long the job takes.
+pub fn saving(
     job: &JobDemand,
     rate: MicroUsdPerHour,
     from: MicroUsdPerHour,
@@ -31,5 +42,5 @@ pub fn moving(
     let by = MicroUsdPerHour::new(from.get().saturating_sub(to.get()));
     let saved = by.cost_of(rest.since(boot));
     let moving = rate.cost_of(job.terms.since_checkpoint + job.terms.restart) + to.cost_of(boot);
-    (saved > moving).then_some(Saving { saved, moving })
+    Some(Saving { saved, moving })
 }

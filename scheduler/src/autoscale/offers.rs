@@ -6,8 +6,8 @@
 //! types, between spot and on-demand where the job leaves the choice (`market: auto`), and goes back when prices or
 //! interruptions change. Without observed interruptions it is the price.
 
-use crate::model::{Market, MicroUsdPerHour, Offer};
-use crate::policy::{JobDemand, NodeSupply};
+use crate::model::{MicroUsdPerHour, Offer};
+use crate::policy::{JobDemand, MarketNow, NodeSupply};
 
 const MILLIS_PER_1000_H: u128 = 1_000 * 3_600_000;
 
@@ -38,7 +38,7 @@ pub fn node_cost(job: &JobDemand, node: &NodeSupply) -> MicroUsdPerHour {
 
 /// Whether one worker of the job may run on nodes of the offer.
 pub fn accepts(job: &JobDemand, offer: &Offer) -> bool {
-    (job.terms.either_market || offer.market == job.market)
+    job.takes(offer.market)
         && offer.size.fits(job.need)
         && offer.terms.gpus.fits(&job.terms.gpus)
         && job.max_price.is_none_or(|most| offer.price <= most)
@@ -52,8 +52,11 @@ pub fn cheapest<'a>(job: &JobDemand, offers: impl Iterator<Item = &'a Offer>) ->
 
 /// Why no offer carries a worker of the job.
 pub(crate) fn infeasible(job: &JobDemand, offers: &[Offer]) -> String {
-    let market = |market: Market| job.terms.either_market || market == job.market;
-    let named = if job.terms.either_market { "either".to_owned() } else { job.market.to_string() };
+    let named = match job.terms.market_now {
+        Some(MarketNow::Only(market)) => market.to_string(),
+        _ if job.terms.either_market => "either".to_owned(),
+        _ => job.market.to_string(),
+    };
     let gpus = match (job.terms.gpus.models.join(" or "), job.terms.gpus.count.0) {
         (_, 0) => String::new(),
         (any, count) if any.is_empty() => format!(", {count} gpu(s)"),
@@ -61,7 +64,7 @@ pub(crate) fn infeasible(job: &JobDemand, offers: &[Offer]) -> String {
     };
     let need = format!("{} cpus and {} of memory{gpus}", job.need.cpus, job.need.memory);
     let size = |offer: &&Offer| (offer.terms.gpus.fits(&job.terms.gpus), offer.size.cpus, offer.size.memory);
-    match offers.iter().filter(|offer| market(offer.market)).max_by_key(size) {
+    match offers.iter().filter(|offer| job.takes(offer.market)).max_by_key(size) {
         Some(largest) => format!(
             "no {named} offer carries a worker of {need}; the largest is {} with {} cpus and {} at {}",
             largest.name, largest.size.cpus, largest.size.memory, largest.price

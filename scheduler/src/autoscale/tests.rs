@@ -17,7 +17,7 @@ fn elastic(objective: Objective, serial_permille: u16) -> JobDemand {
     let mut job = job(1, 1, 4);
     job.workers = WorkerRange { min: 1, target: 4, max: 8 };
     job.terms.objective = objective;
-    job.terms.work = Some(WorkLeft { serial_permille, ..WorkLeft::exactly(HOUR) });
+    job.terms.work = Some(WorkLeft { serial_permille: Some(serial_permille), ..WorkLeft::exactly(HOUR) });
     job
 }
 

@@ -1,17 +1,7 @@
 //! What `plan` needs to know of a job and of what it may rent.
 
+pub use crate::model::MarketChoice as PlanMarket;
 use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
-
-/// Which market a job asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlanMarket {
-    /// On-demand nodes only.
-    OnDemand,
-    /// Spot nodes only; without them the job waits.
-    Spot,
-    /// Whatever the deadline policy finds best.
-    Auto,
-}
 
 /// How much faster a job is with more workers: the speed of each number of workers, relative to one.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{CpuMillis, JobId, Market, MemoryMib, MicroUsdPerHour, NodeId, NodeSize};
-use crate::policy::{Action, JobDemand, PRIORITY_MAX, Plan, Snapshot};
+use crate::policy::{Action, JobDemand, MarketNow, PRIORITY_MAX, Plan, Snapshot};
 
 /// One field changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,11 @@ impl Change {
             Self::WorkersMin(min) => job.workers.min = *min,
             Self::Cpus(cpus) => job.need.cpus = *cpus,
             Self::Memory(memory) => job.need.memory = *memory,
-            Self::Market(market) => job.market = *market,
+            Self::Market(market) => {
+                job.market = *market;
+                job.terms.either_market = false;
+                job.terms.market_now = None;
+            }
             Self::EitherMarket => job.terms.either_market = true,
             Self::MaxPrice(price) => job.max_price = Some(*price),
             Self::RateMax(rate) => job.terms.rate_max = Some(*rate),
@@ -110,7 +114,7 @@ fn rooms(snapshot: &Snapshot, plan: &Plan, id: JobId) -> Vec<NodeSize> {
     let mut left: BTreeMap<NodeId, NodeSize> = nodes.map(|node| (node.id, node.size)).collect();
     let mut rooms: Vec<NodeSize> = Vec::new();
     for job in &snapshot.jobs {
-        for placed in &job.placed {
+        for placed in job.all_placed() {
             left.entry(placed.node).and_modify(|left| *left = left.minus(job.need));
         }
     }
@@ -128,11 +132,17 @@ fn rooms(snapshot: &Snapshot, plan: &Plan, id: JobId) -> Vec<NodeSize> {
 }
 
 fn markets(job: &JobDemand) -> Vec<Change> {
-    if job.terms.either_market {
-        return Vec::new();
+    match job.terms.market_now {
+        Some(MarketNow::Only(market)) => return vec![Change::Market(other_than(market))],
+        Some(MarketNow::Wait { .. }) => return vec![Change::Market(Market::OnDemand), Change::Market(Market::Spot)],
+        None if job.terms.either_market => return Vec::new(),
+        None => {}
     }
-    let other = if job.market == Market::Spot { Market::OnDemand } else { Market::Spot };
-    vec![Change::EitherMarket, Change::Market(other)]
+    vec![Change::EitherMarket, Change::Market(other_than(job.market))]
+}
+
+fn other_than(market: Market) -> Market {
+    if market == Market::Spot { Market::OnDemand } else { Market::Spot }
 }
 
 fn max_prices(snapshot: &Snapshot, job: &JobDemand) -> Vec<Change> {

@@ -6,6 +6,6 @@ mod states;
 mod units;
 
 pub use ids::{Generation, IdParseError, JobId, MembershipEpoch, NodeId, WorkerId};
-pub use node::{GpuNeed, Gpus, Market, NodeSize, Offer, OfferTerms};
+pub use node::{GpuNeed, Gpus, Market, MarketChoice, NodeSize, Offer, OfferTerms};
 pub use states::{CancelReason, FailReason, IllegalTransition, JobState, NodeState, PendingReason, RecoverReason};
 pub use units::{CpuMillis, GpuCount, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, MoneyParseError};

@@ -25,6 +25,47 @@ impl fmt::Display for Market {
     }
 }
 
+/// Which market a job asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MarketChoice {
+    /// On-demand nodes only.
+    #[default]
+    OnDemand,
+    /// Spot nodes only; without them the job waits.
+    Spot,
+    /// Either, whichever costs less per hour of progress; with a deadline, as its policy finds best.
+    Auto,
+}
+
+impl MarketChoice {
+    /// Whether nodes of this market will do.
+    pub fn allows(self, market: Market) -> bool {
+        match self {
+            Self::OnDemand => market == Market::OnDemand,
+            Self::Spot => market == Market::Spot,
+            Self::Auto => true,
+        }
+    }
+
+    /// The market it names; the one that is always to be had where it leaves the choice.
+    pub fn named(self) -> Market {
+        match self {
+            Self::Spot => Market::Spot,
+            Self::OnDemand | Self::Auto => Market::OnDemand,
+        }
+    }
+}
+
+impl fmt::Display for MarketChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::OnDemand => "on_demand",
+            Self::Spot => "spot",
+            Self::Auto => "auto",
+        })
+    }
+}
+
 /// What a node has, or what one worker of a job needs on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeSize {

@@ -38,7 +38,8 @@ pub fn applied(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
             Action::Retire { job, worker, reason } => {
                 if let Some(job) = index.get(job).and_then(|at| after.jobs.get_mut(*at)) {
                     job.placed.retain(|placed| placed.worker != *worker);
-                    if matches!(reason, RetireReason::Preempted(_)) && job.placed.is_empty() {
+                    if matches!(reason, RetireReason::Preempted(_) | RetireReason::AwaitsSpot) && job.placed.is_empty()
+                    {
                         stop(job);
                     }
                 }

@@ -15,6 +15,7 @@ use super::plan::{Action, KeepReason, Plan, RetireReason};
 use super::reservation::{Occupants, Reservation};
 use super::rule::Policy;
 use super::snapshot::{JobDemand, NodeSupply, Placed, PlacedRole, Snapshot};
+use super::terms::MarketNow;
 use crate::autoscale;
 use crate::model::{JobId, NodeId, NodeState, Offer, WorkerId};
 
@@ -82,7 +83,7 @@ impl<'a> Round<'a> {
         }
         let mut occupants = Occupants::new();
         for job in &snapshot.jobs {
-            for placed in &job.placed {
+            for placed in job.all_placed() {
                 free.take(placed.node, job);
                 occupants.entry(placed.node).or_default().insert(job.id);
             }
@@ -109,10 +110,12 @@ impl<'a> Round<'a> {
     /// silent node has come back, its replacement is there too.
     fn retire(&mut self, job: &JobDemand, goal: u32) {
         let surplus = self.surplus(job, goal);
+        let waits = matches!(job.terms.market_now, Some(MarketNow::Wait { .. }));
         for placed in &job.placed {
             let node = self.nodes.get(&placed.node);
             let reason = match node {
                 _ if job.stopping => RetireReason::JobEnding,
+                _ if waits => RetireReason::AwaitsSpot,
                 Some(NodeSupply { notice_until: Some(until), .. }) => RetireReason::Notice { until: *until },
                 Some(NodeSupply { state: NodeState::Draining, .. }) => RetireReason::Drain,
                 _ if surplus.contains(&placed.worker) => RetireReason::Surplus,

@@ -120,6 +120,6 @@ impl FreeNodes {
 impl Shelf {
     fn serves(&self, job: &JobDemand) -> bool {
         let model = job.terms.gpus.accepts(self.model.as_deref());
-        model && (job.terms.either_market || self.market == job.market)
+        model && job.takes(self.market)
     }
 }

@@ -30,6 +30,12 @@ impl Round<'_> {
         let price = price.map(|offer| offer.price).min()?;
         let waiting = Waiting { job, rate: total((0..gang).map(|_| price)), now: self.snapshot.now };
         let mine: BTreeSet<NodeId> = job.placed.iter().map(|placed| placed.node).chain(homes.iter().copied()).collect();
+        let going = self.making_room_already(job, &mine);
+        let short = short.saturating_sub(u32::try_from(going.len()).unwrap_or(u32::MAX));
+        if short == 0 {
+            let jobs: BTreeSet<JobId> = going.into_values().collect();
+            return Some(WaitReason::MakingWay { jobs: jobs.into_iter().collect(), lost: MicroUsd::ZERO });
+        }
         let chosen =
             choose(self.shrinkable(&waiting, &mine), short).or_else(|| choose(self.whole(&waiting, &mine), short))?;
         let mut losses: BTreeMap<JobId, MicroUsd> = BTreeMap::new();
@@ -40,6 +46,13 @@ impl Round<'_> {
             }
         }
         Some(WaitReason::MakingWay { jobs: losses.keys().copied().collect(), lost: losses.into_values().sum() })
+    }
+
+    /// Nodes with room for `job` once a worker that was told to go is gone, and whose it is.
+    fn making_room_already(&self, job: &JobDemand, mine: &BTreeSet<NodeId>) -> BTreeMap<NodeId, JobId> {
+        let others = self.snapshot.jobs.iter().filter(|other| other.id != job.id);
+        let leaving = others.flat_map(|other| other.leaving.iter().map(|placed| (placed.node, other.id)));
+        leaving.filter(|(node, other)| !mine.contains(node) && self.room_without(*node, *other, job)).collect()
     }
 
     /// Trainers above the minimum of their jobs, one by one.

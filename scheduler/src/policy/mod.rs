@@ -41,7 +41,7 @@ pub use priority::Priority;
 pub use rule::{Behind, POLICY_NAMES, Policy, Preemption, UnknownPolicy, Victim, Waiting};
 pub use snapshot::{JobDemand, NodeSupply, Placed, PlacedRole, Snapshot};
 pub use terms::{
-    Account, Accounts, JobTerms, NodeTerms, Objective, PRIORITY_DEFAULT, PRIORITY_MAX, RentAgain, WorkLeft,
+    Account, Accounts, JobTerms, MarketNow, NodeTerms, Objective, PRIORITY_DEFAULT, PRIORITY_MAX, RentAgain, WorkLeft,
 };
 
 #[cfg(test)]

@@ -126,6 +126,8 @@ pub enum RetireReason {
     JobEnding,
     /// The job has more workers than its target.
     Surplus,
+    /// The job has time to spare, and waiting for spot costs less than going on.
+    AwaitsSpot,
     /// A job of higher priority needs the node more than this one loses with it.
     Preempted(Preemption),
     /// It moves to a node where the job costs less.
@@ -211,6 +213,11 @@ pub enum WaitReason {
     Backoff {
         /// Not before this.
         until: Millis,
+    },
+    /// It has time to spare, and waiting for spot costs less than running on demand.
+    ForSpot {
+        /// The time that may pass without progress before it must run on demand.
+        slack: Millis,
     },
     /// Jobs of lower priority are giving way.
     MakingWay {

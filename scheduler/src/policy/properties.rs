@@ -181,6 +181,10 @@ fn check_progress(policy: &dyn Policy, mut snapshot: Snapshot) -> Result<(), Tes
         offer.available += 6;
         offer.terms.hold_until = None;
     });
+    // Spot is back: whoever waited for it goes on.
+    snapshot.jobs.iter_mut().for_each(|job| {
+        job.terms.market_now = job.terms.market_now.filter(|now| !matches!(now, MarketNow::Wait { .. }));
+    });
     let feasible = |snapshot: &Snapshot, job: &JobDemand| {
         let alone = Snapshot {
             jobs: vec![JobDemand { hold_until: None, ..job.clone() }],

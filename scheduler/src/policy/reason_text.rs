@@ -38,6 +38,7 @@ impl fmt::Display for RetireReason {
             Self::Drain => f.write_str("the node is drained"),
             Self::JobEnding => f.write_str("the job is ending"),
             Self::Surplus => f.write_str("the job has more workers than its target"),
+            Self::AwaitsSpot => f.write_str("waiting for spot costs less than going on, and the deadline allows it"),
             Self::Preempted(Preemption { by, lost, gained }) => {
                 write!(f, "gives way to {by}: work worth {lost} is lost, waiting worth {gained} is saved")
             }
@@ -97,6 +98,10 @@ impl WaitReason {
                 Some(price) => format!("{why} (max_price is {price})"),
                 None => why.clone(),
             },
+            Self::ForSpot { slack } => format!(
+                "waits for spot, which costs least: {slack} may pass before it must run on demand; `market: on_demand` \
+                 would start it now"
+            ),
             Self::MakingWay { jobs, lost } => {
                 let jobs: Vec<_> = jobs.iter().map(ToString::to_string).collect();
                 format!("{} of lower priority make way; work worth {lost} is lost with it", jobs.join(", "))

@@ -7,15 +7,21 @@
 use super::decide::Round;
 use super::plan::{AcquireReason, Action, KeepReason, RetireReason};
 use super::snapshot::{JobDemand, NodeSupply, Placed, PlacedRole};
+use super::terms::MarketNow;
 use super::wanted::could_carry;
 use crate::autoscale::{self, Saving};
-use crate::model::{Millis, NodeId};
+use crate::model::{Market, MicroUsdPerHour, Millis, NodeId};
 
 impl Round<'_> {
     pub(super) fn move_to_cheaper(&mut self, job: &JobDemand) {
         let settled = |placed: &Placed| self.takes_work(placed.node) && !self.retired.contains(&placed.worker);
+        let settled = job.started && job.leaving.is_empty() && job.placed.iter().all(settled);
         // Behind a job that waits, a worker that left its place might not get another.
-        if self.blocked.is_some() || job.terms.work.is_none() || !job.started || !job.placed.iter().all(settled) {
+        if self.blocked.is_some() || job.terms.work.is_none() || !settled {
+            return;
+        }
+        if let Some(MarketNow::Only(market)) = job.terms.market_now {
+            self.move_to_market(job, market);
             return;
         }
         let trainers = job.placed.iter().filter(|placed| placed.role == PlacedRole::Trainer);
@@ -30,6 +36,65 @@ impl Round<'_> {
         } else if job.terms.rate_max.is_none() {
             // With a limit on its rate a job is placed by price, not by what is left on nodes.
             self.share_a_node(job);
+        }
+    }
+
+    /// Moves every worker on a node of the other market at once: a job restarts once, and its deadline's policy has counted
+    /// that already. Nothing leaves before all the new nodes are there.
+    fn move_to_market(&mut self, job: &JobDemand, market: Market) {
+        let node_of = |placed: &Placed| self.nodes.get(&placed.node).copied();
+        let elsewhere = job.placed.iter().filter_map(|placed| Some((*placed, node_of(placed)?)));
+        let elsewhere: Vec<(Placed, &NodeSupply)> = elsewhere.filter(|(_, node)| node.market != market).collect();
+        let Some(from) = elsewhere.iter().map(|(_, node)| node.price).max() else { return };
+        let (ready, coming) = self.moving_to(job, elsewhere.len());
+        if ready.len() < elsewhere.len() {
+            self.rent_to_move(job, from, elsewhere.len() - ready.len() - coming);
+            return;
+        }
+        for ((placed, from), to) in elsewhere.into_iter().zip(ready) {
+            let price = self.nodes.get(&to).map(|node| node.price).unwrap_or_default();
+            let Saving { saved, moving } = self.saving_by_moving(job, from.price, price, Millis::ZERO);
+            self.retire_worker(job.id, placed.worker, RetireReason::Moves { to, saved, moving });
+        }
+    }
+
+    /// Keeps the nodes that were rented for the job to move to, up to `most`: those that are there, and how many come.
+    fn moving_to(&mut self, job: &JobDemand, most: usize) -> (Vec<NodeId>, usize) {
+        let mine = |node: NodeId| job.placed.iter().any(|placed| placed.node == node);
+        let rented = |node: NodeId| self.nodes.get(&node).is_some_and(|node| node.rented_for == Some(job.id));
+        let fits = |node: NodeId| self.nodes.get(&node).is_some_and(|node| could_carry(job, node));
+        let ready = self.free.fitting(job, most, |node| !mine(node) && rented(node) && fits(node));
+        let coming = self.coming.get(&Some(job.id)).into_iter().flatten().filter_map(|node| self.nodes.get(node));
+        let coming = coming.filter(|node| could_carry(job, node)).take(most - ready.len());
+        let coming: Vec<NodeId> = coming.map(|node| node.id).collect();
+        self.used.extend(ready.iter().map(|node| (*node, KeepReason::GangOf(job.id))));
+        self.used.extend(coming.iter().map(|node| (*node, KeepReason::ComingFor(job.id))));
+        ready.iter().for_each(|node| self.free.remove(*node));
+        (ready, coming.len())
+    }
+
+    fn rent_to_move(&mut self, job: &JobDemand, from: MicroUsdPerHour, nodes: usize) {
+        for _ in 0..nodes {
+            let Some(offer) = autoscale::cheapest(job, self.offers.iter().filter(|offer| offer.available > 0)) else {
+                return;
+            };
+            let (name, price, boot) = (offer.name.clone(), offer.price, offer.boot);
+            let Saving { saved, moving } = self.saving_by_moving(job, from, price, boot);
+            self.take_offer(&name);
+            let reason = AcquireReason::Cheaper { price, saved, moving };
+            self.plan.actions.push(Action::Acquire { job: job.id, offer: name, reason });
+        }
+    }
+
+    /// What one worker's move is worth, whether or not that is more than it costs.
+    fn saving_by_moving(&self, job: &JobDemand, from: MicroUsdPerHour, to: MicroUsdPerHour, boot: Millis) -> Saving {
+        autoscale::saving(job, self.rate_of(job), from, to, boot).unwrap_or_default()
+    }
+
+    /// One node less of this offer can be had by those who come later.
+    pub(super) fn take_offer(&mut self, name: &str) {
+        for offer in self.offers.iter_mut().filter(|offer| offer.name == name) {
+            offer.available -= 1;
         }
     }
 
@@ -65,9 +130,7 @@ impl Round<'_> {
         let to = autoscale::useful_price(job, offer.price, offer.terms.interruptions_per_1000_h);
         let Some(Saving { saved, moving }) = autoscale::moving(job, rate, old, to, offer.boot) else { return };
         let (name, price) = (offer.name.clone(), offer.price);
-        for offer in self.offers.iter_mut().filter(|offer| offer.name == name) {
-            offer.available -= 1;
-        }
+        self.take_offer(&name);
         let reason = AcquireReason::Cheaper { price, saved, moving };
         self.plan.actions.push(Action::Acquire { job: job.id, offer: name, reason });
     }
@@ -88,7 +151,7 @@ impl Round<'_> {
         if !rented || !shared || !self.free.is_fuller(to, from) {
             return;
         }
-        let nothing = crate::model::MicroUsdPerHour::new(0);
+        let nothing = MicroUsdPerHour::new(0);
         let Some(Saving { saved, moving }) = autoscale::moving(job, rate, from.price, nothing, Millis::ZERO) else {
             return;
         };

@@ -62,7 +62,7 @@ impl<'a> Reservation<'a> {
 
     pub(super) fn could_rent(&self, offer: &Offer) -> bool {
         let job = self.job;
-        (job.terms.either_market || offer.market == job.market)
+        job.takes(offer.market)
             && offer.size.fits(job.need)
             && offer.terms.gpus.fits(&job.terms.gpus)
             && job.max_price.is_none_or(|most| offer.price <= most)

@@ -11,6 +11,7 @@ use super::plan::{AcquireReason, Action, KeepReason, StartReason, WaitReason};
 use super::reservation::{Reservation, Running};
 use super::rule::Behind;
 use super::snapshot::{JobDemand, NodeSupply, PlacedRole};
+use super::terms::MarketNow;
 use super::wanted::{Shopping, Wanted, could_carry, suits};
 use crate::autoscale;
 use crate::model::{MicroUsdPerHour, NodeId, Offer};
@@ -36,6 +37,10 @@ struct Found {
 
 impl<'a> Round<'a> {
     pub(super) fn serve(&mut self, job: &'a JobDemand, goal: u32) {
+        if let Some(MarketNow::Wait { slack }) = job.terms.market_now {
+            self.plan.waiting.insert(job.id, WaitReason::ForSpot { slack });
+            return;
+        }
         let wanted = Wanted::new(job, goal, |node| self.takes_work(node));
         if wanted.missing() == 0 {
             self.move_to_cheaper(job);
@@ -100,7 +105,7 @@ impl<'a> Round<'a> {
     /// Free nodes for workers of the job, at most one worker of a job on a node; the fullest fitting first, so that
     /// whole nodes stay free. With a choice of markets or a limit on the rate, the cheapest first.
     fn homes(&self, job: &JobDemand, most: u32, scope: Scope) -> Vec<NodeId> {
-        let taken: BTreeSet<NodeId> = job.placed.iter().map(|placed| placed.node).collect();
+        let taken: BTreeSet<NodeId> = job.all_placed().map(|placed| placed.node).collect();
         let allowed =
             |node: NodeId| !taken.contains(&node) && self.nodes.get(&node).is_some_and(|node| suits(job, node));
         let by_price = job.terms.either_market || job.terms.rate_max.is_some();
@@ -179,9 +184,7 @@ impl<'a> Round<'a> {
             let Some(offer) = autoscale::cheapest(job, open) else { return rented };
             let name = offer.name.clone();
             let reason = self.acquire_reason(job, wanted, found + rented, offer);
-            for offer in self.offers.iter_mut().filter(|offer| offer.name == name) {
-                offer.available -= 1;
-            }
+            self.take_offer(&name);
             self.plan.actions.push(Action::Acquire { job: job.id, offer: name, reason });
         }
         short

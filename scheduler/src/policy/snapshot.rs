@@ -1,6 +1,6 @@
 //! What a decision is made from.
 
-use super::terms::{Accounts, JobTerms, NodeTerms};
+use super::terms::{Accounts, JobTerms, MarketNow, NodeTerms};
 use crate::model::{Generation, JobId, Market, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, Offer, WorkerId};
 use crate::spec::WorkerRange;
 
@@ -50,8 +50,26 @@ pub struct JobDemand {
     pub hold_until: Option<Millis>,
     /// Its workers.
     pub placed: Vec<Placed>,
+    /// Workers that were told to go and are still there: they fill their nodes and count for nothing else.
+    pub leaving: Vec<Placed>,
     /// What it asks for beyond this, and what is known about its work.
     pub terms: JobTerms,
+}
+
+impl JobDemand {
+    /// Whether its next nodes may come from this market.
+    pub fn takes(&self, market: Market) -> bool {
+        match self.terms.market_now {
+            Some(MarketNow::Only(only)) => market == only,
+            Some(MarketNow::Wait { .. }) => false,
+            None => self.terms.either_market || market == self.market,
+        }
+    }
+
+    /// Every worker of it that fills a node, those that are about to go among them.
+    pub fn all_placed(&self) -> impl Iterator<Item = &Placed> {
+        self.placed.iter().chain(&self.leaving)
+    }
 }
 
 /// One worker of a job.

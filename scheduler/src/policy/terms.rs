@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{GpuNeed, Gpus, MicroUsd, MicroUsdPerHour, Millis};
+use crate::model::{GpuNeed, Gpus, Market, MicroUsd, MicroUsdPerHour, Millis};
 pub use crate::spec::Objective;
 
 /// The priority of a job that names none, of 0 to [`PRIORITY_MAX`].
@@ -21,6 +21,8 @@ pub struct JobTerms {
     pub priority: u16,
     /// `market: auto`: either market will do, whichever costs less per useful hour.
     pub either_market: bool,
+    /// With a choice of markets: where it goes for now, if its deadline has a say in that.
+    pub market_now: Option<MarketNow>,
     /// What an additional worker has to achieve.
     pub objective: Objective,
     /// When it must have ended.
@@ -47,6 +49,7 @@ impl Default for JobTerms {
             project: "default".to_owned(),
             priority: PRIORITY_DEFAULT,
             either_market: false,
+            market_now: None,
             objective: Objective::default(),
             deadline: None,
             rate_max: None,
@@ -60,6 +63,18 @@ impl Default for JobTerms {
     }
 }
 
+/// Where a job with a choice of markets goes for now, as the policy of its deadline says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarketNow {
+    /// Its nodes come from this market; those of the other one are left for it.
+    Only(Market),
+    /// It holds no node until spot is back.
+    Wait {
+        /// The time that may pass without progress before it must run on demand.
+        slack: Millis,
+    },
+}
+
 /// An estimate of what a job has left to do. Work is the time one worker would need for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkLeft {
@@ -69,14 +84,16 @@ pub struct WorkLeft {
     pub likely: Millis,
     /// At the most.
     pub high: Millis,
-    /// The part that more workers do not speed up, in thousandths (Amdahl 1967).
-    pub serial_permille: u16,
+    /// The part that more workers do not speed up, in thousandths (Amdahl 1967). `None` where only one number of workers
+    /// was seen: then more of them are hoped to speed it up in proportion where a deadline presses, and are no reason to
+    /// leave the target of the job file.
+    pub serial_permille: Option<u16>,
 }
 
 impl WorkLeft {
     /// An estimate without a range, for work that speeds up in proportion to the workers.
     pub fn exactly(work: Millis) -> Self {
-        Self { low: work, likely: work, high: work, serial_permille: 0 }
+        Self { low: work, likely: work, high: work, serial_permille: Some(0) }
     }
 
     /// How long `work` takes `workers`; for ever without any.
@@ -93,7 +110,7 @@ impl WorkLeft {
         if workers == 0 {
             return Millis::new(u64::MAX);
         }
-        let serial = u128::from(self.serial_permille.min(1_000));
+        let serial = u128::from(self.serial_permille.unwrap_or(0).min(1_000));
         let permille = serial * u128::from(workers) + (1_000 - serial);
         let time = u128::from(work.get()) * permille / (1_000 * by);
         Millis::new(u64::try_from(time).unwrap_or(u64::MAX))

@@ -82,7 +82,7 @@ impl Shopping {
 
 /// Whether the job accepts the node's market and price; its accelerators and size are another question.
 pub(super) fn suits(job: &JobDemand, node: &NodeSupply) -> bool {
-    (job.terms.either_market || node.market == job.market) && job.max_price.is_none_or(|most| node.price <= most)
+    job.takes(node.market) && job.max_price.is_none_or(|most| node.price <= most)
 }
 
 /// Whether a worker of the job could run on the node if nothing else did.

@@ -9,8 +9,8 @@ use crate::model::{
     Offer, OfferTerms, WorkerId,
 };
 use crate::policy::{
-    Account, Accounts, JobDemand, JobTerms, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, RentAgain, Snapshot,
-    WorkLeft,
+    Account, Accounts, JobDemand, JobTerms, MarketNow, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, RentAgain,
+    Snapshot, WorkLeft,
 };
 use crate::spec::WorkerRange;
 
@@ -36,6 +36,8 @@ struct JobRecord {
     gpus: (GpuCount, Vec<String>),
     market: Market,
     either_market: bool,
+    #[serde(default)]
+    market_now: Option<MarketNowRecord>,
     max_price: Option<MicroUsdPerHour>,
     rate_max: Option<MicroUsdPerHour>,
     separate_server: bool,
@@ -45,12 +47,15 @@ struct JobRecord {
     hold_until: Option<Millis>,
     /// Worker, node, and whether it only hosts the parameter server.
     placed: Vec<(WorkerId, NodeId, bool)>,
+    /// Those that are about to go.
+    #[serde(default)]
+    leaving: Vec<(WorkerId, NodeId, bool)>,
     project: String,
     priority: u16,
     objective: ObjectiveRecord,
     deadline: Option<Millis>,
     /// Low, likely, high, and the serial part in thousandths.
-    work: Option<(Millis, Millis, Millis, u16)>,
+    work: Option<(Millis, Millis, Millis, Option<u16>)>,
     running_since: Option<Millis>,
     since_checkpoint: Millis,
     checkpoint_every: Option<Millis>,
@@ -63,6 +68,13 @@ enum ObjectiveRecord {
     MinCost,
     MinTime,
     Balanced,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MarketNowRecord {
+    Only(Market),
+    Wait(Millis),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,7 +143,9 @@ impl SnapshotRecord {
 impl From<&JobDemand> for JobRecord {
     fn from(job: &JobDemand) -> Self {
         let terms = &job.terms;
-        let placed = job.placed.iter().map(|one| (one.worker, one.node, one.role == PlacedRole::Server));
+        let workers = |placed: &[Placed]| {
+            placed.iter().map(|one| (one.worker, one.node, one.role == PlacedRole::Server)).collect()
+        };
         Self {
             id: job.id,
             submitted: job.submitted,
@@ -145,11 +159,13 @@ impl From<&JobDemand> for JobRecord {
             hold_until: job.hold_until,
             workers: (job.workers.min, job.workers.target, job.workers.max),
             gpus: (terms.gpus.count, terms.gpus.models.clone()),
-            placed: placed.collect(),
+            placed: workers(&job.placed),
+            leaving: workers(&job.leaving),
             project: terms.project.clone(),
             objective: terms.objective.into(),
             work: terms.work.map(|work| (work.low, work.likely, work.high, work.serial_permille)),
             either_market: terms.either_market,
+            market_now: terms.market_now.map(MarketNowRecord::from),
             rate_max: terms.rate_max,
             priority: terms.priority,
             deadline: terms.deadline,
@@ -165,7 +181,9 @@ impl JobRecord {
     fn demand(&self) -> JobDemand {
         let (min, target, max) = self.workers;
         let role = |server| if server { PlacedRole::Server } else { PlacedRole::Trainer };
-        let placed = self.placed.iter().map(|&(worker, node, server)| Placed { worker, node, role: role(server) });
+        let workers = |placed: &[(WorkerId, NodeId, bool)]| {
+            placed.iter().map(|&(worker, node, server)| Placed { worker, node, role: role(server) }).collect()
+        };
         let work = |(low, likely, high, serial_permille)| WorkLeft { low, likely, high, serial_permille };
         JobDemand {
             id: self.id,
@@ -179,13 +197,15 @@ impl JobRecord {
             stopping: self.stopping,
             hold_until: self.hold_until,
             workers: WorkerRange { min, target, max },
-            placed: placed.collect(),
+            placed: workers(&self.placed),
+            leaving: workers(&self.leaving),
             terms: JobTerms {
                 project: self.project.clone(),
                 gpus: GpuNeed { count: self.gpus.0, models: self.gpus.1.clone() },
                 objective: self.objective.into(),
                 work: self.work.map(work),
                 either_market: self.either_market,
+                market_now: self.market_now.map(MarketNow::from),
                 rate_max: self.rate_max,
                 priority: self.priority,
                 deadline: self.deadline,
@@ -290,6 +310,24 @@ impl From<ObjectiveRecord> for Objective {
             ObjectiveRecord::MinCost => Self::MinCost,
             ObjectiveRecord::MinTime => Self::MinTime,
             ObjectiveRecord::Balanced => Self::Balanced,
+        }
+    }
+}
+
+impl From<MarketNow> for MarketNowRecord {
+    fn from(now: MarketNow) -> Self {
+        match now {
+            MarketNow::Only(market) => Self::Only(market),
+            MarketNow::Wait { slack } => Self::Wait(slack),
+        }
+    }
+}
+
+impl From<MarketNowRecord> for MarketNow {
+    fn from(now: MarketNowRecord) -> Self {
+        match now {
+            MarketNowRecord::Only(market) => Self::Only(market),
+            MarketNowRecord::Wait(slack) => Self::Wait { slack },
         }
     }
 }

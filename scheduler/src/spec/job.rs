@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Market, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// A valid job of `kind: train`.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub struct JobSpec {
     /// What one worker needs.
     pub resources: NodeSize,
     /// Which market its nodes come from.
-    pub market: Market,
+    pub market: MarketChoice,
     /// The most one node may cost.
     pub max_price: Option<MicroUsdPerHour>,
     /// What the whole job may cost, all attempts together.

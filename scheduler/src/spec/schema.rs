@@ -194,6 +194,8 @@ enum Market {
     OnDemand,
     /// Cheaper; may be taken back after a short notice.
     Spot,
+    /// Either, whichever costs less per hour of progress; with a deadline, spot while there is time for it.
+    Auto,
 }
 
 /// What a job may cost. At least one of the limits is given.

@@ -29,6 +29,7 @@ pub(crate) fn job(id: u64, min: u32, target: u32) -> JobDemand {
         stopping: false,
         hold_until: None,
         placed: Vec::new(),
+        leaving: Vec::new(),
         terms: JobTerms::default(),
     }
 }

@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::policy::reservation_room;
 use crate::policy::{
-    Account, JobDemand, JobTerms, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, Plan, RentAgain, Snapshot,
-    WorkLeft,
+    Account, JobDemand, JobTerms, MarketNow, NodeSupply, NodeTerms, Objective, Placed, PlacedRole, Plan, RentAgain,
+    Snapshot, WorkLeft,
 };
 use crate::spec::WorkerRange;
 
@@ -67,10 +67,16 @@ fn any_job(rng: &mut ChaCha8Rng, id: u64) -> JobDemand {
 
 fn any_terms(rng: &mut ChaCha8Rng) -> JobTerms {
     let work = Millis::from_secs(rng.random_range(60..40_000));
+    let either_market = rng.random_bool(0.2);
     JobTerms {
         project: (*["a", "b", "c"].choose(rng).expect("three projects")).to_owned(),
         priority: *[100, 500, 500, 900].choose(rng).expect("four priorities"),
-        either_market: rng.random_bool(0.2),
+        either_market,
+        market_now: (either_market && rng.random_bool(0.5)).then(|| match rng.random_range(0..3) {
+            0 => MarketNow::Only(Market::Spot),
+            1 => MarketNow::Only(Market::OnDemand),
+            _ => MarketNow::Wait { slack: Millis::from_secs(600) },
+        }),
         objective: *[Objective::MinCost, Objective::MinTime, Objective::Balanced]
             .choose(rng)
             .expect("three objectives"),
@@ -79,7 +85,7 @@ fn any_terms(rng: &mut ChaCha8Rng) -> JobTerms {
         gpus: any_gpu_need(rng),
         work: rng.random_bool(0.6).then(|| WorkLeft {
             high: Millis::new(work.get() * 2),
-            serial_permille: rng.random_range(0..300),
+            serial_permille: rng.random_bool(0.8).then(|| rng.random_range(0..300)),
             ..WorkLeft::exactly(work)
         }),
         running_since: None,

@@ -62,7 +62,7 @@ impl Run {
     }
 
     fn speed(&self) -> WorkLeft {
-        WorkLeft { serial_permille: self.job.serial_permille, ..WorkLeft::exactly(self.left()) }
+        WorkLeft { serial_permille: Some(self.job.serial_permille), ..WorkLeft::exactly(self.left()) }
     }
 
     fn left(&self) -> Millis {
@@ -145,7 +145,7 @@ impl Run {
             low: part(estimate.low_permille),
             likely: part(estimate.likely_permille),
             high: part(estimate.high_permille),
-            serial_permille: job.serial_permille,
+            serial_permille: Some(job.serial_permille),
         });
         let unsaved = self.speed().time_on(self.done.since(self.saved), self.workers().max(1));
         JobDemand {
@@ -161,10 +161,12 @@ impl Run {
             stopping: false,
             hold_until: None,
             placed: self.placed.clone(),
+            leaving: Vec::new(),
             terms: JobTerms {
                 project: job.project.clone(),
                 priority: job.priority,
                 either_market: job.either_market,
+                market_now: None,
                 objective: job.objective,
                 deadline: job.deadline,
                 rate_max: None,

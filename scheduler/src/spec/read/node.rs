@@ -6,7 +6,7 @@ use super::super::field::{Block, Field};
 use super::super::job::WorkerRange;
 use super::super::layout;
 use super::super::quantity;
-use crate::model::{CpuMillis, Market, MemoryMib, NodeSize};
+use crate::model::{CpuMillis, MarketChoice, MemoryMib, NodeSize};
 
 const WORKERS_MAX: u64 = 10_000;
 
@@ -93,10 +93,10 @@ fn memory(field: &Field<'_>, faults: &mut Faults) -> Result<MemoryMib, Reported>
 }
 
 /// `market`: on-demand where the job says nothing.
-pub(super) fn market(job: &Block<'_>, faults: &mut Faults) -> Result<Market, Reported> {
+pub(super) fn market(job: &Block<'_>, faults: &mut Faults) -> Result<MarketChoice, Reported> {
     let market = job.optional(faults, "market", |field, faults| {
-        let built = [("on_demand", Market::OnDemand), ("spot", Market::Spot)];
-        field.choice(faults, Code::BadValue, &built, &["auto"])
+        let all = [("on_demand", MarketChoice::OnDemand), ("spot", MarketChoice::Spot), ("auto", MarketChoice::Auto)];
+        field.choice(faults, Code::BadValue, &all, &[])
     })?;
-    Ok(market.unwrap_or(Market::OnDemand))
+    Ok(market.unwrap_or_default())
 }

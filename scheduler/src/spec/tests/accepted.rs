@@ -1,7 +1,7 @@
 //! Job files that are taken, and what becomes of them.
 
 use super::*;
-use crate::model::{CpuMillis, Market, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{CpuMillis, MarketChoice, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// The least a job file can say.
 pub(super) const SMALL: &str = "\
@@ -74,7 +74,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(spec.name, None);
     assert_eq!(spec.workers, WorkerRange { min: 1, target: 1, max: 1 });
     assert_eq!(spec.resources, NodeSize { cpus: CpuMillis(1_000), memory: MemoryMib(954) });
-    assert_eq!((spec.market, spec.max_price), (Market::OnDemand, None));
+    assert_eq!((spec.market, spec.max_price), (MarketChoice::OnDemand, None));
     assert_eq!((spec.priority, spec.budget, spec.deadline, spec.objective), (500, None, None, Objective::MinCost));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Shrink, 0));
     let checkpoint = CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: 3, on_notice: true };
@@ -113,7 +113,7 @@ fn every_field_arrives() {
     assert_eq!(spec.labels["owner"], "ana");
     assert_eq!(spec.workers, WorkerRange { min: 2, target: 3, max: 4 });
     assert_eq!(spec.resources, NodeSize { cpus: CpuMillis(500), memory: MemoryMib(1024) });
-    assert_eq!((spec.market, spec.max_price), (Market::Spot, Some(MicroUsdPerHour::new(350_000))));
+    assert_eq!((spec.market, spec.max_price), (MarketChoice::Spot, Some(MicroUsdPerHour::new(350_000))));
     let budget = BudgetSpec {
         max_cost: Some(MicroUsd::new(120_000_000)),
         max_cost_per_hour: Some(MicroUsdPerHour::new(4_500_000)),

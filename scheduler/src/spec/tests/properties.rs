@@ -19,7 +19,7 @@ const PLANTS: &[Plant] = &[
     ("cpus: 0.5+", "cpus: none", Code::Cpus, "resources.cpus"),
     ("1GiB..4GiB", "16", Code::Memory, "resources.memory"),
     ("gang: true", "gang: 1", Code::WrongType, "placement.gang"),
-    ("market: spot", "market: auto", Code::NotBuiltYet, "market"),
+    ("market: spot", "market: both", Code::BadValue, "market"),
     ("priority: 700", "priority: high", Code::WrongType, "priority"),
     ("warn_at: 0.9", "warn_at: 9", Code::Budget, "budget.warn_at"),
     ("deadline: 1h30m", "deadline: later", Code::Deadline, "deadline"),

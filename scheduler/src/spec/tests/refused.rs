@@ -284,7 +284,6 @@ fn resources_and_price() {
             changed("max_price: 0.35", "max_price: -1.5"),
             changed("max_price: 0.35", "max_price: $2"),
             changed("max_price: 0.35", "max_price: 0.0000001"),
-            changed("market: spot", "market: auto"),
             changed("market: spot", "market: sport"),
             changed("{gang: true}", "{gang: false, strategy: pack}"),
             changed("on_preempt: replace", "on_preempt: wait"),
@@ -307,8 +306,6 @@ fn resources_and_price() {
             14:12 error[E017] max_price: `$2` is not an amount in dollars | give dollars per hour for one node, as in `max_price: 0.35`
             max_price: 0.0000001
             14:12 error[E017] max_price: `0.0000001` has more than six decimals | the smallest one is 0.000001
-            market: auto
-            13:9 error[E090] market: `auto` is not built yet | write `on_demand` or `spot`
             market: sport
             13:9 error[E085] market: unknown value `sport` | did you mean `spot`?
             {gang: false, strategy: pack}
@@ -561,7 +558,7 @@ name: Bad_Name
 worker: 2
 resources: {cpus: many, memory: 16}
 max_price: -1
-market: auto
+market: both
 data:
   train: {url: x.csv}
 train:
@@ -580,7 +577,7 @@ train:
             5:19 error[E012] resources.cpus: `many` is not a number of processors | write `4`, `4+`, `4..8` or a part of one, such as `0.5`
             5:33 error[E013] resources.memory: 16 has no unit | write `16GB` or `16MiB`
             6:12 error[E017] max_price: the price must be above 0 | give dollars per hour for one node, as in `max_price: 0.35`
-            7:9 error[E090] market: `auto` is not built yet | write `on_demand` or `spot`
+            7:9 error[E085] market: unknown value `both` | write `on_demand`, `spot` or `auto`
             9:11 error[E091] data.train.url: unknown key `url` | did you mean `uri`?
             11:10 error[E040] train.entry: there is no entry `mpl` | did you mean `mlp`? choose `mlp` or `cnn`
             12:17 error[E044] train.global_batch: a global batch of 100 cannot be cut into 8 equal shards | set `global_batch` to 96 or 104
