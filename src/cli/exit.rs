@@ -48,6 +48,8 @@ pub enum Exit {
     RetriesExhausted = 104,
     /// The job's budget could not carry it on.
     BudgetExceeded = 105,
+    /// The job was not done at its deadline.
+    JobTimedOut = 106,
 }
 
 impl Exit {
@@ -57,6 +59,7 @@ impl Exit {
             (JobStateBody::Succeeded, _) => Self::Ok,
             (JobStateBody::Failed, Some("retries_exhausted")) => Self::RetriesExhausted,
             (JobStateBody::Failed, Some("budget_exceeded")) => Self::BudgetExceeded,
+            (JobStateBody::Failed, Some("deadline_missed")) => Self::JobTimedOut,
             (JobStateBody::Failed, _) => Self::JobFailed,
             (JobStateBody::Cancelled, _) => Self::JobCancelled,
             _ => Self::JobNotFinished,

@@ -13,9 +13,9 @@ use std::time::Duration;
 use neap_control::{Config, LocalOffer, spec_hash};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
-    self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, PlanMarket, Speedup, UnsafeSpot,
+    self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, Speedup, UnsafeSpot,
 };
-use neap_scheduler::model::{JobId, Market, MicroUsd, Millis};
+use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
 use neap_scheduler::spec::JobSpec;
@@ -118,7 +118,10 @@ fn read_trace(path: &Path) -> Result<Vec<ZoneTrace>, CliError> {
 /// The offer that the job's market prices are taken from.
 fn cheapest(spec: &JobSpec, config: &Config) -> Option<LocalOffer> {
     let offers = config.local.offers.iter().filter(|offer| offer.size().fits(spec.resources));
-    let price = |offer: &LocalOffer| offer.price(spec.market);
+    let price = |offer: &LocalOffer| match spec.market {
+        MarketChoice::Auto => offer.price(Market::Spot).zip(offer.price(Market::OnDemand)).map(|(spot, _)| spot),
+        one => offer.price(one.named()),
+    };
     offers.filter(|offer| price(offer).is_some()).min_by_key(|offer| price(offer)).cloned()
 }
 
@@ -164,10 +167,7 @@ fn plan_job(spec: &JobSpec, measured: &Measured, past: &[Millis]) -> Result<Plan
         speedup: Speedup((1..=spec.workers.max).map(|workers| (workers, speed(workers))).collect()),
         restart: RESTART,
         checkpoint: measured.samples_per_checkpoint.map(time),
-        market: match spec.market {
-            Market::OnDemand => PlanMarket::OnDemand,
-            Market::Spot => PlanMarket::Spot,
-        },
+        market: spec.market,
         deadline: deadline.map(|moment| moment.since(submitted)),
         budget: spec.budget.and_then(|budget| budget.max_cost),
         max_price: spec.max_price,
@@ -282,9 +282,7 @@ fn cause_json(cause: Cause, amount: MicroUsd) -> Value {
 
 fn change(change: Change) -> String {
     match change {
-        Change::Market(PlanMarket::OnDemand) => "market: on_demand".to_owned(),
-        Change::Market(PlanMarket::Spot) => "market: spot".to_owned(),
-        Change::Market(PlanMarket::Auto) => "market: auto".to_owned(),
+        Change::Market(market) => format!("market: {market}"),
         Change::Workers(workers) => format!("workers: {workers}"),
         Change::Deadline(deadline) => format!("deadline: {}", coarse(deadline)),
     }

@@ -17,20 +17,22 @@ pub(crate) struct Digits {
     pub(crate) workers: &'static str,
     pub(crate) epochs: u32,
     pub(crate) placement: &'static str,
+    pub(crate) market: &'static str,
+    /// Further lines at the top level of the job file.
     pub(crate) checkpoint: String,
 }
 
 impl Digits {
     pub(crate) fn new(name: &'static str, workers: &'static str) -> Self {
-        Self { name, workers, epochs: 3, placement: "colocated", checkpoint: String::new() }
+        Self { name, workers, epochs: 3, placement: "colocated", market: "spot", checkpoint: String::new() }
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, placement, checkpoint } = self;
+        let Self { name, workers, epochs, placement, market, checkpoint } = self;
         let data = folder("examples/data/digits.csv");
         let data = data.display();
         format!(
-            "version: 1\nkind: train\nname: {name}\nworkers: {workers}\nmarket: spot\n{checkpoint}\
+            "version: 1\nkind: train\nname: {name}\nworkers: {workers}\nmarket: {market}\n{checkpoint}\
              elastic: {{on_preempt: replace}}\n\
              data:\n  train: {{uri: {data}, split: {{rows: 0..1500}}, label: label, shuffle: {{seed: 7}}}}\n  \
              eval: {{uri: {data}, split: {{rows: 1500..1797}}, label: label}}\n\

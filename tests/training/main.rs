@@ -12,6 +12,7 @@ mod support;
 mod bad_input;
 mod cluster;
 mod elastic;
+mod market;
 mod money;
 mod reasons;
 mod recovery;

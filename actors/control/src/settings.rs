@@ -77,6 +77,8 @@ pub struct LocalConfig {
     pub offers: Vec<LocalOffer>,
     /// Whether spot nodes are taken back at random.
     pub preemption: Option<PreemptionConfig>,
+    /// A spot market that comes and goes as written down; absent: spot is limited by `max_nodes` alone.
+    pub spot_market: Option<SpotMarketConfig>,
 }
 
 impl Default for LocalConfig {
@@ -94,6 +96,7 @@ impl Default for LocalConfig {
         Self {
             offers: vec![offer("small", 1, 2_048, "0.040", "0.012"), offer("medium", 2, 4_096, "0.080", "0.024")],
             preemption: None,
+            spot_market: None,
         }
     }
 }
@@ -153,6 +156,28 @@ pub struct PreemptionConfig {
     pub seed: u64,
 }
 
+/// How many spot nodes there are, tick by tick, to rehearse a job on a market that was recorded or made up. When there are
+/// fewer than are rented, the newest are taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpotMarketConfig {
+    /// The length of a tick.
+    pub tick_ms: u64,
+    /// Spot nodes there are in each tick, counted from the start of the control plane; the last number holds on.
+    pub nodes: Vec<u32>,
+    /// How long before a node is taken the notice comes.
+    #[serde(default)]
+    pub notice_ms: u64,
+}
+
+impl SpotMarketConfig {
+    /// How many spot nodes there are `since` the start.
+    pub fn nodes_at(&self, since: Millis) -> u32 {
+        let tick = usize::try_from(since.get() / self.tick_ms.max(1)).unwrap_or(usize::MAX);
+        self.nodes.get(tick).or(self.nodes.last()).copied().unwrap_or(u32::MAX)
+    }
+}
+
 /// A configuration file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -203,6 +228,9 @@ impl Config {
         if self.local.preemption.as_ref().is_some_and(|preemption| preemption.mean_ms == 0) {
             return fault("local.preemption.mean_ms", "a mean life of 0 leaves no node; use at least 1000");
         }
+        if self.local.spot_market.as_ref().is_some_and(|market| market.tick_ms < 100 || market.nodes.is_empty()) {
+            return fault("local.spot_market", "give a `tick_ms` of at least 100 and the `nodes` of at least one tick");
+        }
         for (number, offer) in self.local.offers.iter().enumerate() {
             let path = format!("local.offers[{number}]");
             if offer.cpus == 0 || offer.memory_mib == 0 {
@@ -243,12 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn a_spot_market_holds_its_last_number() {
+        let market = SpotMarketConfig { tick_ms: 1_000, nodes: vec![2, 0, 3], notice_ms: 0 };
+        let there = [0, 999, 1_000, 2_500, 90_000].map(|since| market.nodes_at(Millis::new(since)));
+        assert_eq!(there, [2, 2, 0, 3, 3]);
+    }
+
+    #[test]
     fn lies_are_refused() {
         for text in [
             "lease_ms: 10",
             "nonsense: 1",
             "policy: lottery",
             "local: {offers: [{name: a, cpus: 0, memory_mib: 1, max_nodes: 1}]}",
+            "local: {spot_market: {tick_ms: 1, nodes: [1]}}",
+            "local: {spot_market: {tick_ms: 1000, nodes: []}}",
             "local: {offers: [{name: a, cpus: 1, memory_mib: 1, spot: \"-1\", max_nodes: 1}]}",
         ] {
             assert!(Config::parse(text).is_err(), "{text}");

@@ -7,6 +7,7 @@
 //! - [`worthwhile_workers`]: how many workers a job should have (`demand`).
 //! - [`cheapest`]: which offer, by the cost of an hour of useful work (`offers`); [`Launches`]: which one failed (`backoff`).
 //! - [`idle`]: how long an idle node is kept (`hysteresis`).
+//! - [`Pace`]: how fast a job was seen to be, and what it has left (`pace`).
 //! - [`moving`]: whether a worker should change its node (`moving`).
 
 mod backoff;
@@ -14,6 +15,7 @@ mod demand;
 mod hysteresis;
 mod moving;
 mod offers;
+mod pace;
 
 pub use backoff::{LAUNCH_HOLD_FIRST, LAUNCH_HOLD_MAX, Launches, open_offers};
 pub(crate) use demand::growth_reason;
@@ -22,6 +24,7 @@ pub use hysteresis::{Idle, idle};
 pub use moving::{Saving, moving, saving};
 pub(crate) use offers::infeasible;
 pub use offers::{accepts, cheapest, node_cost, useful_price};
+pub use pace::Pace;
 
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ pub enum FailReason {
     Infeasible,
     /// Its budget cannot carry it on.
     BudgetExceeded,
+    /// It was not done at its deadline.
+    DeadlineMissed,
 }
 
 /// Why a job was cancelled.
@@ -133,6 +135,7 @@ impl JobState {
                 FailReason::DataLedgerMismatch => "data_ledger_mismatch",
                 FailReason::Infeasible => "infeasible",
                 FailReason::BudgetExceeded => "budget_exceeded",
+                FailReason::DeadlineMissed => "deadline_missed",
             },
             Self::Cancelled(CancelReason::User) => "user",
             _ => return None,

@@ -1,7 +1,9 @@
 //! What callers of the API ask and command.
 
 use neap_runtime::wire::worker::WorkerCommand;
-use neap_scheduler::model::{CancelReason, JobId, JobState, Market, MicroUsd, Millis, NodeId, NodeState, Offer};
+use neap_scheduler::model::{
+    CancelReason, JobId, JobState, Market, MarketChoice, MicroUsd, Millis, NodeId, NodeState, Offer,
+};
 use neap_scheduler::policy::{JobDemand, JobTerms, cheapest_fit};
 use neap_scheduler::spec::{JobSpec, ServerPlacement};
 use neap_storage::record::Record;
@@ -63,7 +65,8 @@ impl Controller {
         let offers = self.parts.provider.offers(&[]);
         let demand = demand_of(spec);
         let Some(offer) = cheapest_fit(&demand, &offers, true) else {
-            let largest = offers.iter().filter(|offer| offer.market == spec.market).max_by_key(|offer| offer.size.cpus);
+            let largest =
+                offers.iter().filter(|offer| spec.market.allows(offer.market)).max_by_key(|offer| offer.size.cpus);
             let nearest = largest.map_or("there is no offer on that market".to_owned(), |offer| {
                 format!(
                     "the largest is {} with {} cpus and {} at {}",
@@ -71,8 +74,10 @@ impl Controller {
                 )
             });
             let price = spec.max_price.map(|price| format!(" at most {price}")).unwrap_or_default();
-            let need =
-                format!("{} cpus and {} on the {} market{price}", demand.need.cpus, demand.need.memory, spec.market);
+            let need = match spec.market {
+                MarketChoice::Auto => format!("{} cpus and {}{price}", demand.need.cpus, demand.need.memory),
+                market => format!("{} cpus and {} on the {market} market{price}", demand.need.cpus, demand.need.memory),
+            };
             return Err(ControlError::Infeasible {
                 why: format!("no offer ever carries a worker of {need}; {nearest}"),
             });
@@ -81,7 +86,7 @@ impl Controller {
         self.check_budget(spec, spec.workers.min + extra, offer)?;
         let most: u32 = offers
             .iter()
-            .filter(|offer| offer.market == spec.market && offer.size.fits(demand.need))
+            .filter(|offer| spec.market.allows(offer.market) && offer.size.fits(demand.need))
             .map(|offer| offer.available)
             .sum();
         let least = spec.workers.min + extra;
@@ -238,7 +243,7 @@ fn demand_of(spec: &JobSpec) -> JobDemand {
         submitted: Millis::ZERO,
         workers: spec.workers,
         need: spec.resources,
-        market: spec.market,
+        market: spec.market.named(),
         max_price: spec.max_price,
         separate_server: spec.train.server == ServerPlacement::Separate,
         given_up: 0,
@@ -246,6 +251,7 @@ fn demand_of(spec: &JobSpec) -> JobDemand {
         stopping: false,
         hold_until: None,
         placed: Vec::new(),
+        leaving: Vec::new(),
         terms: terms_of(spec, Millis::ZERO),
     }
 }
@@ -255,6 +261,7 @@ pub(super) fn terms_of(spec: &JobSpec, submitted: Millis) -> JobTerms {
     JobTerms {
         priority: spec.priority,
         objective: spec.objective,
+        either_market: spec.market == MarketChoice::Auto,
         deadline: spec.deadline.map(|deadline| deadline.moment(submitted)),
         rate_max: spec.budget.and_then(|budget| budget.max_cost_per_hour),
         ..JobTerms::default()

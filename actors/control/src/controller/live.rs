@@ -8,11 +8,14 @@ use std::time::Duration;
 use neap_runtime::Peer;
 use neap_runtime::remote::RemoteRef;
 use neap_runtime::wire::agent::{AGENT_ACTOR, AgentCommand, AgentProtocol};
+use neap_scheduler::autoscale::Launches;
 use neap_scheduler::model::{Generation, JobId, MembershipEpoch, Millis, NodeId, NodeState, WorkerId};
 use neap_storage::record::Record;
 
 use super::Reply;
+use super::deadlines::Deadlines;
 use super::money::Money;
+use super::outlook::Advance;
 use crate::state::ClusterState;
 use crate::views::ProgressView;
 
@@ -71,6 +74,14 @@ pub(crate) struct Live {
     pub(super) idle_since: BTreeMap<NodeId, Millis>,
     pub(crate) versions: BTreeMap<JobId, u64>,
     pub(super) money: Money,
+    /// How fast each job is.
+    pub(super) advance: BTreeMap<JobId, Advance>,
+    pub(super) launches: BTreeMap<String, Launches>,
+    pub(super) deadlines: Deadlines,
+    /// Jobs whose workers all have to go once their state is saved, and why.
+    pub(super) giving_up: BTreeMap<JobId, String>,
+    /// Jobs that have given up their workers and wait for others.
+    pub(super) given_up: BTreeSet<JobId>,
     pub(super) generation: Generation,
     /// Nodes of an earlier control plane that have not registered yet; nothing is decided before they have, or this
     /// time has passed.
@@ -115,6 +126,11 @@ impl Live {
             idle_since: BTreeMap::new(),
             versions: BTreeMap::new(),
             money: Money::default(),
+            advance: BTreeMap::new(),
+            launches: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            giving_up: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             generation: Generation::default(),
             await_until: now + lease,
             awaited,

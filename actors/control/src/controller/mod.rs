@@ -10,10 +10,12 @@
 
 mod agents;
 mod api;
+mod deadlines;
 mod live;
 mod logs;
 mod messages;
 mod money;
+mod outlook;
 mod reconcile;
 mod regroup;
 mod reports;
@@ -150,6 +152,9 @@ impl Controller {
                 unreachable!("a record of our own does not fit the state: {error}");
             }
             self.live.note(record);
+            if let Record::NodeStateChanged { node, state, .. } = record {
+                self.note_launch(*node, *state);
+            }
         }
         self.parts.changes.send_modify(|version| *version += 1);
         Ok(())

@@ -289,7 +289,7 @@ impl Controller {
     pub(super) fn stopped_state(&self, job: JobId, on_request: &str) -> (JobState, String) {
         match self.live.money.exhausted.get(&job) {
             Some(refusal) => (JobState::Failed(FailReason::BudgetExceeded), exhausted_text(refusal)),
-            None => (JobState::Cancelled(CancelReason::User), on_request.to_owned()),
+            None => self.late_state(job).unwrap_or((JobState::Cancelled(CancelReason::User), on_request.to_owned())),
         }
     }
 

@@ -9,14 +9,12 @@ use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
 use neap_scheduler::model::{FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
 use neap_scheduler::policy::{
-    Accounts, Action, JobDemand, JobTerms, NodeSupply, NodeTerms, Placed, PlacedRole, Plan, RetireReason, Snapshot,
-    WaitReason, decide_with,
+    Accounts, Action, JobDemand, NodeSupply, Placed, PlacedRole, Plan, RetireReason, Snapshot, WaitReason, decide_with,
 };
 use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
 use super::Controller;
-use super::api::terms_of;
 use crate::clock;
 use crate::provider::StartNode;
 use crate::state::{JobEntry, NodeEntry};
@@ -32,6 +30,7 @@ impl Controller {
         }
         self.track_idle();
         self.keep_budgets().await;
+        self.keep_deadlines().await;
         self.finish_stops().await;
         if self.live.ending_all.is_some() {
             self.end_everything().await;
@@ -94,13 +93,12 @@ impl Controller {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
         Snapshot {
             now: clock::now(),
             generation: self.live.generation,
             jobs: self.state.live_jobs().map(|job| self.demand(job)).collect(),
             nodes: self.state.live_nodes().map(|node| self.supply(node)).collect(),
-            offers: self.parts.provider.offers(&live),
+            offers: self.offers(),
             idle_release: Millis::new(self.parts.config.idle_release_ms),
             accounts: Accounts::default(),
         }
@@ -108,29 +106,26 @@ impl Controller {
 
     pub(super) fn demand(&self, job: &JobEntry) -> JobDemand {
         let role = |bare_server| if bare_server { PlacedRole::Server } else { PlacedRole::Trainer };
-        let placed = job.workers.values().filter(|worker| !self.live.ending.contains(&worker.id));
-        let placed =
-            placed.map(|worker| Placed { worker: worker.id, node: worker.node, role: role(worker.bare_server) });
+        let goes = |worker: WorkerId| self.live.ending.contains(&worker) || self.live.retiring.contains(&worker);
+        let all = job.workers.values();
+        let all = all.map(|worker| Placed { worker: worker.id, node: worker.node, role: role(worker.bare_server) });
+        let (leaving, placed) = all.partition(|placed| goes(placed.worker));
         JobDemand {
             id: job.id,
             submitted: job.submitted,
             workers: job.spec.workers,
             need: job.spec.resources,
-            market: job.spec.market,
+            market: job.spec.market.named(),
             max_price: job.spec.max_price,
             separate_server: job.spec.train.server == ServerPlacement::Separate,
             given_up: job.given_up,
-            started: job.membership.is_some(),
+            started: job.has_members(),
             stopping: job.state == JobState::Stopping,
             hold_until: self.live.crashes.get(&job.id).and_then(|crashes| crashes.hold_until),
-            placed: placed.collect(),
+            placed,
+            leaving,
             terms: self.job_terms(job),
         }
-    }
-
-    /// What the job asks for beyond workers, and what losing its work would cost.
-    fn job_terms(&self, job: &JobEntry) -> JobTerms {
-        JobTerms { since_checkpoint: job.since_checkpoint(clock::now()), ..terms_of(&job.spec, job.submitted) }
     }
 
     fn supply(&self, node: &NodeEntry) -> NodeSupply {
@@ -144,8 +139,7 @@ impl Controller {
             notice_until: node.notice_until,
             answers: self.live.answers(node.id),
             idle_since: self.live.idle_since.get(&node.id).copied(),
-            // What renting again would take is left unknown: `idle_release_ms` alone says how long idle nodes are kept.
-            terms: NodeTerms::default(),
+            terms: self.node_terms(node),
         }
     }
 
@@ -165,8 +159,7 @@ impl Controller {
     }
 
     async fn acquire(&mut self, job: JobId, offer: &str, why: &str) {
-        let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
-        let Some(offer) = self.parts.provider.offers(&live).into_iter().find(|one| one.name == offer) else { return };
+        let Some(offer) = self.offers().into_iter().find(|one| one.name == offer) else { return };
         let node = self.state.next_node(0);
         if !self.set_aside(job, node, offer.price) {
             return;
@@ -244,6 +237,9 @@ impl Controller {
     }
 
     fn retire(&mut self, job: JobId, worker: WorkerId, reason: RetireReason) {
+        if matches!(reason, RetireReason::Preempted(_) | RetireReason::AwaitsSpot) {
+            self.live.giving_up.insert(job, reason.to_string());
+        }
         if self.live.retiring.insert(worker) {
             tracing::info!(%job, %worker, %reason, "retiring a worker");
         }
@@ -272,7 +268,7 @@ impl Controller {
                 _ if refused.is_some() => JobState::Pending(PendingReason::Budget),
                 Some(WaitReason::Behind(_) | WaitReason::MakingWay { .. }) => JobState::Pending(PendingReason::Queued),
                 Some(WaitReason::Rate { .. }) => JobState::Pending(PendingReason::Budget),
-                Some(WaitReason::NoCapacity { .. } | WaitReason::Infeasible(_)) => {
+                Some(WaitReason::NoCapacity { .. } | WaitReason::ForSpot { .. } | WaitReason::Infeasible(_)) => {
                     JobState::Pending(PendingReason::NoCapacity)
                 }
                 Some(WaitReason::Gang { coming: 0, .. }) => JobState::Pending(PendingReason::GangWait),
@@ -313,7 +309,9 @@ impl Controller {
         let mut over = Vec::new();
         for job in self.state.jobs.values() {
             let done = job.state.is_terminal();
-            let retired = |worker: &WorkerId| self.live.retiring.contains(worker) && !job.is_member(*worker);
+            let given_up = self.live.given_up.contains(&job.id);
+            let retired =
+                |worker: &WorkerId| self.live.retiring.contains(worker) && (!job.is_member(*worker) || given_up);
             let leftover = job.workers.values().filter(|worker| done || retired(&worker.id));
             over.extend(
                 leftover.filter(|worker| !self.live.ending.contains(&worker.id)).map(|worker| (worker.node, worker.id)),

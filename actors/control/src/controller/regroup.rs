@@ -27,7 +27,11 @@ impl Controller {
         }
         self.note_loss(job).await;
         let Some(entry) = self.state.jobs.get(&job) else { return };
-        let Some(wanted) = self.wanted_grouping(entry) else { return };
+        let Some(wanted) = self.wanted_grouping(entry) else {
+            self.give_up_workers(job).await;
+            return;
+        };
+        self.live.giving_up.remove(&job);
         if self.is_current(entry, &wanted) {
             self.live.saving.remove(&job);
             return;
@@ -37,6 +41,20 @@ impl Controller {
             return;
         }
         self.change_membership(job, &wanted, why).await;
+    }
+
+    /// Lets go of a job's workers that all have to go, once its state is saved. It starts again from there when it has nodes.
+    async fn give_up_workers(&mut self, job: JobId) {
+        let Some(why) = self.live.giving_up.get(&job).cloned() else { return };
+        let Some(entry) = self.state.jobs.get(&job) else { return };
+        if self.members_are_there(entry) && !self.saved(job) {
+            return;
+        }
+        self.live.giving_up.remove(&job);
+        self.live.saving.remove(&job);
+        self.live.given_up.insert(job);
+        let record = self.recovering(job, RecoverReason::Preempted, why);
+        self.commit_event(record.into_iter().collect()).await;
     }
 
     /// A new epoch for the workers that are there, whether or not they are the same ones.
@@ -51,7 +69,7 @@ impl Controller {
     /// Writes down that a running job lost a member.
     async fn note_loss(&mut self, job: JobId) {
         let Some(entry) = self.state.jobs.get(&job) else { return };
-        if entry.membership.is_none() || self.members_are_there(entry) {
+        if entry.membership.is_none() || self.members_are_there(entry) || self.live.given_up.contains(&job) {
             return;
         }
         let reason = self.loss_reason(entry);
@@ -197,6 +215,7 @@ impl Controller {
             return false;
         }
         self.live.saving.remove(&job);
+        self.live.given_up.remove(&job);
         self.tell_membership(job, None);
         true
     }

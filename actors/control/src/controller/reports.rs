@@ -103,6 +103,7 @@ impl Controller {
             samples_per_second: progress.samples_per_second,
         };
         self.live.progress.insert(job, view);
+        self.note_pace(job, progress);
         if !self.live.found_training.contains(&job) {
             self.live.first_step.entry(job).or_insert_with(clock::now);
         }

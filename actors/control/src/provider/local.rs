@@ -1,7 +1,7 @@
 //! Nodes that are `neap agent` processes of this machine, with declared sizes, prices and boot times. Spot nodes are
 //! taken back like those of a cloud: a notice, then the process is killed without a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use super::process::NodeProcess;
 use super::{NodeProvider, ProviderEvent, StartNode};
 use crate::clock;
 use crate::home::Home;
-use crate::settings::{LocalConfig, LocalOffer, PreemptionConfig, parse_price};
+use crate::settings::{LocalConfig, LocalOffer, PreemptionConfig, SpotMarketConfig, parse_price};
 
 /// How long an agent may take to end its workers after SIGTERM, before it is killed.
 const END_GRACE: Duration = Duration::from_secs(5);
@@ -47,6 +47,9 @@ pub(crate) struct LocalProvider {
     binary: PathBuf,
     config: LocalConfig,
     lives: Arc<Mutex<BTreeMap<NodeId, Life>>>,
+    /// Spot nodes that it started and that are not gone.
+    spot: Arc<Mutex<BTreeSet<NodeId>>>,
+    started: Millis,
     events: mpsc::UnboundedSender<ProviderEvent>,
 }
 
@@ -59,11 +62,20 @@ impl LocalProvider {
         config: LocalConfig,
         events: mpsc::UnboundedSender<ProviderEvent>,
     ) -> Self {
-        Self { home, binary, config, lives: Arc::default(), events }
+        let provider =
+            Self { home, binary, config, lives: Arc::default(), spot: Arc::default(), started: clock::now(), events };
+        if let Some(market) = provider.config.spot_market.clone() {
+            tokio::spawn(provider.clone().follow_market(market));
+        }
+        provider
     }
 
     fn lives(&self) -> MutexGuard<'_, BTreeMap<NodeId, Life>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spot(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.spot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, event: ProviderEvent) {
@@ -76,8 +88,12 @@ impl LocalProvider {
         let node = request.node;
         let boot = self.offer_of(&request.offer).map(LocalOffer::boot).unwrap_or_default();
         self.tell(ProviderEvent::Started(node));
+        if request.market == Market::Spot {
+            self.spot().insert(node);
+        }
         tokio::time::sleep(boot.into()).await;
         if matches!(self.lives().get(&node), Some(Life::Ended)) {
+            self.spot().remove(&node);
             self.tell(ProviderEvent::Gone(node, "ended while booting".to_owned()));
             return;
         }
@@ -85,6 +101,7 @@ impl LocalProvider {
             Ok(child) => child,
             Err(error) => {
                 let binary = self.binary.display();
+                self.spot().remove(&node);
                 self.tell(ProviderEvent::StartFailed(node, format!("failed to start {binary} agent: {error}")));
                 return;
             }
@@ -130,7 +147,21 @@ impl LocalProvider {
             Err(error) => format!("not seen any more: {error}"),
         };
         self.lives().remove(&node);
+        self.spot().remove(&node);
         self.tell(ProviderEvent::Gone(node, how));
+    }
+
+    /// Takes back what the written-down market has no more room for, tick by tick.
+    async fn follow_market(self, market: SpotMarketConfig) {
+        for _ in 0..market.nodes.len() {
+            let nodes = market.nodes_at(clock::now().since(self.started)) as usize;
+            let too_many: Vec<NodeId> = self.spot().iter().skip(nodes).copied().collect();
+            for node in too_many.into_iter().filter(|node| self.process(*node).is_some()) {
+                self.spot().remove(&node);
+                self.preempt(node, Millis::new(market.notice_ms));
+            }
+            tokio::time::sleep(Duration::from_millis(market.tick_ms)).await;
+        }
     }
 
     async fn preempt_at_random(self, node: NodeId, preemption: PreemptionConfig) {
@@ -166,6 +197,11 @@ impl LocalProvider {
 impl NodeProvider for LocalProvider {
     fn offers(&self, live: &[&str]) -> Vec<Offer> {
         let mut offers = Vec::new();
+        let spot_used = live.iter().filter(|name| name.ends_with("/spot")).count();
+        let spot_left = self.config.spot_market.as_ref().map_or(u32::MAX, |market| {
+            let there = market.nodes_at(clock::now().since(self.started));
+            there.saturating_sub(u32::try_from(spot_used).unwrap_or(u32::MAX))
+        });
         for kind in &self.config.offers {
             let prefix = format!("local/{}/", kind.name);
             let used = live.iter().filter(|name| name.starts_with(&prefix)).count();
@@ -179,7 +215,7 @@ impl NodeProvider for LocalProvider {
                     market,
                     price,
                     boot: kind.boot(),
-                    available,
+                    available: if market == Market::Spot { available.min(spot_left) } else { available },
                     terms: OfferTerms::default(),
                 });
             }

@@ -24,6 +24,14 @@ impl History {
         self.0.push_back(HistoryLine { at, text });
     }
 
+    /// As [`Self::push`], in place of the last line if that begins the same: of many in a row the newest is enough.
+    fn push_newest(&mut self, at: Millis, beginning: &str, rest: &str) {
+        if self.0.back().is_some_and(|last| last.text.starts_with(beginning)) {
+            self.0.pop_back();
+        }
+        self.push(at, format!("{beginning}{rest}"));
+    }
+
     pub(crate) fn lines(&self) -> Vec<HistoryLine> {
         self.0.iter().cloned().collect()
     }
@@ -132,6 +140,11 @@ impl JobEntry {
             && self.membership.as_ref().is_some_and(|group| group.members.iter().any(|member| member.worker == worker))
     }
 
+    /// Whether anybody carries it: some worker of the membership in force is still there.
+    pub(crate) fn has_members(&self) -> bool {
+        self.workers.keys().any(|worker| self.is_member(*worker))
+    }
+
     /// Whether a worker may speak for the training under this epoch: as its server, with no other in between.
     pub(crate) fn serves_since(&self, worker: WorkerId, epoch: MembershipEpoch) -> bool {
         let current = self.membership.as_ref();
@@ -195,7 +208,7 @@ impl JobEntry {
     }
 
     pub(super) fn checkpoint_published(&mut self, checkpoint: &CheckpointRecord, at: Millis) {
-        self.history.push(at, format!("checkpoint at step {}", checkpoint.step));
+        self.history.push_newest(at, "checkpoint at step ", &checkpoint.step.to_string());
         self.checkpoint = Some(checkpoint.clone());
         self.checkpoint_at = at;
     }

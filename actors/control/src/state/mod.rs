@@ -2,6 +2,7 @@
 
 mod job;
 mod node;
+mod observed;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use neap_storage::record::Record;
 
 pub(crate) use job::{JobEntry, JobStart, MembershipEntry, WorkerEntry};
 pub(crate) use node::{NodeEntry, NodeStart};
+use observed::Observed;
 
 use crate::views::CostView;
 
@@ -44,6 +46,8 @@ pub(crate) struct ClusterState {
     pub(crate) tokens: BTreeMap<NodeId, (String, Millis)>,
     /// What no job caused.
     pub(crate) unattributed: CostView,
+    /// What was seen of the nodes of each offer.
+    pub(crate) observed: Observed,
     last_job: u64,
     last_node: u64,
     last_worker: u64,
@@ -195,7 +199,12 @@ impl ClusterState {
                 };
                 self.nodes.insert(*node, NodeEntry::new(start));
             }
-            Record::NodeStateChanged { node, at, state, why } => self.node_mut(*node)?.enter(*state, *at, why),
+            Record::NodeStateChanged { node, at, state, why } => {
+                if let Some(entry) = self.nodes.get(node) {
+                    self.observed.node_enters(entry, *state, *at);
+                }
+                self.node_mut(*node)?.enter(*state, *at, why);
+            }
             Record::NodeBilled(line) => self.book(&LedgerLine::from(*line))?,
             Record::WorkerStarted { job, worker, node, server, at } => {
                 self.last_worker = self.last_worker.max(worker.number());
@@ -220,6 +229,9 @@ impl ClusterState {
             }
             Record::JobFinished { job, .. } => self.job_mut(*job)?.finish(record),
             Record::PreemptionNotice { node, at, deadline } => {
+                if let Some(entry) = self.nodes.get(node) {
+                    self.observed.noticed(entry);
+                }
                 self.node_mut(*node)?.notice(*at, *deadline);
                 let jobs: Vec<_> = self.workers_on(*node).into_iter().map(|(job, _)| job).collect();
                 for job in jobs {

@@ -27,7 +27,7 @@ use crate::model::{Market, MicroUsd, MicroUsdPerHour, Millis};
 /// Chooses where one job runs next. The same object serves production, `plan` and the simulator.
 ///
 /// It may keep what it has seen, so one object serves one job; [`DeadlinePolicy::fresh`] makes the next one.
-pub trait DeadlinePolicy: Send {
+pub trait DeadlinePolicy: Send + Sync {
     /// A short name for reports.
     fn name(&self) -> &'static str;
 
@@ -39,6 +39,13 @@ pub trait DeadlinePolicy: Send {
 
     /// What to do for the coming round.
     fn decide(&mut self, view: &View<'_>) -> Decision;
+}
+
+/// How often a policy is asked about a job with this much work in all: 64 times while it runs without a break, but not
+/// more than once a second, which is how often workers report, nor less than every ten minutes, in which a market may
+/// have come and gone.
+pub fn round_for(work: Millis) -> Millis {
+    Millis::new((work.get() / 64).clamp(1_000, 600_000))
 }
 
 /// Where the job stands and what could be rented, as known at the start of a round.
