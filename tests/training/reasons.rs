@@ -28,6 +28,26 @@ fn a_waiting_job_is_told_its_place_and_what_would_start_it() {
     cluster.wait_for_step("second", 1);
 }
 
+/// A gang that is preempted as a whole has no smaller gang to go on with: it must let go, and come back from its checkpoint.
+#[test]
+fn a_job_of_higher_priority_takes_the_node_and_the_other_goes_on_from_its_checkpoint_afterwards() {
+    let cluster = Cluster::down();
+    std::fs::create_dir_all(cluster.home.path()).unwrap();
+    std::fs::write(cluster.home.path().join("config.yaml"), format!("policy: priority\n{NARROW}")).unwrap();
+    cluster.home.up();
+    let low = Digits { epochs: 50_000, checkpoint: "priority: 100\n".to_owned(), ..Digits::new("low", "1") };
+    cluster.submit(&low);
+    cluster.wait_for_step("low", 100);
+    cluster.run(&Digits { checkpoint: "priority: 900\n".to_owned(), ..Digits::new("high", "1") });
+    let again = cluster.wait_for("low", "its node back", |job| job["state"] == "running");
+    let saved = again["checkpoint"]["step"].as_u64().unwrap();
+    assert!(saved >= 100, "{again:#}");
+    cluster.wait_for_step("low", saved + 1);
+    let explained = cluster.home.neap(&["explain", "low"]).expect(0).stdout;
+    assert!(explained.contains("gives way to j2"), "{explained}");
+    cluster.home.neap(&["stop", "low", "--now"]).expect(0);
+}
+
 #[test]
 fn recorded_rounds_decide_the_same_again() {
     let cluster = Cluster::up();

@@ -27,8 +27,10 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
 /// Decides what to do next about everything in the snapshot, under a policy.
 pub fn decide_with(policy: &dyn Policy, snapshot: &Snapshot) -> Plan {
     let mut round = Round::new(policy, snapshot);
+    let limits = policy.limits(snapshot);
     for job in policy.order(snapshot) {
-        let goal = policy.target(job, round.trainers(job), snapshot);
+        let limit = limits.get(&job.id).copied().unwrap_or(u32::MAX).max(job.workers.min);
+        let goal = policy.target(job, round.trainers(job), snapshot).min(limit);
         round.retire(job, goal);
         if !job.stopping {
             round.serve(job, goal);

@@ -24,6 +24,7 @@ mod wanted;
 mod backfill;
 mod fair_share;
 mod fifo;
+mod goodput;
 mod priority;
 mod rule;
 
@@ -36,6 +37,7 @@ pub use backfill::Backfill;
 pub use decide::{cheapest_fit, decide, decide_with};
 pub use fair_share::FairShare;
 pub use fifo::Fifo;
+pub use goodput::Goodput;
 pub use plan::{AcquireReason, Action, KeepReason, Plan, ReleaseReason, RetireReason, StartReason, WaitReason};
 pub use priority::Priority;
 pub use rule::{Behind, POLICY_NAMES, Policy, Preemption, UnknownPolicy, Victim, Waiting};

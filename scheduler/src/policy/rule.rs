@@ -2,11 +2,13 @@
 //! jobs may pass one that waits, and whom to preempt. How gangs are placed, grown, retired and explained is mechanism, and
 //! the same under every policy.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use super::backfill::Backfill;
 use super::fair_share::FairShare;
 use super::fifo::Fifo;
+use super::goodput::Goodput;
 use super::priority::Priority;
 use super::snapshot::{JobDemand, Snapshot};
 use crate::autoscale;
@@ -26,6 +28,13 @@ pub trait Policy: Debug + Send + Sync {
     /// work.
     fn target(&self, job: &JobDemand, has: u32, snapshot: &Snapshot) -> u32 {
         autoscale::worthwhile_workers(job, has, snapshot)
+    }
+
+    /// How many trainers jobs may have at most, where there are not enough nodes for what all want. A job that is not in it
+    /// has no limit; `workers.min` is always granted.
+    fn limits(&self, snapshot: &Snapshot) -> BTreeMap<JobId, u32> {
+        let _ = snapshot;
+        BTreeMap::new()
     }
 
     /// What may happen behind a job that cannot start yet.
@@ -90,7 +99,7 @@ pub struct UnknownPolicy {
 }
 
 /// The names of all policies, the default first.
-pub const POLICY_NAMES: [&str; 4] = ["fifo", "backfill", "fair_share", "priority"];
+pub const POLICY_NAMES: [&str; 5] = ["fifo", "backfill", "fair_share", "priority", "goodput"];
 
 impl dyn Policy {
     /// The policy of this name, with its default settings.
@@ -104,6 +113,7 @@ impl dyn Policy {
             "backfill" => Box::new(Backfill),
             "fair_share" => Box::new(FairShare::default()),
             "priority" => Box::new(Priority),
+            "goodput" => Box::new(Goodput),
             _ => return Err(UnknownPolicy { name: name.to_owned() }),
         })
     }
@@ -126,6 +136,6 @@ mod tests {
             assert_eq!(<dyn Policy>::by_name(name).unwrap().name(), name);
         }
         let error = <dyn Policy>::by_name("lottery").unwrap_err().to_string();
-        assert_eq!(error, "no policy is named `lottery`; there are fifo, backfill, fair_share, priority");
+        assert_eq!(error, "no policy is named `lottery`; there are fifo, backfill, fair_share, priority, goodput");
     }
 }
