@@ -4,6 +4,7 @@
 //! [`attribution`] (the same down to the actor, and what was lost), [`price_book`] (what a node costs where, with
 //! sources), [`budget`] (limits that hold), [`forecast`] (what will be spent).
 
+mod cut;
 mod meter;
 
 pub mod attribution;
@@ -12,4 +13,5 @@ pub mod price_book;
 pub mod budget;
 pub mod forecast;
 
+pub use cut::cut;
 pub use meter::{Category, LedgerLine, NodeMeter, Use};

@@ -11,8 +11,6 @@
 
 mod level;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -108,14 +106,6 @@ pub struct Forecast {
     pub exhausted: Option<Range<Option<Millis>>>,
     /// What this rests on.
     pub basis: Basis,
-}
-
-/// The end of the calendar month (UTC) that holds `now`.
-pub fn month_end(now: Millis) -> Millis {
-    let millis = i64::try_from(now.get()).unwrap_or(i64::MAX);
-    let date = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX).to_zoned(TimeZone::UTC).date();
-    let next = date.last_of_month().tomorrow().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok());
-    next.and_then(|day| u64::try_from(day.timestamp().as_millisecond()).ok()).map_or(now, Millis::new)
 }
 
 /// Forecasts the spending. The same input gives the same forecast.
