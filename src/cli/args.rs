@@ -1,5 +1,7 @@
 //! The command line as clap reads it.
 
+mod money;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, NodeId};
+
+pub use money::{BudgetArgs, BudgetCommand, Period, SetBudgetArgs};
 
 /// Where the API listens unless told otherwise; only ever on loopback.
 pub const HTTP_DEFAULT: &str = "127.0.0.1:7747";
@@ -94,6 +98,9 @@ pub enum Command {
     Stop(StopArgs),
     /// Show what was spent, on what.
     Cost(CostArgs),
+    /// Limit what the organisation and projects may spend.
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Look at nodes, or take one back.
     #[command(subcommand)]
     Node(NodeCommand),

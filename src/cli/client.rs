@@ -15,8 +15,8 @@ use ureq::http::{Response, StatusCode};
 
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::{
-    BillBody, ErrorBody, ErrorCode, ExplanationBody, JobBody, LogBody, NodeBody, PreemptBody, ReadyBody, ShutdownBody,
-    StatusBody, StopBody, SubmitBody, VersionBody,
+    BillBody, ErrorBody, ErrorCode, ExplanationBody, JobBody, LogBody, NodeBody, PreemptBody, ReadyBody,
+    ScopeBudgetBody, SetBudgetBody, ShutdownBody, StatusBody, StopBody, SubmitBody, VersionBody,
 };
 
 use super::process::is_alive;
@@ -214,6 +214,21 @@ impl Client {
     pub fn cost(&self, job: Option<&str>) -> Result<BillBody, ClientError> {
         let query = job.map(|job| format!("?job={}", segment(job))).unwrap_or_default();
         self.get(&format!("/api/v1/cost{query}"), Duration::ZERO)
+    }
+
+    /// The budgets.
+    pub fn budgets(&self) -> Result<Vec<ScopeBudgetBody>, ClientError> {
+        self.get("/api/v1/budgets", Duration::ZERO)
+    }
+
+    /// One budget.
+    pub fn budget(&self, scope: &str) -> Result<ScopeBudgetBody, ClientError> {
+        self.get(&format!("/api/v1/budgets/{}", segment(scope)), Duration::ZERO)
+    }
+
+    /// Changes a budget.
+    pub fn set_budget(&self, scope: &str, change: &SetBudgetBody) -> Result<ScopeBudgetBody, ClientError> {
+        self.post(&format!("/api/v1/budgets/{}", segment(scope)), change)
     }
 
     /// Has the control plane end.

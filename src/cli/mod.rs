@@ -23,6 +23,8 @@ mod nodes;
 
 mod cost;
 
+mod budget;
+
 mod explain;
 
 mod validate;
@@ -47,7 +49,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::home::Home;
 
-use args::{Cli, Command, Format, NodeCommand, SimulateCommand};
+use args::{BudgetCommand, Cli, Command, Format, NodeCommand, SimulateCommand};
 use client::Client;
 use exit::{CliError, Exit};
 use output::{Output, harmless};
@@ -111,6 +113,9 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Explain(args) => explain::explain(shell, &args.subject),
         Command::Stop(args) => jobs::stop(shell, &args),
         Command::Cost(args) => cost::cost(shell, args.job.as_deref()),
+        Command::Budget(BudgetCommand::Set(args)) => budget::set(shell, &args),
+        Command::Budget(BudgetCommand::Show(args)) => budget::show(shell, &args.scope),
+        Command::Budget(BudgetCommand::List) => budget::list(shell),
         Command::Node(NodeCommand::List(args)) => nodes::list(shell, &args),
         Command::Node(NodeCommand::Preempt(args)) => nodes::preempt(shell, &args),
         Command::Schema => validate::schema(shell),

@@ -20,7 +20,8 @@ pub(super) fn run(shell: &Shell, args: &RunArgs) -> Result<Exit, CliError> {
     file.check(shell.output)?;
     let client = shell.client()?;
     let name = file.name.clone();
-    let body = SubmitBody { source: file.text, base_dir: file.base_dir, file_name: file.name };
+    let body =
+        SubmitBody { source: file.text, base_dir: file.base_dir, file_name: file.name, estimate: None, force: false };
     let job = match client.submit(&body) {
         Ok(job) => job,
         Err(ClientError::Api { body, .. }) if !body.faults.is_empty() => return refused(shell, name, &body),

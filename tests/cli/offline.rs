@@ -112,7 +112,7 @@ fn codes_are_explained() {
 fn without_a_control_plane_commands_exit_with_3_and_say_what_to_do() {
     let home = Home::new();
     let example = folder("examples/digits.yaml").display().to_string();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &["run", &example],
         &["ps"],
         &["status"],
@@ -121,6 +121,8 @@ fn without_a_control_plane_commands_exit_with_3_and_say_what_to_do() {
         &["logs", "digits"],
         &["stop", "digits"],
         &["cost"],
+        &["budget", "list"],
+        &["budget", "set", "organisation", "--max-cost", "5"],
         &["node", "list"],
         &["node", "preempt", "n1"],
         &["explain", "digits"],
