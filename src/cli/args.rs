@@ -256,6 +256,12 @@ pub struct RunArgs {
     /// Wait for the end without showing progress, for scripts; the exit code is the job's.
     #[arg(long)]
     pub wait: bool,
+    /// Start without asking. Without a terminal nobody is asked: the plan is shown and the job starts.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Start even if the job will most likely cost more than its budget.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Which of the list.

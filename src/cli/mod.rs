@@ -11,6 +11,8 @@ mod up;
 
 mod run;
 
+mod consent;
+
 mod plan;
 
 mod simulate;

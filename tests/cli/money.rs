@@ -59,3 +59,34 @@ fn a_job_that_may_cost_more_than_is_left_is_refused() {
     home.neap(&["run", "-d", &job(&home, "project: vision\nbudget: {max_cost: 20}")]).expect(0);
     assert!(home.neap(&["explain", "E022"]).expect(0).stdout.contains("neap budget"));
 }
+
+#[test]
+fn a_job_that_will_hardly_do_with_its_budget_is_refused_unless_forced() {
+    let home = Home::new();
+    home.up();
+    let long = |name: &str, epochs: &str| {
+        let path = job(&home, "budget: {max_cost: 0.05}");
+        let text = std::fs::read_to_string(&path).unwrap().replace("epochs: 15", epochs);
+        let text = text.replace("name: digits", &format!("name: {name}"));
+        assert!(text.contains(epochs) && text.contains(name), "{text}");
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let refused = home.neap(&["run", "-d", &long("digits-long", "epochs: 100000000")]).expect(7);
+    assert!(refused.stderr.contains("error[E023]") && refused.stderr.contains("--force"), "{refused:?}");
+    home.neap(&["run", "-q", "-d", &long("digits-quiet", "epochs: 100000000")]).expect(7);
+    home.neap(&["run", "-d", "--force", &long("digits-forced", "epochs: 100000000")]).expect(0);
+    home.neap(&["stop", "digits-forced", "--now"]).expect(0);
+}
+
+#[test]
+fn without_a_terminal_the_plan_is_shown_and_nobody_is_asked() {
+    let home = Home::new();
+    home.up();
+    let shown = home.neap(&["run", "-d", &job(&home, "")]).expect(0);
+    assert!(shown.stderr.contains("cost") && shown.stderr.contains("P95"), "{shown:?}");
+    assert!(!shown.stderr.contains("[Y/n]"), "{shown:?}");
+    home.neap(&["wait", "digits"]).expect(0);
+    let quiet = home.neap(&["run", "-q", "--wait", &job(&home, "")]).expect(0);
+    assert_eq!(quiet.stderr, "");
+}
