@@ -9,6 +9,7 @@
 //! that no day is unlike all days seen so far; and, for a queued job, that its cost is log-normal between its P50 and P95.
 //! It does not know of budgets that stop work: it says what would be spent without them.
 
+mod history;
 mod level;
 
 use rand::{RngExt, SeedableRng};
@@ -17,11 +18,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
 use level::Level;
 
+pub use history::hourly;
+
 /// How many futures are drawn. The P10 of 1,000 draws is off by about one percentage point (√(0.1 × 0.9 / 1000)).
 const PATHS: usize = 1_000;
 
 /// Days of history below which nothing is learned from it.
-const HISTORY_DAYS_MIN: usize = 7;
+pub const HISTORY_DAYS_MIN: usize = 7;
 
 /// Days of history below which no weekly pattern is looked for: three of each weekday.
 const WEEKLY_DAYS_MIN: usize = 21;
