@@ -27,6 +27,14 @@ mod cost;
 
 mod budget;
 
+mod forecast;
+
+mod offers;
+
+mod parts;
+
+mod stretch;
+
 mod explain;
 
 mod validate;
@@ -114,7 +122,10 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Logs(args) => jobs::logs(shell, &args),
         Command::Explain(args) => explain::explain(shell, &args.subject),
         Command::Stop(args) => jobs::stop(shell, &args),
-        Command::Cost(args) => cost::cost(shell, args.job.as_deref()),
+        Command::Cost(args) if args.is_plain() => cost::cost(shell, args.job.as_deref()),
+        Command::Cost(args) => parts::parts(shell, &args),
+        Command::Forecast(args) => forecast::forecast(shell, &args),
+        Command::Offers(args) => offers::offers(shell, &args),
         Command::Budget(BudgetCommand::Set(args)) => budget::set(shell, &args),
         Command::Budget(BudgetCommand::Show(args)) => budget::show(shell, &args.scope),
         Command::Budget(BudgetCommand::List) => budget::list(shell),

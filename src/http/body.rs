@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, MicroUsdPerHour, Millis};
 use serde::{Deserialize, Serialize};
 
-pub use money::{ScopeBudgetBody, SetBudgetBody};
+pub use money::{
+    BillPartBody, BillPartsBody, ForecastBody, OfferBody, ScopeBudgetBody, ScopeForecastBody, SetBudgetBody,
+};
 
 /// A job file to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]

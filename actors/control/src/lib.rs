@@ -25,6 +25,8 @@ mod state;
 
 mod show;
 
+mod outlook;
+
 mod provider;
 
 mod store;

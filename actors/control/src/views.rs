@@ -1,6 +1,8 @@
 //! What the control plane shows: plain values for the HTTP API, the command line and the console. They are read from
 //! memory and never wait on a disk or a network.
 
+mod money;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -9,6 +11,8 @@ use neap_scheduler::model::{
 };
 use neap_scheduler::pricing::budget::{Limit, LimitKind, Month, Scope};
 use neap_scheduler::pricing::{Category, LedgerLine};
+
+pub use money::{BillKey, BillPart, ForecastView, OfferView, OpenBill, ScopeForecast};
 
 /// One job.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,130 @@
 //! The commands about money.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
-use neap_scheduler::model::{MicroUsd, MicroUsdPerHour};
+use neap_scheduler::model::{Market, MicroUsd, MicroUsdPerHour};
+
+/// `neap cost`.
+#[derive(Debug, Args)]
+pub struct CostArgs {
+    /// Only this job.
+    #[arg(long, conflicts_with_all = ["by", "stretch", "resolution", "csv", "json"])]
+    pub job: Option<String>,
+    /// What the bill is cut by [default: job].
+    #[arg(long, value_enum)]
+    pub by: Option<CostBy>,
+    /// A stretch of time (UTC): today, yesterday, "this month", "last month", 7d, 2026-11, 2026-11-01..2026-11-07.
+    #[arg(long = "for", value_name = "TIME")]
+    pub stretch: Option<String>,
+    /// Cut the time as well.
+    #[arg(long, value_enum)]
+    pub resolution: Option<Resolution>,
+    /// As `-o csv`, with exact amounts.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// As `-o json`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl CostArgs {
+    /// Whether the whole bill is asked for, as it stands.
+    pub fn is_plain(&self) -> bool {
+        self.by.is_none() && self.stretch.is_none() && self.resolution.is_none() && !self.csv && !self.json
+    }
+}
+
+/// What a bill is cut by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CostBy {
+    /// Whom the jobs belong to.
+    Project,
+    /// The jobs.
+    Job,
+    /// Their actors.
+    Actor,
+    /// The nodes.
+    Node,
+    /// What the time was spent on.
+    Category,
+}
+
+impl CostBy {
+    /// As the API calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Job => "job",
+            Self::Actor => "actor",
+            Self::Node => "node",
+            Self::Category => "category",
+        }
+    }
+}
+
+/// How finely time is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Resolution {
+    /// Hours (UTC).
+    #[value(name = "h")]
+    Hour,
+    /// Days (UTC).
+    #[value(name = "d")]
+    Day,
+}
+
+impl Resolution {
+    /// As the API calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// `neap forecast`.
+#[derive(Debug, Args)]
+pub struct ForecastArgs {
+    /// How far to look, as in 7d [default: to the end of the month, UTC].
+    #[arg(long, value_parser = super::duration, value_name = "TIME")]
+    pub horizon: Option<Duration>,
+}
+
+/// `neap offers`.
+#[derive(Debug, Args)]
+pub struct OffersArgs {
+    /// Only with this accelerator, as in H100.
+    #[arg(long, value_name = "MODEL")]
+    pub gpu: Option<String>,
+    /// Only on this market.
+    #[arg(long, value_enum)]
+    pub market: Option<MarketName>,
+    /// What the dated price book says, with its sources; needs no control plane.
+    #[arg(long)]
+    pub book: bool,
+}
+
+/// A market.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum MarketName {
+    /// Rented until released.
+    OnDemand,
+    /// Cheaper, and may be taken back.
+    Spot,
+}
+
+impl MarketName {
+    /// The market.
+    pub fn market(self) -> Market {
+        match self {
+            Self::OnDemand => Market::OnDemand,
+            Self::Spot => Market::Spot,
+        }
+    }
+}
 
 /// `neap budget`.
 #[derive(Debug, Subcommand)]

@@ -74,7 +74,7 @@ impl Controller {
         Changed::No
     }
 
-    fn scope_view(&self, scope: &Scope) -> ScopeBudgetView {
+    pub(super) fn scope_view(&self, scope: &Scope) -> ScopeBudgetView {
         let month = Month::of(clock::now());
         let account = self.live.money.budgets.account(scope).cloned().unwrap_or_default();
         let set = self.state.budgets.get(scope);

@@ -8,8 +8,9 @@ use neap_scheduler::pricing::budget::Scope;
 use ractor::RpcReplyPort;
 
 use crate::handle::{BudgetChange, ControlError, Stop, Submission, Which};
+use crate::outlook::Outlook;
 use crate::provider::ProviderEvent;
-use crate::views::{BillView, Explanation, JobView, NodeView, ScopeBudgetView, StatusView};
+use crate::views::{BillView, Explanation, JobView, NodeView, OfferView, OpenBill, ScopeBudgetView, StatusView};
 
 /// An answer to a caller of the API.
 pub(crate) type Reply<T> = RpcReplyPort<Result<T, ControlError>>;
@@ -26,6 +27,12 @@ pub(crate) enum ControllerMsg {
     EndNodes(Reply<()>),
     /// Command: change what the organisation or a project may spend.
     SetBudget(Scope, BudgetChange, Reply<ScopeBudgetView>),
+    /// Query: the part of the bill that is not written down yet.
+    OpenBill(Reply<OpenBill>),
+    /// Query: what is known about money to come.
+    Outlook(Reply<Outlook>),
+    /// Query: what could be rented now.
+    Offers(Reply<Vec<OfferView>>),
     /// Query: all budgets.
     Budgets(Reply<Vec<ScopeBudgetView>>),
     /// Query: one budget, by scope, or by a job's name or id.

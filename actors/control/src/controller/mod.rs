@@ -16,6 +16,7 @@ mod live;
 mod logs;
 mod messages;
 mod money;
+mod outlook;
 mod reconcile;
 mod regroup;
 mod reports;
@@ -122,6 +123,9 @@ impl Controller {
             ControllerMsg::Preempt(node, notice, reply) => self.preempt(node, notice, reply),
             ControllerMsg::EndNodes(reply) => self.end_nodes(reply),
             ControllerMsg::SetBudget(scope, change, reply) => self.set_budget(scope, change, reply).await,
+            ControllerMsg::OpenBill(reply) => self.answer_open_bill(reply),
+            ControllerMsg::Outlook(reply) => self.answer_outlook(reply),
+            ControllerMsg::Offers(reply) => self.answer_offers(reply),
             ControllerMsg::Budgets(reply) => self.answer_budgets(reply),
             ControllerMsg::Budget(name, reply) => self.answer_budget(&name, reply),
             ControllerMsg::Jobs(which, reply) => self.answer_jobs(which, reply),
