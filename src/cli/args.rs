@@ -1,5 +1,7 @@
 //! The command line as clap reads it.
 
+mod money;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, NodeId};
+
+pub use money::{
+    BudgetArgs, BudgetCommand, CostArgs, CostBy, ForecastArgs, MarketName, OffersArgs, Period, Resolution,
+    SetBudgetArgs,
+};
 
 /// Where the API listens unless told otherwise; only ever on loopback.
 pub const HTTP_DEFAULT: &str = "127.0.0.1:7747";
@@ -94,6 +101,13 @@ pub enum Command {
     Stop(StopArgs),
     /// Show what was spent, on what.
     Cost(CostArgs),
+    /// Say what will be spent, with its range, and what that means for the budgets.
+    Forecast(ForecastArgs),
+    /// List what could be rented now, with prices and how often such nodes were taken back.
+    Offers(OffersArgs),
+    /// Limit what the organisation and projects may spend.
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Look at nodes, or take one back.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -249,6 +263,12 @@ pub struct RunArgs {
     /// Wait for the end without showing progress, for scripts; the exit code is the job's.
     #[arg(long)]
     pub wait: bool,
+    /// Start without asking. Without a terminal nobody is asked: the plan is shown and the job starts.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Start even if the job will most likely cost more than its budget.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Which of the list.
@@ -294,14 +314,6 @@ pub struct StopArgs {
     /// At once, without a last checkpoint.
     #[arg(long)]
     pub now: bool,
-}
-
-/// `neap cost`.
-#[derive(Debug, Args)]
-pub struct CostArgs {
-    /// Only this job.
-    #[arg(long)]
-    pub job: Option<String>,
 }
 
 /// `neap explain`.
@@ -366,7 +378,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Reads `90s`, `10m`, `1h30m`, `500ms`, `2d`; a day has 24 hours.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a length of time; one looks like 90s, 10m or 1h30m");
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
     let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;

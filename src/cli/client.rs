@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use neap_scheduler::model::{Millis, NodeId};
+use neap_scheduler::pricing::breakdown::Stretch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
@@ -15,8 +16,9 @@ use ureq::http::{Response, StatusCode};
 
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::{
-    BillBody, ErrorBody, ErrorCode, ExplanationBody, JobBody, LogBody, NodeBody, PreemptBody, ReadyBody, ShutdownBody,
-    StatusBody, StopBody, SubmitBody, VersionBody,
+    BillBody, BillPartsBody, ErrorBody, ErrorCode, ExplanationBody, ForecastBody, JobBody, LogBody, NodeBody,
+    OfferBody, PreemptBody, ReadyBody, ScopeBudgetBody, SetBudgetBody, ShutdownBody, StatusBody, StopBody, SubmitBody,
+    VersionBody,
 };
 
 use super::process::is_alive;
@@ -214,6 +216,40 @@ impl Client {
     pub fn cost(&self, job: Option<&str>) -> Result<BillBody, ClientError> {
         let query = job.map(|job| format!("?job={}", segment(job))).unwrap_or_default();
         self.get(&format!("/api/v1/cost{query}"), Duration::ZERO)
+    }
+
+    /// The bill of a stretch of time in parts.
+    pub fn cost_parts(&self, by: &str, stretch: Stretch, step: Option<&str>) -> Result<BillPartsBody, ClientError> {
+        let Stretch { from, until } = stretch;
+        let step = step.map(|step| format!("&step={step}")).unwrap_or_default();
+        let query = format!("by={by}&from_ms={}&until_ms={}{step}", from.get(), until.get());
+        self.get(&format!("/api/v1/cost/parts?{query}"), Duration::ZERO)
+    }
+
+    /// What will be spent.
+    pub fn forecast(&self, horizon: Option<Millis>) -> Result<ForecastBody, ClientError> {
+        let query = horizon.map(|horizon| format!("?horizon_ms={}", horizon.get())).unwrap_or_default();
+        self.get(&format!("/api/v1/forecast{query}"), Duration::ZERO)
+    }
+
+    /// What could be rented.
+    pub fn offers(&self) -> Result<Vec<OfferBody>, ClientError> {
+        self.get("/api/v1/offers", Duration::ZERO)
+    }
+
+    /// The budgets.
+    pub fn budgets(&self) -> Result<Vec<ScopeBudgetBody>, ClientError> {
+        self.get("/api/v1/budgets", Duration::ZERO)
+    }
+
+    /// One budget.
+    pub fn budget(&self, scope: &str) -> Result<ScopeBudgetBody, ClientError> {
+        self.get(&format!("/api/v1/budgets/{}", segment(scope)), Duration::ZERO)
+    }
+
+    /// Changes a budget.
+    pub fn set_budget(&self, scope: &str, change: &SetBudgetBody) -> Result<ScopeBudgetBody, ClientError> {
+        self.post(&format!("/api/v1/budgets/{}", segment(scope)), change)
     }
 
     /// Has the control plane end.

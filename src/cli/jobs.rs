@@ -235,6 +235,7 @@ pub(super) mod tests {
     pub(in super::super) fn job() -> JobBody {
         JobBody {
             id: "j1".to_owned(),
+            project: "default".to_owned(),
             name: "digits".to_owned(),
             spec_hash: "00ff".to_owned(),
             state: JobStateBody::Running,

@@ -11,6 +11,8 @@ mod up;
 
 mod run;
 
+mod consent;
+
 mod plan;
 
 mod simulate;
@@ -22,6 +24,16 @@ mod jobs;
 mod nodes;
 
 mod cost;
+
+mod budget;
+
+mod forecast;
+
+mod offers;
+
+mod parts;
+
+mod stretch;
 
 mod explain;
 
@@ -47,7 +59,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::home::Home;
 
-use args::{Cli, Command, Format, NodeCommand, SimulateCommand};
+use args::{BudgetCommand, Cli, Command, Format, NodeCommand, SimulateCommand};
 use client::Client;
 use exit::{CliError, Exit};
 use output::{Output, harmless};
@@ -110,7 +122,13 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Logs(args) => jobs::logs(shell, &args),
         Command::Explain(args) => explain::explain(shell, &args.subject),
         Command::Stop(args) => jobs::stop(shell, &args),
-        Command::Cost(args) => cost::cost(shell, args.job.as_deref()),
+        Command::Cost(args) if args.is_plain() => cost::cost(shell, args.job.as_deref()),
+        Command::Cost(args) => parts::parts(shell, &args),
+        Command::Forecast(args) => forecast::forecast(shell, &args),
+        Command::Offers(args) => offers::offers(shell, &args),
+        Command::Budget(BudgetCommand::Set(args)) => budget::set(shell, &args),
+        Command::Budget(BudgetCommand::Show(args)) => budget::show(shell, &args.scope),
+        Command::Budget(BudgetCommand::List) => budget::list(shell),
         Command::Node(NodeCommand::List(args)) => nodes::list(shell, &args),
         Command::Node(NodeCommand::Preempt(args)) => nodes::preempt(shell, &args),
         Command::Schema => validate::schema(shell),

@@ -22,7 +22,7 @@ use neap_scheduler::spec::JobSpec;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
 
-use crate::http::body::JobStateBody;
+use crate::http::body::{EstimateBody, JobStateBody};
 
 use super::Shell;
 use super::args::PlanArgs;
@@ -49,12 +49,37 @@ pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
     let spec = file.check(shell.output)?.spec;
     shell.output.remark("measuring how fast this machine trains the job");
-    let measured = measure(launch(&spec), MEASURE).map_err(CliError::Measure)?;
+    let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
+    let how = How { trace: args.trace.as_deref(), measure: MEASURE, seed: args.seed, unsafe_spot };
+    let shown = make(shell, &spec, &how)?;
+    shell.output.document(&shown.json(), &file.name, || shown.text())?;
+    Ok(if args.detailed_exitcode && shown.breaks_a_limit() { Exit::Risky } else { Exit::Ok })
+}
+
+/// How a plan is made.
+pub(super) struct How<'a> {
+    /// A recording of a spot market.
+    pub(super) trace: Option<&'a Path>,
+    /// How long the job's steps are measured.
+    pub(super) measure: Duration,
+    /// Draws the futures.
+    pub(super) seed: u64,
+    /// Whether a job is planned that would hardly ever be done.
+    pub(super) unsafe_spot: UnsafeSpot,
+}
+
+/// Measures and plans a job.
+///
+/// # Errors
+///
+/// Why there is no plan.
+pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Result<Shown<'a>, CliError> {
+    let measured = measure(launch(spec), how.measure).map_err(CliError::Measure)?;
     let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
-    let offer = cheapest(&spec, &config).ok_or_else(|| CliError::Usage(no_offer(&spec)))?;
-    let past = past_runs(shell, &spec);
-    let job = plan_job(&spec, &measured, &past)?;
-    let zones = match &args.trace {
+    let offer = cheapest(spec, &config).ok_or_else(|| CliError::Usage(no_offer(spec)))?;
+    let past = past_runs(shell, spec);
+    let job = plan_job(spec, &measured, &past)?;
+    let zones = match how.trace {
         Some(path) => read_trace(path)?,
         None => vec![steady_market(&offer, &job)],
     };
@@ -67,25 +92,11 @@ pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
         policy: &Adaptive::new(),
         likeness,
         // What was fitted to recorded markets says nothing about one that never runs out.
-        calibration: if args.trace.is_some() { fitted } else { Calibration::default() },
-        seed: args.seed,
+        calibration: if how.trace.is_some() { fitted } else { Calibration::default() },
+        seed: how.seed,
     };
-    let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
-    match estimate::plan(&input, unsafe_spot) {
-        Ok(plan) => {
-            let shown = Shown {
-                spec: &spec,
-                job: &job,
-                measured: &measured,
-                past: &past,
-                plan: &plan,
-                recorded: args.trace.is_some(),
-            };
-            shell.output.document(&shown.json(), &file.name, || shown.text())?;
-            Ok(if args.detailed_exitcode && shown.breaks_a_limit() { Exit::Risky } else { Exit::Ok })
-        }
-        Err(refusal) => Err(CliError::NoPlan(refusal)),
-    }
+    let plan = estimate::plan(&input, how.unsafe_spot).map_err(CliError::NoPlan)?;
+    Ok(Shown { spec, job, measured, past, plan, recorded: how.trace.is_some() })
 }
 
 /// The job's launch data, of which only what decides the computing is looked at.
@@ -190,12 +201,13 @@ fn steady_market(offer: &LocalOffer, job: &PlanJob) -> ZoneTrace {
     }
 }
 
-struct Shown<'a> {
+/// A plan and what it was made from.
+pub(super) struct Shown<'a> {
     spec: &'a JobSpec,
-    job: &'a PlanJob,
-    measured: &'a Measured,
-    past: &'a [Millis],
-    plan: &'a Plan,
+    job: PlanJob,
+    measured: Measured,
+    past: Vec<Millis>,
+    plan: Plan,
     /// Whether a recorded market was planned with.
     recorded: bool,
 }
@@ -209,9 +221,43 @@ impl Shown<'_> {
         over_budget || late
     }
 
+    /// The plan in a few lines.
+    pub(super) fn brief(&self) -> String {
+        let causes: Vec<String> = self.causes().map(|(cause, amount)| format!("{amount} {}", cause.text())).collect();
+        fields(&[
+            ("cost", Some(self.cost_text())),
+            ("done after", Some(self.done_text())),
+            ("keeps budget", self.plan.keeps_budget.map(percent)),
+            ("keeps deadline", self.plan.keeps_deadline.map(percent)),
+            ("because of", (!causes.is_empty()).then(|| causes.join(", "))),
+        ])
+    }
+
+    /// What the control plane is told of it; nothing where the job is not expected to be done.
+    pub(super) fn estimate(&self) -> Option<EstimateBody> {
+        let (cost_p50_micro_usd, cost_p95_micro_usd) = (self.plan.cost_p50, self.plan.cost_p95);
+        self.plan.finish_p50.map(|lasts_ms| EstimateBody { cost_p50_micro_usd, cost_p95_micro_usd, lasts_ms })
+    }
+
+    /// Whether the job costs more than its own budget, as likely as not.
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.job.budget.is_some_and(|budget| self.plan.cost_p50 > budget)
+    }
+
+    fn cost_text(&self) -> String {
+        format!("P50 {}, P95 {}", self.plan.cost_p50, self.plan.cost_p95)
+    }
+
+    fn done_text(&self) -> String {
+        format!("P50 {}, P95 {}", done(self.plan.finish_p50), done(self.plan.finish_p95))
+    }
+
+    fn causes(&self) -> impl Iterator<Item = (Cause, MicroUsd)> {
+        self.plan.causes.iter().copied().filter(|(_, amount)| *amount > MicroUsd::ZERO)
+    }
+
     fn text(&self) -> String {
-        let plan = self.plan;
-        let done = |at: Option<Millis>| at.map_or("not within ten times its ideal time".to_owned(), coarse);
+        let plan = &self.plan;
         let (work, workers) = (coarse(self.job.work), self.job.workers);
         let rate = self.measured.samples_per_second.round();
         let mut text = fields(&[
@@ -222,13 +268,13 @@ impl Shown<'_> {
                 "market",
                 Some(format!("{}{}", self.spec.market, if self.recorded { ", recorded" } else { ", never sold out" })),
             ),
-            ("cost", Some(format!("P50 {}, P95 {}", plan.cost_p50, plan.cost_p95))),
-            ("done after", Some(format!("P50 {}, P95 {}", done(plan.finish_p50), done(plan.finish_p95)))),
+            ("cost", Some(self.cost_text())),
+            ("done after", Some(self.done_text())),
             ("keeps budget", plan.keeps_budget.map(percent)),
             ("keeps deadline", plan.keeps_deadline.map(percent)),
         ]);
         text.push_str("\ncost comes from\n");
-        for (cause, amount) in plan.causes.iter().filter(|(_, amount)| *amount > MicroUsd::ZERO) {
+        for (cause, amount) in self.causes() {
             text.push_str(&format!("  {amount:>12}  {}\n", cause.text()));
         }
         if !plan.alternatives.is_empty() {
@@ -246,7 +292,7 @@ impl Shown<'_> {
     }
 
     fn json(&self) -> Value {
-        let plan = self.plan;
+        let plan = &self.plan;
         let causes: Vec<Value> = plan.causes.iter().map(|&(cause, amount)| cause_json(cause, amount)).collect();
         let others = plan.alternatives.iter().map(|other| {
             json!({
@@ -274,6 +320,10 @@ impl Shown<'_> {
             "alternatives": others.collect::<Vec<Value>>(),
         })
     }
+}
+
+fn done(at: Option<Millis>) -> String {
+    at.map_or("not within ten times its ideal time".to_owned(), coarse)
 }
 
 fn cause_json(cause: Cause, amount: MicroUsd) -> Value {

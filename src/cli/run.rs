@@ -10,6 +10,7 @@ use crate::http::body::{ErrorBody, FaultBody, JobBody, JobStateBody, SubmitBody}
 use super::Shell;
 use super::args::{Format, RunArgs};
 use super::client::ClientError;
+use super::consent::{Consent, consent};
 use super::exit::{CliError, Exit};
 use super::follow::{self, Ending, Show};
 use super::output::{coarse, fields, percent};
@@ -17,10 +18,15 @@ use super::validate::JobFile;
 
 pub(super) fn run(shell: &Shell, args: &RunArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
-    file.check(shell.output)?;
+    let spec = file.check(shell.output)?.spec;
     let client = shell.client()?;
     let name = file.name.clone();
-    let body = SubmitBody { source: file.text, base_dir: file.base_dir, file_name: file.name };
+    let Consent::Start(estimate) = consent(shell, args, &spec) else {
+        shell.output.remark("not started");
+        return Ok(Exit::JobCancelled);
+    };
+    let JobFile { name: file_name, text: source, base_dir } = file;
+    let body = SubmitBody { source, base_dir, file_name, estimate, force: args.force };
     let job = match client.submit(&body) {
         Ok(job) => job,
         Err(ClientError::Api { body, .. }) if !body.faults.is_empty() => return refused(shell, name, &body),

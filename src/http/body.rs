@@ -3,10 +3,16 @@
 //! They are types of their own, so that a change inside the control plane cannot change the API by accident; `convert`
 //! makes them. Ids are texts (`j7`), money is whole micro-dollars, times are milliseconds since the Unix epoch.
 
+mod money;
+
 use std::collections::BTreeMap;
 
 use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, MicroUsdPerHour, Millis};
 use serde::{Deserialize, Serialize};
+
+pub use money::{
+    BillPartBody, BillPartsBody, ForecastBody, OfferBody, ScopeBudgetBody, ScopeForecastBody, SetBudgetBody,
+};
 
 /// A job file to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +24,24 @@ pub struct SubmitBody {
     pub base_dir: String,
     /// What the user calls the file; for messages.
     pub file_name: String,
+    /// What the user's plan says, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<EstimateBody>,
+    /// Whether the job is accepted even if that is more than its own budget.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What a job will cost and how long it will take, as far as can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EstimateBody {
+    /// Its cost, as likely more as less.
+    pub cost_p50_micro_usd: MicroUsd,
+    /// Its cost at most, 19 times of 20.
+    pub cost_p95_micro_usd: MicroUsd,
+    /// How long it takes once it has started, as likely more as less.
+    pub lasts_ms: Millis,
 }
 
 /// How to stop a job.
@@ -89,6 +113,9 @@ pub struct JobBody {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// Whom it belongs to.
+    #[serde(default)]
+    pub project: String,
     /// Digest of what defines its result, in hex: jobs with the same one and the same data give the same model.
     #[serde(default)]
     pub spec_hash: String,

@@ -1,16 +1,19 @@
 //! From what the control plane shows to what the API sends.
 
+mod money;
+
 use neap_control::views::{
     BillView, CheckpointView, CostView, EpochView, Explanation, JobView, LogView, NodeView, ProgressView, ResultView,
     StatusView, WorkerView,
 };
 use neap_scheduler::model::JobState;
 use neap_scheduler::spec::Fault;
+use neap_storage::record::EstimateRecord;
 
 use super::body::{
-    BillBody, BudgetBody, CheckpointBody, CostBody, EpochBody, ExplanationBody, FaultBody, HistoryBody, JobBillBody,
-    JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody, ShardsBody, StatusBody,
-    VersionBody, WorkerBody, WorkersWantedBody,
+    BillBody, BudgetBody, CheckpointBody, CostBody, EpochBody, EstimateBody, ExplanationBody, FaultBody, HistoryBody,
+    JobBillBody, JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody, ShardsBody,
+    StatusBody, VersionBody, WorkerBody, WorkersWantedBody,
 };
 
 impl From<JobState> for JobStateBody {
@@ -35,6 +38,7 @@ impl From<JobView> for JobBody {
         Self {
             id: job.id.to_string(),
             name: job.name,
+            project: job.project,
             spec_hash: job.spec_hash,
             state: job.state.into(),
             reason: job.state.reason().map(str::to_owned),
@@ -59,6 +63,13 @@ impl From<JobView> for JobBody {
             recoveries: job.recoveries,
             result: job.result.map(ResultBody::from),
         }
+    }
+}
+
+impl From<EstimateBody> for EstimateRecord {
+    fn from(estimate: EstimateBody) -> Self {
+        let EstimateBody { cost_p50_micro_usd, cost_p95_micro_usd, lasts_ms } = estimate;
+        Self { cost_p50: cost_p50_micro_usd, cost_p95: cost_p95_micro_usd, lasts: lasts_ms }
     }
 }
 

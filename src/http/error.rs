@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use neap_control::ControlError;
 use neap_scheduler::model::IdParseError;
-use neap_scheduler::spec::Fault;
+use neap_scheduler::spec::{Code, Fault};
 
 use super::body::{ErrorBody, ErrorCode, ErrorDetail, FaultBody};
 use super::guard::BODY_BYTES_MAX;
@@ -75,6 +75,7 @@ impl ApiError {
             Self::Control(error) => match error {
                 ControlError::NotFound { .. } => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
                 ControlError::Conflict { .. } => (StatusCode::CONFLICT, ErrorCode::Conflict),
+                ControlError::Refused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Refused),
                 ControlError::Infeasible { .. } => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Infeasible),
                 ControlError::Journal(_)
                 | ControlError::Ledger(_)
@@ -92,6 +93,12 @@ impl ApiError {
             Self::NodeId(_) => "`neap node list` shows the nodes",
             Self::InvalidJob(_) => "`neap validate FILE` shows each fault at its place",
             Self::Control(ControlError::NotFound { .. }) => "`neap ps -a` and `neap node list -a` show what there is",
+            Self::Control(ControlError::Refused { code: Code::OverForecast, .. }) => {
+                "raise max_cost, ask for something cheaper (`neap plan` lists what is), or say --force"
+            }
+            Self::Control(ControlError::Refused { .. }) => {
+                "`neap budget list` shows what is left where, `neap budget set` changes it"
+            }
             Self::Control(ControlError::Infeasible { .. }) => {
                 "ask for less per worker, or offer larger nodes in config.yaml in the home folder"
             }

@@ -1,5 +1,7 @@
 //! What can be asked: each route reads its request, asks the control plane, and answers with a body.
 
+mod money;
+
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use axum::{Json, Router};
 use neap_control::{Stop, Submission, Which};
 use neap_scheduler::model::NodeId;
 use neap_scheduler::spec::{self, Code, Fault, JobSpec, ParseContext, Severity};
+use neap_storage::record::EstimateRecord;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -50,7 +53,8 @@ pub(super) fn routes(api: Arc<Api>) -> Router {
         .route("/explain/{subject}", get(explain))
         .route("/cost", get(cost))
         .route("/status", get(status))
-        .route("/shutdown", post(shutdown));
+        .route("/shutdown", post(shutdown))
+        .merge(money::routes());
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -87,7 +91,9 @@ async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Res
     if !missing.is_empty() {
         return Err(ApiError::InvalidJob(missing));
     }
-    let submission = Submission { spec: job.spec, source: file.source, base_dir: file.base_dir };
+    let estimate = file.estimate.map(EstimateRecord::from);
+    let SubmitBody { source, base_dir, force, .. } = file;
+    let submission = Submission { spec: job.spec, source, base_dir, estimate, force };
     let job = api.control.submit(submission).await?;
     tracing::info!(job = %job.id, name = job.name, file = file.file_name, "job accepted");
     Ok((StatusCode::CREATED, Json(JobBody::from(job))).into_response())

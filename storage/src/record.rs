@@ -7,6 +7,7 @@
 use neap_scheduler::model::{
     JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
+use neap_scheduler::pricing::attribution::{ActorName, AttributedLine};
 use neap_scheduler::pricing::{Category, LedgerLine};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,9 @@ pub enum Record {
         base_dir: String,
         /// blake3 of the text, hexadecimal.
         spec_hash: String,
+        /// What it was expected to cost and how long to take, where somebody had reckoned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        estimate: Option<EstimateRecord>,
     },
     /// A job's state changed.
     JobStateChanged {
@@ -187,6 +191,24 @@ pub enum Record {
         /// Until when it can be used.
         expires_at: Millis,
     },
+    /// What the organisation or a project may spend from now on. Without any limit its budget is removed.
+    BudgetSet {
+        /// Whose budget.
+        scope: BudgetScope,
+        /// In all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_cost: Option<MicroUsd>,
+        /// In a calendar month (UTC).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_cost_per_month: Option<MicroUsd>,
+        /// At any moment, as a rate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_cost_per_hour: Option<MicroUsdPerHour>,
+        /// The share of a limit, in thousandths, whose spending is worth a warning.
+        warn_at_permille: u16,
+        /// When.
+        at: Millis,
+    },
     /// A node joined with its token, which thereby is used up.
     JoinTokenUsed {
         /// The node.
@@ -194,6 +216,27 @@ pub enum Record {
         /// When.
         at: Millis,
     },
+}
+
+/// Whose budget is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetScope {
+    /// Everything that this cluster spends.
+    Organisation,
+    /// One project.
+    Project(String),
+}
+
+/// What a job was expected to cost and how long to take, when it was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EstimateRecord {
+    /// Its cost, as likely more as less.
+    pub cost_p50: MicroUsd,
+    /// Its cost at most, 19 times of 20.
+    pub cost_p95: MicroUsd,
+    /// How long it takes once it has started, as likely more as less.
+    pub lasts: Millis,
 }
 
 /// One worker of a membership.
@@ -253,7 +296,7 @@ pub struct EpochRecord {
 }
 
 /// The stored form of a line of a bill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BilledLine {
     /// The node.
     pub node: NodeId,
@@ -267,19 +310,28 @@ pub struct BilledLine {
     pub to: Millis,
     /// The amount.
     pub amount: MicroUsd,
+    /// The job's actor that used the time; `None` where no single one is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
 }
 
-impl From<&LedgerLine> for BilledLine {
-    fn from(line: &LedgerLine) -> Self {
+impl From<&AttributedLine> for BilledLine {
+    fn from(AttributedLine { line, actor }: &AttributedLine) -> Self {
         let LedgerLine { node, job, category, from, to, amount } = *line;
+        Self { node, job, category, from, to, amount, actor: actor.clone().map(|actor| actor.0) }
+    }
+}
+
+impl From<&BilledLine> for LedgerLine {
+    fn from(line: &BilledLine) -> Self {
+        let BilledLine { node, job, category, from, to, amount, .. } = *line;
         Self { node, job, category, from, to, amount }
     }
 }
 
-impl From<BilledLine> for LedgerLine {
-    fn from(line: BilledLine) -> Self {
-        let BilledLine { node, job, category, from, to, amount } = line;
-        Self { node, job, category, from, to, amount }
+impl From<&BilledLine> for AttributedLine {
+    fn from(line: &BilledLine) -> Self {
+        Self { line: line.into(), actor: line.actor.clone().map(ActorName) }
     }
 }
 

@@ -34,6 +34,7 @@ fn history() -> Vec<Vec<Vec<u8>>> {
             source: "kind: train\n".repeat(20),
             base_dir: "/data".to_owned(),
             spec_hash: "00".repeat(32),
+            estimate: None,
         });
         records.push(Record::JobStateChanged {
             job,
@@ -50,6 +51,7 @@ fn history() -> Vec<Vec<Vec<u8>>> {
             from: Millis::new(at),
             to: Millis::new(at + 1),
             amount: MicroUsd::new(rng.next() % 1_000),
+            actor: None,
         }));
     }
     let mut appends = Vec::new();

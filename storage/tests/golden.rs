@@ -16,7 +16,7 @@ use neap_scheduler::model::{
 };
 use neap_scheduler::pricing::Category;
 use neap_storage::checkpoint::Meta;
-use neap_storage::record::{BilledLine, CheckpointRecord, EpochRecord, MemberRecord};
+use neap_storage::record::{BilledLine, BudgetScope, CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord};
 use neap_storage::{CheckpointStore, Journal, Record, RecordError};
 
 /// The hash of the last record of the golden journal.
@@ -26,7 +26,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// The place of a record's kind in [`samples`]. A new kind does not compile here before it has one.
+/// The place of a record's kind in [`samples`], and behind them in [`added_samples`]. A new kind does not compile here before it has one.
 fn place(record: &Record) -> usize {
     match record {
         Record::ClusterCreated { .. } => 0,
@@ -45,6 +45,7 @@ fn place(record: &Record) -> usize {
         Record::PreemptionNotice { .. } => 13,
         Record::JoinTokenMade { .. } => 14,
         Record::JoinTokenUsed { .. } => 15,
+        Record::BudgetSet { .. } => 16,
     }
 }
 
@@ -72,6 +73,7 @@ fn samples() -> Vec<Record> {
             source: "kind: train\nname: \"digits\" # ✓\n".to_owned(),
             base_dir: "/home/ada/jobs".to_owned(),
             spec_hash: "ab".repeat(32),
+            estimate: None,
         },
         Record::JobStateChanged {
             job,
@@ -97,6 +99,7 @@ fn samples() -> Vec<Record> {
             from: at,
             to: at + Millis::new(5_000),
             amount: MicroUsd::new(55),
+            actor: None,
         }),
         Record::WorkerStarted { job, worker, node, server: true, at },
         Record::WorkerEnded { job, worker, node, at, why: "signal 9".to_owned() },
@@ -143,6 +146,62 @@ fn samples() -> Vec<Record> {
     ]
 }
 
+/// Kinds and fields that were added to format 1 later: older journals do not have them, and read as before.
+fn added_samples() -> Vec<Record> {
+    let (job, node, at) = (JobId::new(1), NodeId::new(3), Millis::new(1_760_000_000_123));
+    let (max_cost, max_cost_per_hour) = (Some(MicroUsd::new(500_000_000)), Some(MicroUsdPerHour::new(4_500_000)));
+    let scope = BudgetScope::Organisation;
+    vec![
+        Record::BudgetSet {
+            scope: scope.clone(),
+            max_cost: None,
+            max_cost_per_month: max_cost,
+            max_cost_per_hour,
+            warn_at_permille: 800,
+            at,
+        },
+        Record::BudgetSet {
+            scope: BudgetScope::Project("vision".to_owned()),
+            max_cost,
+            max_cost_per_month: None,
+            max_cost_per_hour: None,
+            warn_at_permille: 950,
+            at,
+        },
+        Record::BudgetSet {
+            scope,
+            max_cost: None,
+            max_cost_per_month: None,
+            max_cost_per_hour: None,
+            warn_at_permille: 800,
+            at,
+        },
+        Record::JobSubmitted {
+            job,
+            name: "digits".to_owned(),
+            project: "vision".to_owned(),
+            submitted_at: at,
+            source: "kind: train\n".to_owned(),
+            base_dir: "/home/ada/jobs".to_owned(),
+            spec_hash: "ab".repeat(32),
+            estimate: Some(EstimateRecord {
+                cost_p50: MicroUsd::new(3_000_000),
+                cost_p95: MicroUsd::new(5_000_000),
+                lasts: Millis::from_secs(3_600),
+            }),
+        },
+        Record::NodeBilled(BilledLine {
+            node,
+            job: Some(job),
+            category: Category::Busy,
+            from: at,
+            to: at + Millis::new(5_000),
+            amount: MicroUsd::new(55),
+            actor: Some("trainer/w12".to_owned()),
+        }),
+    ]
+}
+
 fn golden_meta() -> Meta {
     let extra = serde_json::json!({ "rng": "a1b2", "loss": 0.5 });
     Meta { membership: MembershipEpoch(2), step: 240, epoch: 1, cursor: 40, extra }
@@ -161,6 +220,17 @@ fn every_kind_of_record_of_format_1_reads() {
 fn records_are_written_as_they_were_in_format_1() {
     let text = fs::read_to_string(golden("records-v1.jsonl")).unwrap();
     for (record, line) in samples().iter().zip(text.lines()) {
+        assert_eq!(String::from_utf8(record.encode()).unwrap(), line);
+    }
+}
+
+#[test]
+fn what_was_added_to_format_1_reads_and_is_written_as_it_was() {
+    let text = fs::read_to_string(golden("records-v1-added.jsonl")).unwrap();
+    let records: Vec<Record> = text.lines().map(|line| Record::decode(line.as_bytes()).unwrap()).collect();
+    assert_eq!(records, added_samples());
+    assert!(records.iter().any(|record| place(record) == 16));
+    for (record, line) in records.iter().zip(text.lines()) {
         assert_eq!(String::from_utf8(record.encode()).unwrap(), line);
     }
 }
@@ -225,6 +295,11 @@ fn write_what_is_missing() {
     if !records.exists() {
         let line = |record: &Record| String::from_utf8(record.encode()).unwrap() + "\n";
         fs::write(records, samples().iter().map(line).collect::<String>()).unwrap();
+    }
+    let added = golden("records-v1-added.jsonl");
+    if !added.exists() {
+        let line = |record: &Record| String::from_utf8(record.encode()).unwrap() + "\n";
+        fs::write(added, added_samples().iter().map(line).collect::<String>()).unwrap();
     }
     let journal_dir = golden("journal-v1");
     if !journal_dir.exists() {

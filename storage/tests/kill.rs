@@ -56,6 +56,7 @@ fn record_at(seq: u64) -> Record {
         from: Millis::new(seq),
         to: Millis::new(seq + 1),
         amount: MicroUsd::new(Seeded(seq).next() % 1_000),
+        actor: None,
     })
 }
 

@@ -28,6 +28,7 @@ fn submitted(job: JobId) -> Record {
         source: "kind: train".to_owned(),
         base_dir: "/data".to_owned(),
         spec_hash: "00".to_owned(),
+        estimate: None,
     }
 }
 
@@ -37,7 +38,8 @@ fn state(job: JobId, at: u64, state: JobState, why: &str) -> Record {
 
 fn billed(node: u64, job: Option<JobId>, category: Category, amount: u64) -> Record {
     let (from, to) = (Millis::new(0), Millis::new(1_000));
-    Record::NodeBilled(BilledLine { node: NodeId::new(node), job, category, from, to, amount: MicroUsd::new(amount) })
+    let (node, amount) = (NodeId::new(node), MicroUsd::new(amount));
+    Record::NodeBilled(BilledLine { node, job, category, from, to, amount, actor: None })
 }
 
 fn history() -> Vec<Record> {

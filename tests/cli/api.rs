@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Home, Plane};
 
 /// Every route, with a method that it takes.
-const ROUTES: [(&str, &str); 13] = [
+const ROUTES: [(&str, &str); 19] = [
     ("GET", "/api/v1/jobs"),
     ("POST", "/api/v1/jobs"),
     ("GET", "/api/v1/jobs/j1"),
@@ -20,6 +20,12 @@ const ROUTES: [(&str, &str); 13] = [
     ("POST", "/api/v1/nodes/n1/preempt"),
     ("GET", "/api/v1/explain/j1"),
     ("GET", "/api/v1/cost"),
+    ("GET", "/api/v1/cost/parts?by=job"),
+    ("GET", "/api/v1/forecast"),
+    ("GET", "/api/v1/offers"),
+    ("GET", "/api/v1/budgets"),
+    ("GET", "/api/v1/budgets/organisation"),
+    ("POST", "/api/v1/budgets/organisation"),
     ("GET", "/api/v1/status"),
     ("POST", "/api/v1/shutdown"),
     ("GET", "/nothing/here"),

@@ -14,3 +14,5 @@ mod schema;
 mod lifecycle;
 
 mod api;
+
+mod money;

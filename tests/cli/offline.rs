@@ -100,6 +100,20 @@ fn traces_are_simulated_and_policies_compared() {
 }
 
 #[test]
+fn the_price_book_is_read_without_a_control_plane() {
+    let home = Home::new();
+    let rows = home.neap(&["offers", "--book", "--gpu", "h100", "--market", "spot", "-o", "json"]).expect(0).json();
+    let rows = rows.as_array().unwrap();
+    let prices: Vec<u64> = rows.iter().map(|row| row["spot_micro_usd_per_hour"].as_u64().unwrap()).collect();
+    assert!(!prices.is_empty() && prices.is_sorted(), "{prices:?}");
+    assert!(rows.iter().all(|row| row["gpu"] == "H100" && row["book_date"] == "2025-10-22" && row["source"] != ""));
+    let all = home.neap(&["offers", "--book"]).expect(0);
+    assert!(all.stderr.contains("2025-10-22") && all.stdout.lines().count() > 100, "{all:?}");
+    let unknown = home.neap(&["offers", "--book", "--gpu", "H1000"]).expect(2);
+    assert!(unknown.stderr.contains("did you mean H100?"), "{unknown:?}");
+}
+
+#[test]
 fn codes_are_explained() {
     let home = Home::new();
     let text = home.neap(&["explain", "e044"]).expect(0).stdout;
@@ -112,7 +126,7 @@ fn codes_are_explained() {
 fn without_a_control_plane_commands_exit_with_3_and_say_what_to_do() {
     let home = Home::new();
     let example = folder("examples/digits.yaml").display().to_string();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 16] = [
         &["run", &example],
         &["ps"],
         &["status"],
@@ -121,6 +135,11 @@ fn without_a_control_plane_commands_exit_with_3_and_say_what_to_do() {
         &["logs", "digits"],
         &["stop", "digits"],
         &["cost"],
+        &["cost", "--by", "project"],
+        &["forecast"],
+        &["offers"],
+        &["budget", "list"],
+        &["budget", "set", "organisation", "--max-cost", "5"],
         &["node", "list"],
         &["node", "preempt", "n1"],
         &["explain", "digits"],

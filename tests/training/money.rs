@@ -93,3 +93,70 @@ fn a_budget_that_cannot_start_the_job_is_refused_with_the_sum_it_takes() {
     let refused = cluster.home.neap(&["run", "-d", &file]).expect(6);
     assert!(refused.stderr.contains("58.00") && refused.stderr.contains("budget.max_cost"), "{refused:?}");
 }
+
+/// A job of the project `vision` that goes on until its money ends.
+fn of_vision(name: &'static str) -> Digits {
+    Digits { epochs: 50_000, checkpoint: "project: vision\n".to_owned(), ..Digits::new(name, "1") }
+}
+
+fn budget(cluster: &Cluster, scope: &str) -> Value {
+    cluster.home.neap(&["budget", "show", scope, "-o", "json"]).expect(0).json()
+}
+
+/// What the budget of `vision` says was spent; never more than `limit`, and never less than the bills of its jobs said.
+fn spent_by_vision(cluster: &Cluster, limit: u64) -> u64 {
+    let billed: u64 = ["older", "younger"].iter().map(|name| spent(&cluster.job(name))).sum();
+    let spent = budget(cluster, "project/vision")["spent_micro_usd"].as_u64().unwrap();
+    assert!(billed <= limit && spent <= limit, "{billed} is billed, {spent} spent of {limit}");
+    spent
+}
+
+#[test]
+fn jobs_that_share_a_budget_make_way_one_by_one_and_a_crash_forgets_nothing() {
+    const LIMIT: u64 = 130_000_000;
+    let cluster = dear_cluster();
+    cluster.home.neap(&["budget", "set", "project/vision", "--max-cost", "130"]).expect(0);
+    for name in ["older", "younger"] {
+        cluster.submit(&of_vision(name));
+        cluster.wait_for_step(name, 1);
+    }
+    let before = spent_by_vision(&cluster, LIMIT);
+    kill(cluster.home.endpoint().unwrap()["pid"].as_u64().unwrap());
+    cluster.home.up();
+    assert!(spent_by_vision(&cluster, LIMIT) >= before, "a crash resets no budget");
+
+    cluster.wait_until("the younger one to make way", || {
+        spent_by_vision(&cluster, LIMIT);
+        cluster.job("younger")["state"] == "failed"
+    });
+    assert_eq!(cluster.job("younger")["reason"], "budget_exceeded");
+    assert_eq!(cluster.job("older")["state"], "running", "the older one goes on with its money");
+
+    // Below what is spent: nothing new, and what runs is stopped in time.
+    cluster.home.neap(&["budget", "set", "project/vision", "--max-cost", "1"]).expect(0);
+    cluster.wait_until("the older one to stop", || {
+        spent_by_vision(&cluster, LIMIT);
+        cluster.job("older")["state"] == "failed"
+    });
+    cluster.wait_until("the nodes to go", || cluster.nodes().is_empty());
+    for name in ["older", "younger"] {
+        assert!(cluster.job(name)["checkpoint"]["step"].as_u64() >= Some(1), "{name} saved its state");
+    }
+    let left = budget(&cluster, "project/vision");
+    assert_eq!((&left["reserved_micro_usd"], &left["left_micro_usd"]), (&0.into(), &0.into()), "{left:#}");
+}
+
+#[test]
+fn a_job_waits_for_the_budget_of_the_organisation_and_starts_when_it_is_raised() {
+    let cluster = dear_cluster();
+    cluster.home.neap(&["budget", "set", "organisation", "--max-cost", "40", "--period", "month"]).expect(0);
+    cluster.submit(&of_vision("patient"));
+    let job = cluster.wait_for("patient", "its reason to wait", |job| job["reason"] == "budget");
+    let why = job["why"].as_str().unwrap();
+    assert!(why.contains("the organisation is $40.00 a month") && why.contains("neap budget set"), "{why}");
+    assert!(cluster.nodes().is_empty(), "nothing is rented that the budget cannot carry");
+    cluster.home.neap(&["budget", "set", "organisation", "--max-cost", "500", "--period", "month"]).expect(0);
+    cluster.wait_for_step("patient", 1);
+    assert!(budget(&cluster, "patient")["spent_micro_usd"].as_u64() > Some(0));
+    cluster.home.neap(&["stop", "patient", "--now"]).expect(0);
+}

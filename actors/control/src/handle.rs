@@ -1,11 +1,14 @@
 //! What the rest of the program holds of a running control plane.
 
+mod money;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use neap_scheduler::model::{Millis, NodeId};
+use neap_scheduler::model::{MicroUsd, MicroUsdPerHour, Millis, NodeId};
 use neap_scheduler::pricing::LedgerLine;
-use neap_scheduler::spec::JobSpec;
+use neap_scheduler::spec::{Code, JobSpec};
+use neap_storage::record::EstimateRecord;
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
@@ -27,6 +30,28 @@ pub struct Submission {
     pub source: String,
     /// The folder its relative paths start at.
     pub base_dir: String,
+    /// What somebody reckons that it will cost.
+    pub estimate: Option<EstimateRecord>,
+    /// Whether it is accepted even if that is more than its own budget.
+    pub force: bool,
+}
+
+/// How a budget is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetChange {
+    /// These limits are set; those that are `None` stay as they are.
+    Set {
+        /// In all.
+        total: Option<MicroUsd>,
+        /// In a calendar month (UTC).
+        per_month: Option<MicroUsd>,
+        /// At any moment, as a rate.
+        per_hour: Option<MicroUsdPerHour>,
+        /// The share, in thousandths, whose spending is worth a warning.
+        warn_at_permille: Option<u16>,
+    },
+    /// There is no budget any more.
+    Remove,
 }
 
 /// How a job is ended.
@@ -68,6 +93,14 @@ pub enum ControlError {
         /// Why, with the nearest offer.
         why: String,
     },
+    /// A limit on money does not allow it.
+    #[error("error[{code}] {why}")]
+    Refused {
+        /// Which rule; `neap explain CODE` says more.
+        code: Code,
+        /// Why, with the amounts.
+        why: String,
+    },
     /// The journal does not take it: nothing was promised, nothing was done.
     #[error("failed to write the journal")]
     Journal(#[from] neap_storage::journal::JournalError),
@@ -102,7 +135,8 @@ impl ControlHandle {
     ///
     /// # Errors
     ///
-    /// [`ControlError::Conflict`] where a live job has its name, [`ControlError::Infeasible`] where no offer can carry it.
+    /// [`ControlError::Conflict`] where a live job has its name, [`ControlError::Infeasible`] where no offer can carry it,
+    /// [`ControlError::Refused`] where its budget is more than is left, or will hardly do.
     pub async fn submit(&self, job: Submission) -> Result<JobView, ControlError> {
         self.ask(|reply| ControllerMsg::Submit(Box::new(job), reply)).await
     }

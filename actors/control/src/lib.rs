@@ -25,6 +25,8 @@ mod state;
 
 mod show;
 
+mod outlook;
+
 mod provider;
 
 mod store;
@@ -40,7 +42,7 @@ mod plane;
 mod clock;
 
 pub use controller::spec_hash;
-pub use handle::{ControlError, ControlHandle, Stop, Submission, Which};
+pub use handle::{BudgetChange, ControlError, ControlHandle, Stop, Submission, Which};
 pub use home::Home;
 pub use plane::{ControlPlane, StartError};
 pub use settings::{Config, ConfigError, LocalConfig, LocalOffer, PreemptionConfig, Settings};

@@ -17,6 +17,7 @@ impl Controller {
         JobView {
             id: job.id,
             name: job.name.clone(),
+            project: job.project.clone(),
             spec_hash: job.spec_hash.clone(),
             state: job.state,
             why: job.why.clone(),
@@ -57,7 +58,7 @@ impl Controller {
     }
 
     /// A job's closed lines and those of the stretch that is running.
-    fn cost_of(&self, job: &JobEntry) -> CostView {
+    pub(crate) fn cost_of(&self, job: &JobEntry) -> CostView {
         let mut cost = job.cost.clone();
         let now = clock::now();
         for node in self.state.live_nodes() {
@@ -139,7 +140,7 @@ impl Controller {
         if job.state.is_terminal() {
             return Vec::new();
         }
-        let budget = self.refused(job.id).map(|refusal| refusal.to_string());
+        let budget = self.refused_text(job.id);
         let explained = explain_job(self.parts.policy.as_ref(), &self.snapshot(), job.id);
         let waits = match explained {
             Some(JobExplanation::Waits(waits)) => waits,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use neap_scheduler::model::JobId;
 use neap_scheduler::pricing::LedgerLine;
+use neap_scheduler::pricing::attribution::AttributedLine;
 use neap_storage::journal::{Journal, JournalError};
 use neap_storage::projection::{Projection, ProjectionError};
 use neap_storage::record::{Record, RecordError};
@@ -74,6 +75,11 @@ impl Store {
             None => files.projection.lines_all(),
         })
         .await
+    }
+
+    /// All lines of the bill that are written down, with the actors that used the time.
+    pub(crate) async fn attributed_lines(&self) -> Result<Vec<AttributedLine>, ProjectionError> {
+        self.with_files(|files| files.projection.attributed_lines()).await
     }
 
     /// How many records there are.

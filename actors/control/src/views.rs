@@ -1,13 +1,18 @@
 //! What the control plane shows: plain values for the HTTP API, the command line and the console. They are read from
 //! memory and never wait on a disk or a network.
 
+mod money;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use neap_scheduler::model::{
     JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
+use neap_scheduler::pricing::budget::{Limit, LimitKind, Month, Scope};
 use neap_scheduler::pricing::{Category, LedgerLine};
+
+pub use money::{BillKey, BillPart, ForecastView, OfferView, OpenBill, ScopeForecast};
 
 /// One job.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +21,8 @@ pub struct JobView {
     pub id: JobId,
     /// Its name.
     pub name: String,
+    /// Whom it belongs to.
+    pub project: String,
     /// Digest of what defines its result, in hex.
     pub spec_hash: String,
     /// Where it stands.
@@ -127,6 +134,31 @@ pub struct BudgetView {
     pub max_cost_per_hour: Option<MicroUsdPerHour>,
     /// What is set aside beyond what is spent: what its nodes may cost until they can be gone.
     pub reserved: MicroUsd,
+}
+
+/// What a scope may spend, and what it has spent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeBudgetView {
+    /// Whose.
+    pub scope: Scope,
+    /// The job's name, where it is a job's.
+    pub job_name: Option<String>,
+    /// The limits; none of them where no budget is set.
+    pub limit: Limit,
+    /// When they were set.
+    pub set_at: Option<Millis>,
+    /// This month (UTC).
+    pub month: Month,
+    /// What was spent in all.
+    pub spent: MicroUsd,
+    /// What was spent this month.
+    pub spent_in_month: MicroUsd,
+    /// What is set aside beyond that.
+    pub reserved: MicroUsd,
+    /// What an hour of what runs now costs.
+    pub rate: MicroUsdPerHour,
+    /// The limits of which the share that is worth a warning is spent.
+    pub warned: Vec<LimitKind>,
 }
 
 /// A bill, summed.

@@ -44,8 +44,8 @@ codes! {
         "A job has exactly the block that its `kind` names: with `kind: train` a block `train:`, and no `command:` or `tune:`.";
     Name = "E004", "the name is not a DNS label",
         "Names end up in host names and labels: 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last. Leave `name` out and one is made up.";
-    Project = "E006", "unknown project",
-        "The project must exist and you must be allowed to submit to it. Without `project` the job goes to `default`.";
+    Project = "E006", "the project cannot be used",
+        "A project is named like a job: 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last. It is there once a job or a budget names it. Without `project` the job goes to `default`.";
     Priority = "E007", "not a priority",
         "`priority` is a whole number from 0 to 1000, 500 where it is left out. Policies that look at it serve the higher one first.";
     Workers = "E010", "the numbers of workers contradict each other",
@@ -59,7 +59,11 @@ codes! {
     UnsafeSpot = "E020", "a spot job that would hardly ever be done",
         "Without checkpoints every preemption throws all work away. `neap plan` refuses a job of `market: spot` that is less likely than not to be done within its deadline, or within ten times its ideal time. Write checkpoints, use `market: on_demand`, or say `--allow-unsafe-spot`.";
     Budget = "E021", "the budget cannot be used",
-        "`budget.max_cost` is what the whole job may cost and `budget.max_cost_per_hour` what its nodes may cost together, in dollars above 0 with at most six decimals; give at least one of them. `warn_at` is a part from 0 to 1, 0.8 where it is left out.";
+        "`budget.max_cost` is what the whole job may cost and `budget.max_cost_per_hour` what its nodes may cost together, in dollars above 0 with at most six decimals; give at least one of them. `warn_at` is a part from 0 to 1, 0.8 where it is left out. The budgets of projects and of the organisation (`neap budget set`) follow the same rules.";
+    OverSharedBudget = "E022", "the job may cost more than its project has left",
+        "`budget.max_cost` is more than what the project's or the organisation's budget has left: its limit, less what is spent and what is set aside for nodes that run. `neap budget show project/NAME` shows all three. Lower `max_cost`, raise that budget with `neap budget set`, or wait until jobs that run give back what is set aside for them.";
+    OverForecast = "E023", "the job will most likely cost more than its budget",
+        "The forecast made before the job was handed in is as likely too low as too high (P50), and it is above `budget.max_cost`: the job would probably be stopped before it is done. Raise `max_cost`, ask for something cheaper (`neap plan` lists what is), or run it anyway with `--force`.";
     OverBudgetNeedsCheckpoint = "E024", "the budget's end needs a checkpoint",
         "With `on_exceed: checkpoint_and_stop` the job saves its state when its money ends, so checkpoints cannot be switched off with `checkpoint.every: none` and `on_notice: false`. Use `on_exceed: stop`, or write checkpoints.";
     Deadline = "E025", "the deadline cannot be met or read",

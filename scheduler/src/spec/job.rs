@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
+/// Whom a job belongs to that names no project.
+pub const DEFAULT_PROJECT: &str = "default";
+
 /// A valid job of `kind: train`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
     /// DNS label of at most 63 characters, or nothing: the control plane then makes one up.
     pub name: Option<String>,
+    /// Whom it belongs to and whose budget it spends: a DNS label.
+    pub project: String,
     /// Free text.
     pub description: String,
     /// Copied to cost lines.

@@ -7,7 +7,7 @@ use crate::model::{CpuMillis, MemoryMib, Millis};
 const CPUS_MAX: f64 = 100_000.0;
 
 /// A DNS label: 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last.
-pub(super) fn is_dns_label(text: &str) -> bool {
+pub fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

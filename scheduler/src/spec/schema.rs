@@ -64,9 +64,11 @@ struct Job {
     /// Free text.
     #[schemars(default, length(max = 1000))]
     description: String,
-    /// The project that the job belongs to.
+    /// The project that the job belongs to, a DNS label; `default` where it is left out. A project is there once a job or a
+    /// budget names it.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     #[schemars(default)]
-    project: Option<Project>,
+    project: Option<String>,
     /// Copied to cost lines; at most 32.
     #[schemars(default)]
     labels: BTreeMap<String, String>,
@@ -118,14 +120,6 @@ struct Job {
 enum Kind {
     /// Trains a model.
     Train,
-}
-
-/// A project.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum Project {
-    /// The only one so far.
-    Default,
 }
 
 /// How many workers may carry the job.

@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use neap_scheduler::model::{JobId, NodeId};
 use neap_scheduler::pricing::LedgerLine;
+use neap_scheduler::pricing::attribution::AttributedLine;
 
 use crate::durable;
 use crate::journal::{Entry, Seq};
-use crate::record::{EpochRecord, Record};
+use crate::record::{BilledLine, EpochRecord, Record};
 pub use rows::{Decision, JobSummary};
 use store::Store;
 
@@ -215,6 +216,15 @@ impl Projection {
         self.lines(rows::LINES)
     }
 
+    /// All lines, with the actors that used the time.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::jobs`].
+    pub fn attributed_lines(&self) -> Result<Vec<AttributedLine>, ProjectionError> {
+        Ok(self.billed(rows::LINES)?.iter().map(AttributedLine::from).collect())
+    }
+
     /// The finished passes of a job over its data.
     ///
     /// # Errors
@@ -243,9 +253,13 @@ impl Projection {
     }
 
     fn lines(&self, prefix: &[u8]) -> Result<Vec<LedgerLine>, ProjectionError> {
+        Ok(self.billed(prefix)?.iter().map(LedgerLine::from).collect())
+    }
+
+    fn billed(&self, prefix: &[u8]) -> Result<Vec<BilledLine>, ProjectionError> {
         let records: Vec<Record> = self.store.rows(prefix)?;
         let line = |record| match record {
-            Record::NodeBilled(line) => Some(line.into()),
+            Record::NodeBilled(line) => Some(line),
             _ => None,
         };
         Ok(records.into_iter().filter_map(line).collect())

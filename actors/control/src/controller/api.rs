@@ -5,8 +5,8 @@ use neap_scheduler::model::{
     CancelReason, JobId, JobState, Market, MarketChoice, MicroUsd, Millis, NodeId, NodeState, Offer,
 };
 use neap_scheduler::policy::{JobDemand, JobTerms, cheapest_fit};
-use neap_scheduler::spec::{JobSpec, ServerPlacement};
-use neap_storage::record::Record;
+use neap_scheduler::spec::{Code, JobSpec, ServerPlacement};
+use neap_storage::record::{EstimateRecord, Record};
 
 use super::live::EndingAll;
 use super::{Changed, Controller, Reply};
@@ -33,7 +33,7 @@ impl Controller {
     }
 
     async fn accept(&mut self, submission: Submission) -> Result<JobView, ControlError> {
-        let Submission { spec, source, base_dir } = submission;
+        let Submission { spec, source, base_dir, estimate, force } = submission;
         let job = self.state.next_job();
         let name = spec.name.clone().unwrap_or_else(|| format!("train-{}", &random_hex().unwrap_or_default()[..6]));
         if let Some(other) = self.state.live_jobs().find(|other| other.name == name) {
@@ -48,14 +48,17 @@ impl Controller {
             return Err(ControlError::Conflict { why });
         }
         self.check_feasible(&spec)?;
+        self.check_shared_budgets(&spec)?;
+        check_forecast(&spec, estimate.filter(|_| !force))?;
         let record = Record::JobSubmitted {
             job,
             name,
-            project: "default".to_owned(),
+            project: spec.project.clone(),
             submitted_at: clock::now(),
             source,
             base_dir,
             spec_hash: spec_hash(&spec),
+            estimate,
         };
         self.commit(vec![record]).await?;
         self.job_view(job)
@@ -232,6 +235,18 @@ pub fn spec_hash(spec: &JobSpec) -> String {
     blake3::hash(spec.canonical().as_bytes()).to_hex().to_string()
 }
 
+/// E023: a job that will most likely be stopped by its own budget is not begun.
+fn check_forecast(spec: &JobSpec, estimate: Option<EstimateRecord>) -> Result<(), ControlError> {
+    let limit = spec.budget.and_then(|budget| budget.max_cost);
+    match (limit, estimate) {
+        (Some(limit), Some(EstimateRecord { cost_p50, .. })) if cost_p50 > limit => {
+            let why = format!("the job will most likely cost {cost_p50}, and budget.max_cost is {limit}");
+            Err(ControlError::Refused { code: Code::OverForecast, why })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn not_found(what: &str, name: &str) -> ControlError {
     ControlError::NotFound { what: format!("{what} {name}") }
 }
@@ -259,6 +274,7 @@ fn demand_of(spec: &JobSpec) -> JobDemand {
 /// What a job file asks for beyond workers of a size.
 pub(super) fn terms_of(spec: &JobSpec, submitted: Millis) -> JobTerms {
     JobTerms {
+        project: spec.project.clone(),
         priority: spec.priority,
         objective: spec.objective,
         either_market: spec.market == MarketChoice::Auto,

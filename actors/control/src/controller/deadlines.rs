@@ -17,7 +17,7 @@ use neap_scheduler::policy::{JobDemand, MarketNow};
 
 use super::Controller;
 use super::api::STOP_WAIT;
-use super::outlook::{Advance, RESTART};
+use super::known::{Advance, RESTART};
 use crate::clock;
 use crate::state::{JobEntry, NodeEntry};
 

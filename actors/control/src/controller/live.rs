@@ -14,8 +14,8 @@ use neap_storage::record::Record;
 
 use super::Reply;
 use super::deadlines::Deadlines;
+use super::known::Advance;
 use super::money::Money;
-use super::outlook::Advance;
 use crate::state::ClusterState;
 use crate::views::ProgressView;
 

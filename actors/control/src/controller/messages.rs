@@ -4,11 +4,13 @@ use neap_runtime::Role;
 use neap_runtime::remote::Inbound;
 use neap_runtime::wire::agent::ControlProtocol;
 use neap_scheduler::model::{Millis, NodeId};
+use neap_scheduler::pricing::budget::Scope;
 use ractor::RpcReplyPort;
 
-use crate::handle::{ControlError, Stop, Submission, Which};
+use crate::handle::{BudgetChange, ControlError, Stop, Submission, Which};
+use crate::outlook::Outlook;
 use crate::provider::ProviderEvent;
-use crate::views::{BillView, Explanation, JobView, NodeView, StatusView};
+use crate::views::{BillView, Explanation, JobView, NodeView, OfferView, OpenBill, ScopeBudgetView, StatusView};
 
 /// An answer to a caller of the API.
 pub(crate) type Reply<T> = RpcReplyPort<Result<T, ControlError>>;
@@ -23,6 +25,18 @@ pub(crate) enum ControllerMsg {
     Preempt(NodeId, Millis, Reply<NodeView>),
     /// Command: save every running job, give every node back, answer when nothing is left.
     EndNodes(Reply<()>),
+    /// Command: change what the organisation or a project may spend.
+    SetBudget(Scope, BudgetChange, Reply<ScopeBudgetView>),
+    /// Query: the part of the bill that is not written down yet.
+    OpenBill(Reply<OpenBill>),
+    /// Query: what is known about money to come.
+    Outlook(Reply<Outlook>),
+    /// Query: what could be rented now.
+    Offers(Reply<Vec<OfferView>>),
+    /// Query: all budgets.
+    Budgets(Reply<Vec<ScopeBudgetView>>),
+    /// Query: one budget, by scope, or by a job's name or id.
+    Budget(String, Reply<ScopeBudgetView>),
     /// Query: jobs.
     Jobs(Which, Reply<Vec<JobView>>),
     /// Query: one job, by name or id.

@@ -8,9 +8,12 @@
 //! [`Controller::reconcile`], which asks `decide` and carries the plan out. A handler waits for the disk, never for the
 //! network.
 
+mod afford;
 mod agents;
 mod api;
+mod budgets;
 mod deadlines;
+mod known;
 mod live;
 mod logs;
 mod messages;
@@ -85,8 +88,9 @@ impl Actor for ControllerActor {
         (state, parts): Self::Arguments,
     ) -> Result<Controller, ActorProcessingErr> {
         myself.send_interval(live::TICK, || ControllerMsg::Tick);
-        let controller = Controller::new(state, parts);
+        let mut controller = Controller::new(state, parts);
         controller.adopt();
+        controller.take_over_money();
         Ok(controller)
     }
 
@@ -120,6 +124,12 @@ impl Controller {
             ControllerMsg::StopJob(job, stop, reply) => self.stop_job(&job, stop, reply).await,
             ControllerMsg::Preempt(node, notice, reply) => self.preempt(node, notice, reply),
             ControllerMsg::EndNodes(reply) => self.end_nodes(reply),
+            ControllerMsg::SetBudget(scope, change, reply) => self.set_budget(scope, change, reply).await,
+            ControllerMsg::OpenBill(reply) => self.answer_open_bill(reply),
+            ControllerMsg::Outlook(reply) => self.answer_outlook(reply),
+            ControllerMsg::Offers(reply) => self.answer_offers(reply),
+            ControllerMsg::Budgets(reply) => self.answer_budgets(reply),
+            ControllerMsg::Budget(name, reply) => self.answer_budget(&name, reply),
             ControllerMsg::Jobs(which, reply) => self.answer_jobs(which, reply),
             ControllerMsg::Job(job, reply) => self.answer_job(&job, reply),
             ControllerMsg::Nodes(which, reply) => self.answer_nodes(which, reply),
@@ -143,7 +153,7 @@ impl Controller {
         let mut touched: Vec<NodeId> = records.iter().flat_map(|record| self.state.touched(record)).collect();
         touched.sort_unstable();
         touched.dedup();
-        let lines = touched.into_iter().flat_map(|node| self.state.open_lines(node, now));
+        let lines = touched.into_iter().flat_map(|node| self.state.open_attributed(node, now));
         let batch: Vec<Record> = lines.map(|line| Record::NodeBilled(BilledLine::from(&line))).chain(records).collect();
         self.parts.store.append(&batch).await?;
         for record in &batch {

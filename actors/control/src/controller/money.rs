@@ -1,30 +1,36 @@
-//! Budgets in force: what a node may cost until it can be gone is set aside before it is rented, and a job whose budget
-//! cannot carry its nodes on is stopped in time.
+//! Budgets in force: what a node may cost until it can be gone is set aside before it is rented, and a job whose budget, or
+//! that of its project or the organisation, cannot carry its nodes on is stopped in time.
 //!
-//! The arithmetic is [`Budgets`]'s; here live nodes and bills become its commands. Nothing of it needs a record of its
-//! own: limits come from job files, spending from the bill, and what is set aside from the nodes that are there, so a new
-//! control plane sets the same money aside again before it decides anything.
+//! The arithmetic is [`Budgets`]'s; here live nodes and bills become its commands. What is set aside needs no record of its
+//! own: limits come from job files and [`Record::BudgetSet`](neap_storage::record::Record::BudgetSet), spending from the
+//! bill, and the rest from the nodes that are there, so a new control plane sets the same money aside again before it
+//! decides anything ([`Controller::take_over_money`]). What a plan may rent is decided in `afford`, how budgets are set and
+//! shown in `budgets`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use neap_runtime::wire::worker::WorkerCommand;
-use neap_scheduler::model::{CancelReason, FailReason, JobId, JobState, MicroUsd, MicroUsdPerHour, Millis, NodeId};
-use neap_scheduler::policy::{Action, Plan};
-use neap_scheduler::pricing::budget::{
-    Account, BudgetCommand, BudgetError, BudgetEvent, Budgets, Exposure, Limit, Refusal, ReservationId, Scope,
-    ScopePath,
+use neap_scheduler::model::{
+    CancelReason, FailReason, JobId, JobState, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeState,
 };
-use neap_scheduler::spec::{BudgetSpec, OnExceed, ServerPlacement};
+use neap_scheduler::pricing::budget::{
+    BudgetCommand, BudgetError, BudgetEvent, Budgets, Exposure, Limit, Month, Refusal, ReservationId, Scope, ScopePath,
+};
+use neap_scheduler::pricing::cut;
+use neap_scheduler::spec::{BudgetSpec, DEFAULT_PROJECT, OnExceed};
 
 use super::Controller;
 use super::api::STOP_WAIT;
 use crate::clock;
 use crate::state::JobEntry;
-use crate::views::BudgetView;
 
 /// How long it may be until budgets are looked at again. They are at every tick of a quarter second; this is what a busy
 /// machine may take.
 const LOOK_AGAIN: Millis = Millis::from_secs(5);
+
+/// How long the jobs of a shared budget that is nearly spent wait for the money of the one that makes way: its last
+/// checkpoint ([`STOP_WAIT`]) and the end of its nodes.
+const MAKE_WAY: Millis = Millis::from_secs(15);
 
 /// How long the provider may take to end a node: a process of this machine is killed within a second.
 const RELEASE: Millis = Millis::from_secs(10);
@@ -32,128 +38,242 @@ const RELEASE: Millis = Millis::from_secs(10);
 /// What is set aside, as long as this control plane runs.
 #[derive(Debug, Default)]
 pub(crate) struct Money {
-    budgets: Budgets,
+    pub(super) budgets: Budgets,
     /// The open reservation of a job for a node.
-    reservations: BTreeMap<(JobId, NodeId), ReservationId>,
-    last: u64,
-    /// Jobs whose limits are known to `budgets`.
-    limited: BTreeSet<JobId>,
+    pub(super) held: BTreeMap<(JobId, NodeId), Held>,
+    /// The number of the last reservation.
+    pub(super) last: u64,
     /// Why a job could not have what it wanted in the last round.
     pub(super) refused: BTreeMap<JobId, Refusal>,
-    /// Jobs that were stopped because their budget cannot carry them on.
+    /// Jobs that were stopped because a budget cannot carry them on.
     pub(super) exhausted: BTreeMap<JobId, Refusal>,
 }
 
+/// An open reservation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    id: ReservationId,
+    /// What the job had spent on the node before.
+    since: MicroUsd,
+}
+
+/// A live node that a job pays for.
+#[derive(Debug, Clone, Copy)]
+struct Paid {
+    job: JobId,
+    node: NodeId,
+    price: MicroUsdPerHour,
+    spent: MicroUsd,
+}
+
+/// A job that cannot have the next look at its nodes paid.
+struct Short {
+    job: JobId,
+    refusal: Refusal,
+    /// What is set aside still covers its end, but not another look.
+    now_or_never: bool,
+}
+
 impl Controller {
-    /// What a node at this price may cost until it can be gone, whatever happens to this control plane: another look, a
-    /// last checkpoint, the time an idle node is kept, the dead-man time of an agent nobody talks to, and the end of the
-    /// process.
+    /// What a node at this price may cost until it can be gone, whatever happens to this control plane: another look, the
+    /// time in which others make way, a last checkpoint, the time an idle node is kept, the dead-man time of an agent nobody
+    /// talks to, and the end of the process.
     pub(super) fn worst_case(&self, price: MicroUsdPerHour) -> MicroUsd {
+        let shared = if self.state.budgets.is_empty() { Millis::ZERO } else { MAKE_WAY };
+        self.exposure(price, LOOK_AGAIN + shared)
+    }
+
+    fn exposure(&self, ceiling: MicroUsdPerHour, tick: Millis) -> MicroUsd {
         let config = &self.parts.config;
         let kept = Millis::new(config.idle_release_ms) + Millis::new(config.dead_man_ms);
-        let delete_within = STOP_WAIT + kept + RELEASE;
-        Exposure { ceiling: price, tick: LOOK_AGAIN, delete_within }.worst_case()
+        Exposure { ceiling, tick, delete_within: STOP_WAIT + kept + RELEASE }.worst_case()
+    }
+
+    /// Who pays for a job.
+    pub(super) fn path_of(&self, job: JobId) -> ScopePath {
+        let project = self.state.jobs.get(&job).map_or(DEFAULT_PROJECT, |job| &job.project).to_owned();
+        ScopePath { project, sweep: None, job: Some(job) }
+    }
+
+    /// Books the bill of the past and sets aside what the nodes that are there may cost, as the control plane before had it.
+    pub(super) fn take_over_money(&mut self) {
+        let now = clock::now();
+        let past = self.past_spending(now);
+        for (path, before, _) in &past {
+            self.book_past(path, *before, Millis::ZERO);
+        }
+        for (path, _, of_month) in &past {
+            self.book_past(path, *of_month, now);
+        }
+        for paid in self.paid_nodes(now) {
+            let Paid { job, node, price, spent } = paid;
+            let (id, path) = (self.next_reservation(), self.path_of(job));
+            self.carry_out_command(
+                &BudgetCommand::Adopt { id, path, granted: self.worst_case(price), rate: price },
+                now,
+            );
+            self.live.money.held.insert((job, node), Held { id, since: spent });
+        }
+        self.set_limits(now);
+    }
+
+    /// What was spent before this month and in it, up to `now`, and who paid. Jobs that are over and have no node any more
+    /// count for their project only.
+    fn past_spending(&self, now: Millis) -> Vec<(ScopePath, MicroUsd, MicroUsd)> {
+        let mut by_job: BTreeMap<Option<JobId>, BTreeMap<Month, MicroUsd>> =
+            self.state.jobs.values().map(|job| (Some(job.id), job.cost_by_month.clone())).collect();
+        by_job.insert(None, self.state.unattributed_by_month.clone());
+        let open = self.state.live_nodes().flat_map(|node| self.state.open_lines(node.id, now));
+        for piece in open.flat_map(|line| cut(&line, Month::end_after)) {
+            *by_job.entry(piece.job).or_default().entry(Month::of(piece.from)).or_default() += piece.amount;
+        }
+        let paying = self.paid_nodes(now).into_iter().map(|paid| paid.job);
+        let here: BTreeSet<JobId> = self.state.live_jobs().map(|job| job.id).chain(paying).collect();
+        let of_project = |path: ScopePath| ScopePath { job: None, ..path };
+        let path = |job: Option<JobId>| match job {
+            Some(job) if here.contains(&job) => self.path_of(job),
+            Some(job) => of_project(self.path_of(job)),
+            // What no job caused is paid by the project of those that name none.
+            None => ScopePath { project: DEFAULT_PROJECT.to_owned(), sweep: None, job: None },
+        };
+        let this = Month::of(now);
+        let split = |months: &BTreeMap<Month, MicroUsd>| {
+            let before = months.range(..this).map(|(_, amount)| *amount).sum();
+            (before, months.range(this..).map(|(_, amount)| *amount).sum())
+        };
+        let spent = by_job.into_iter().map(|(job, months)| (path(job), split(&months)));
+        spent.map(|(path, (before, of_month))| (path, before, of_month)).collect()
+    }
+
+    fn book_past(&mut self, path: &ScopePath, spent: MicroUsd, at: Millis) {
+        if spent == MicroUsd::ZERO {
+            return;
+        }
+        let (id, path, rate) = (self.next_reservation(), path.clone(), MicroUsdPerHour::default());
+        for command in [
+            BudgetCommand::Adopt { id, path, granted: spent, rate },
+            BudgetCommand::Settle { id, settled: spent },
+            BudgetCommand::Release { id },
+        ] {
+            self.carry_out_command(&command, at);
+        }
     }
 
     /// Books what was spent, sets aside what may be spent until the next look, and stops the jobs that cannot have it.
     pub(super) async fn keep_budgets(&mut self) {
         let now = clock::now();
-        let spends = |job: &&JobEntry| {
-            let open = self.live.money.reservations.keys().any(|(of, _)| *of == job.id);
-            job.spec.budget.is_some() && (open || !job.state.is_terminal())
+        self.set_limits(now);
+        let paid = self.paid_nodes(now);
+        self.give_back_left(&paid, now);
+        let short = self.keep_nodes(paid, now);
+        for (job, refusal) in self.to_stop(short) {
+            self.stop_exhausted(job, refusal).await;
+        }
+        self.release_exhausted().await;
+    }
+
+    /// Takes in the limits of the organisation, the projects and the jobs; those that are known already change nothing.
+    pub(super) fn set_limits(&mut self, now: Millis) {
+        let shared = self.state.budgets.iter().map(|(scope, (limit, _))| (scope.clone(), *limit));
+        let counts = |job: &&JobEntry| {
+            !job.state.is_terminal() || self.live.money.budgets.account(&Scope::Job(job.id)).is_some()
         };
-        let jobs: Vec<JobId> = self.state.jobs.values().filter(spends).map(|job| job.id).collect();
-        for job in jobs {
-            if self.live.money.limited.insert(job) {
-                self.limit(job, now);
-            }
-            if let Err(refusal) = self.keep_nodes(job, now) {
-                self.stop_exhausted(job, refusal).await;
+        let of_job = |job: &JobEntry| job.spec.budget.map(|budget| (Scope::Job(job.id), limit_of(&budget)));
+        let of_jobs = self.state.jobs.values().filter(counts).filter_map(of_job);
+        for (scope, limit) in shared.chain(of_jobs).collect::<Vec<_>>() {
+            self.carry_out_command(&BudgetCommand::SetLimit { scope, limit }, now);
+        }
+    }
+
+    /// Every live node with every job that pays for it: the jobs of the highest priority first, then the oldest.
+    fn paid_nodes(&self, now: Millis) -> Vec<Paid> {
+        let mut paid = Vec::new();
+        for node in self.state.live_nodes() {
+            let pays = |job| {
+                let spent = self.state.spent_on(job, node.id, now);
+                Paid { job, node: node.id, price: node.price, spent }
+            };
+            paid.extend(self.state.payers(node).into_iter().map(pays));
+        }
+        paid.sort_by_key(|paid| (self.standing(paid.job), paid.node));
+        paid
+    }
+
+    /// Where a job stands when there is not enough money for all: the last one makes way first.
+    fn standing(&self, job: JobId) -> (std::cmp::Reverse<u16>, JobId) {
+        let priority = self.state.jobs.get(&job).map_or(0, |job| job.spec.priority);
+        (std::cmp::Reverse(priority), job)
+    }
+
+    /// Gives back what is left of the reservations for nodes that nobody pays for any more.
+    fn give_back_left(&mut self, paid: &[Paid], now: Millis) {
+        let paid: BTreeSet<(JobId, NodeId)> = paid.iter().map(|paid| (paid.job, paid.node)).collect();
+        let left: Vec<_> = self.live.money.held.keys().copied().filter(|key| !paid.contains(key)).collect();
+        for (job, node) in left {
+            let spent = self.state.spent_on(job, node, now);
+            if let Some(held) = self.live.money.held.remove(&(job, node)) {
+                self.settle(held, spent, now);
+                self.carry_out_command(&BudgetCommand::Release { id: held.id }, now);
             }
         }
     }
 
-    /// Takes in a job's limits, and what it spent on nodes that were gone before this control plane started.
-    fn limit(&mut self, job: JobId, now: Millis) {
-        let Some(entry) = self.state.jobs.get(&job) else { return };
-        let Some(budget) = entry.spec.budget else { return };
-        let paid: Vec<NodeId> = self.state.paid_by(entry).into_iter().map(|node| node.id).collect();
-        let gone = entry.cost_by_node.iter().filter(|(node, _)| !paid.contains(node));
-        let spent: MicroUsd = gone.map(|(_, amount)| *amount).sum();
-        self.live.money.last += 1;
-        let (id, rate) = (ReservationId(self.live.money.last), MicroUsdPerHour::default());
-        let commands = [
-            BudgetCommand::SetLimit { scope: Scope::Job(job), limit: limit_of(&budget) },
-            BudgetCommand::Reserve { id, path: path_of(job), granted: spent, rate },
-            BudgetCommand::Settle { id, settled: spent },
-            BudgetCommand::Release { id },
-        ];
-        for command in commands {
-            self.carry_out_command(&command, now);
-        }
-    }
-
-    /// Extends what is set aside for the nodes that the job pays, and gives back what is left of those it does not.
-    fn keep_nodes(&mut self, job: JobId, now: Millis) -> Result<(), Refusal> {
-        let Some(entry) = self.state.jobs.get(&job) else { return Ok(()) };
-        let paid = self.state.paid_by(entry).into_iter();
-        let paid: Vec<_> = paid.map(|node| (node.id, node.price, self.state.spent_on(entry, node.id, now))).collect();
-        let left = self
-            .live
-            .money
-            .reservations
-            .keys()
-            .filter(|(of, node)| *of == job && paid.iter().all(|(id, ..)| id != node));
-        let left: Vec<_> = left.map(|&(_, node)| (node, self.state.spent_on(entry, node, now))).collect();
-        for (node, spent) in left {
-            self.give_back(job, node, spent, now);
-        }
-        let mut refused = Ok(());
-        for (node, price, spent) in paid {
-            let extended = self.extend(job, node, price, spent, now);
-            let id = self.live.money.reservations.get(&(job, node)).copied();
-            if let Some(id) = id {
-                self.carry_out_command(&BudgetCommand::Settle { id, settled: spent }, now);
+    /// Sets aside what the next look may cost, and books what was spent. Gives the jobs for which there is not enough.
+    fn keep_nodes(&mut self, paid: Vec<Paid>, now: Millis) -> Vec<Short> {
+        let mut short = Vec::new();
+        for Paid { job, node, price, spent } in paid {
+            // What was set aside for a job that is being stopped covers its end; others need the rest.
+            let ending = self.live.money.exhausted.contains_key(&job);
+            let refused = if ending { None } else { self.extend(job, node, price, spent, now) };
+            let held = self.live.money.held.get(&(job, node)).copied();
+            if let Some(refusal) = refused {
+                let left = held.map(|held| self.left_of(held, spent)).unwrap_or_default();
+                short.push(Short { job, refusal, now_or_never: left < self.exposure(price, LOOK_AGAIN) });
             }
-            refused = refused.and(extended);
+            if let Some(held) = held {
+                self.settle(held, spent, now);
+            }
         }
-        refused
+        short
     }
 
-    /// Sets aside what a node may cost beyond what was spent on it.
-    fn extend(
+    fn left_of(&self, held: Held, spent: MicroUsd) -> MicroUsd {
+        self.live.money.budgets.granted(held.id).unwrap_or_default() - (spent - held.since)
+    }
+
+    fn settle(&mut self, held: Held, spent: MicroUsd, now: Millis) {
+        self.carry_out_command(&BudgetCommand::Settle { id: held.id, settled: spent - held.since }, now);
+    }
+
+    /// Sets aside what a node may cost beyond what was spent on it; gives back why that cannot be had.
+    pub(super) fn extend(
         &mut self,
         job: JobId,
         node: NodeId,
         rate: MicroUsdPerHour,
         spent: MicroUsd,
         now: Millis,
-    ) -> Result<(), Refusal> {
-        let granted = spent + self.worst_case(rate);
-        let command = match self.live.money.reservations.get(&(job, node)) {
-            Some(&id) => BudgetCommand::Extend { id, granted, rate },
-            None => {
-                self.live.money.last += 1;
-                let id = ReservationId(self.live.money.last);
-                BudgetCommand::Reserve { id, path: path_of(job), granted, rate }
-            }
-        };
-        let refused = self.carry_out_command(&command, now);
-        if let (None, BudgetCommand::Reserve { id, .. }) = (&refused, &command) {
-            self.live.money.reservations.insert((job, node), *id);
+    ) -> Option<Refusal> {
+        let more = self.worst_case(rate);
+        if let Some(&Held { id, since }) = self.live.money.held.get(&(job, node)) {
+            let granted = spent - since + more;
+            return self.carry_out_command(&BudgetCommand::Extend { id, granted, rate }, now);
         }
-        refused.map_or(Ok(()), Err)
+        let (id, path) = (self.next_reservation(), self.path_of(job));
+        let refused = self.carry_out_command(&BudgetCommand::Reserve { id, path, granted: more, rate }, now);
+        if refused.is_none() {
+            self.live.money.held.insert((job, node), Held { id, since: spent });
+        }
+        refused
     }
 
-    fn give_back(&mut self, job: JobId, node: NodeId, spent: MicroUsd, now: Millis) {
-        if let Some(id) = self.live.money.reservations.remove(&(job, node)) {
-            self.carry_out_command(&BudgetCommand::Settle { id, settled: spent }, now);
-            self.carry_out_command(&BudgetCommand::Release { id }, now);
-        }
+    fn next_reservation(&mut self) -> ReservationId {
+        self.live.money.last += 1;
+        ReservationId(self.live.money.last)
     }
 
     /// Carries a command out; gives back why there was not enough money for it.
-    fn carry_out_command(&mut self, command: &BudgetCommand, now: Millis) -> Option<Refusal> {
+    pub(super) fn carry_out_command(&mut self, command: &BudgetCommand, now: Millis) -> Option<Refusal> {
         match self.live.money.budgets.execute(command, now) {
             Ok(events) => {
                 events.iter().for_each(|event| self.warn_of(event, now));
@@ -168,104 +288,47 @@ impl Controller {
     }
 
     fn warn_of(&mut self, event: &BudgetEvent, now: Millis) {
-        let BudgetEvent::Warned { scope: Scope::Job(job), .. } = event else { return };
-        let Some(entry) = self.state.jobs.get_mut(job) else { return };
-        let Some(budget) = entry.spec.budget else { return };
-        let percent = f64::from(budget.warn_at_permille) / 10.0;
-        tracing::warn!(%job, percent, "a good part of the budget is spent");
-        entry.history.push(now, format!("{percent} % of its budget is spent"));
-    }
-
-    /// The plan without the nodes that a job's budget cannot carry. A job that has not started gets at least what it
-    /// starts with, or nothing: half a gang would only cost.
-    pub(super) fn within_budgets(&mut self, plan: Plan) -> Plan {
-        let mut asked: BTreeMap<JobId, Vec<MicroUsdPerHour>> = BTreeMap::new();
-        for (job, price) in plan.actions.iter().filter_map(|action| self.fresh_price(action)) {
-            asked.entry(job).or_default().push(price);
+        let BudgetEvent::Warned { scope, kind } = event else { return };
+        let limit = self.live.money.budgets.account(scope).map(|account| account.limit()).unwrap_or_default();
+        let percent = f64::from(limit.warn_at_permille) / 10.0;
+        tracing::warn!(%scope, %kind, percent, "a good part of the budget is spent");
+        if let Scope::Job(job) = scope
+            && let Some(entry) = self.state.jobs.get_mut(job)
+        {
+            entry.history.push(now, format!("{percent} % of its budget is spent"));
         }
-        let now = clock::now();
-        let mut refused = BTreeMap::new();
-        let mut affordable = BTreeMap::new();
-        for (job, prices) in asked {
-            let (count, refusal) = self.affordable(job, &prices, now);
-            affordable.insert(job, if count < self.needed(job) { None } else { Some(count) });
-            refused.extend(refusal.map(|refusal| (job, refusal)));
-        }
-        let mut keep = |action: &Action| {
-            let (Action::Acquire { job, .. } | Action::Start { job, .. }) = action else { return true };
-            match affordable.get_mut(job) {
-                Some(None) => false,
-                Some(Some(left)) if self.fresh_price(action).is_some() => {
-                    let one = *left > 0;
-                    *left = left.saturating_sub(1);
-                    one
-                }
-                _ => true,
-            }
-        };
-        let actions = plan.actions.iter().filter(|action| keep(action)).cloned().collect();
-        self.live.money.refused = refused;
-        Plan { actions, ..plan }
     }
 
-    /// The price of a node that an action makes a job with a budget pay from now on.
-    fn fresh_price(&self, action: &Action) -> Option<(JobId, MicroUsdPerHour)> {
-        let (Action::Acquire { job, .. } | Action::Start { job, .. }) = action else { return None };
-        self.state.jobs.get(job)?.spec.budget?;
-        let price = match action {
-            Action::Acquire { offer, .. } => {
-                self.parts.provider.offers(&[]).into_iter().find(|one| one.name == *offer)?.price
-            }
-            Action::Start { node, .. } => {
-                let pays = self.live.money.reservations.contains_key(&(*job, *node));
-                self.state.nodes.get(node).filter(|_| !pays)?.price
-            }
-            Action::Retire { .. } | Action::Release { .. } => return None,
-        };
-        Some((*job, price))
-    }
-
-    /// How many more nodes a job must be able to pay for this plan to be of use: the rest of what it starts with.
-    fn needed(&self, job: JobId) -> usize {
-        let Some(entry) = self.state.jobs.get(&job).filter(|job| job.membership.is_none()) else { return 0 };
-        let least = entry.spec.workers.min + u32::from(entry.spec.train.server == ServerPlacement::Separate);
-        let pays = self.live.money.reservations.keys().filter(|(of, _)| *of == job).count();
-        (least as usize).saturating_sub(pays)
-    }
-
-    /// How many of these nodes, in this order, could be paid beside those the job has, and why not more.
-    fn affordable(&self, job: JobId, prices: &[MicroUsdPerHour], now: Millis) -> (usize, Option<Refusal>) {
-        let mut budgets = self.live.money.budgets.clone();
-        for (count, &rate) in prices.iter().enumerate() {
-            let id = ReservationId(self.live.money.last + 1 + count as u64);
-            let granted = self.worst_case(rate);
-            let command = BudgetCommand::Reserve { id, path: path_of(job), granted, rate };
-            if let Err(BudgetError::Refused(refusal)) = budgets.execute(&command, now) {
-                return (count, Some(refusal));
+    /// The jobs to stop. Where a shared budget is short, one job after the other makes way, so that the others can go on
+    /// with its money; one that cannot wait for that stops too.
+    fn to_stop(&self, short: Vec<Short>) -> BTreeMap<JobId, Refusal> {
+        let mut stop = BTreeMap::new();
+        for Short { job, refusal, now_or_never } in short {
+            let own = matches!(refusal.scope, Scope::Job(_) | Scope::Sweep(_));
+            let first = if own || now_or_never { Some(job) } else { self.first_to_go(&refusal.scope) };
+            if let Some(first) = first {
+                stop.entry(first).or_insert(refusal);
             }
         }
-        (prices.len(), None)
+        stop
     }
 
-    /// Sets money aside for a node that is about to be rented or used; what was checked for the whole plan is there.
-    pub(super) fn set_aside(&mut self, job: JobId, node: NodeId, price: MicroUsdPerHour) -> bool {
-        let Some(entry) = self.state.jobs.get(&job).filter(|job| job.spec.budget.is_some()) else { return true };
-        let now = clock::now();
-        let spent = self.state.spent_on(entry, node, now);
-        match self.extend(job, node, price, spent, now) {
-            Ok(()) => true,
-            Err(refusal) => {
-                self.live.money.refused.insert(job, refusal);
-                false
-            }
+    /// The job that makes way where a shared budget is short; none while the money of another one is still to come back.
+    fn first_to_go(&self, scope: &Scope) -> Option<JobId> {
+        let pays = |job: &JobId| self.path_of(*job).scopes().any(|of| of == *scope);
+        let mut jobs: Vec<JobId> = self.live.money.held.keys().map(|(job, _)| *job).filter(pays).collect();
+        if jobs.iter().any(|job| self.live.money.exhausted.contains_key(job)) {
+            return None;
         }
+        jobs.retain(|job| self.state.jobs.get(job).is_some_and(|job| !job.state.is_terminal()));
+        jobs.into_iter().max_by_key(|job| self.standing(*job))
     }
 
     /// Ends a job whose budget cannot carry its nodes on: after a last checkpoint, if it wants one.
     async fn stop_exhausted(&mut self, job: JobId, refusal: Refusal) {
         let Some(entry) = self.state.jobs.get(&job).filter(|job| !job.state.is_terminal()) else { return };
         let server = entry.membership.as_ref().map(|group| group.server);
-        let saves = entry.spec.budget.is_some_and(|budget| budget.on_exceed == OnExceed::CheckpointAndStop);
+        let saves = entry.spec.budget.is_none_or(|budget| budget.on_exceed == OnExceed::CheckpointAndStop);
         let running = server.filter(|server| saves && self.live.workers.contains_key(server));
         let (stopping, why) = (entry.state == JobState::Stopping, exhausted_text(&refusal));
         self.live.money.exhausted.insert(job, refusal);
@@ -285,6 +348,19 @@ impl Controller {
         }
     }
 
+    /// Gives back the nodes of jobs that made way, at once: others wait for the money.
+    async fn release_exhausted(&mut self) {
+        let shared = |refusal: &Refusal| matches!(refusal.scope, Scope::Organisation | Scope::Project(_));
+        let made_way = |job: &JobId| self.live.money.exhausted.get(job).is_some_and(shared);
+        let over = |job: &JobId| self.state.jobs.get(job).is_some_and(|job| job.state.is_terminal());
+        let ready = self.state.live_nodes().filter(|node| node.state == NodeState::Ready);
+        let free = ready.filter(|node| self.state.workers_on(node.id).is_empty());
+        let left = free.filter(|node| node.rented_for.is_some_and(|job| made_way(&job) && over(&job)));
+        for node in left.map(|node| node.id).collect::<Vec<_>>() {
+            self.release(node, "the budget that paid for it is needed by others").await;
+        }
+    }
+
     /// The state that a stopped job ends in, and why.
     pub(super) fn stopped_state(&self, job: JobId, on_request: &str) -> (JobState, String) {
         match self.live.money.exhausted.get(&job) {
@@ -292,35 +368,15 @@ impl Controller {
             None => self.late_state(job).unwrap_or((JobState::Cancelled(CancelReason::User), on_request.to_owned())),
         }
     }
-
-    /// Why a job's budget did not carry what it wanted in the last round.
-    pub(crate) fn refused(&self, job: JobId) -> Option<&Refusal> {
-        self.live.money.refused.get(&job)
-    }
-
-    /// A job's budget and how much of it is spent and set aside.
-    pub(crate) fn budget_view(&self, job: &JobEntry) -> Option<BudgetView> {
-        let budget = job.spec.budget?;
-        let account = self.live.money.budgets.account(&Scope::Job(job.id));
-        Some(BudgetView {
-            max_cost: budget.max_cost,
-            max_cost_per_hour: budget.max_cost_per_hour,
-            reserved: account.map(Account::reserved).unwrap_or_default(),
-        })
-    }
 }
 
-fn limit_of(budget: &BudgetSpec) -> Limit {
+pub(super) fn limit_of(budget: &BudgetSpec) -> Limit {
     Limit {
         total: budget.max_cost,
         per_month: None,
         per_hour: budget.max_cost_per_hour,
         warn_at_permille: budget.warn_at_permille,
     }
-}
-
-fn path_of(job: JobId) -> ScopePath {
-    ScopePath { project: "default".to_owned(), sweep: None, job: Some(job) }
 }
 
 fn exhausted_text(refusal: &Refusal) -> String {

@@ -1,140 +1,99 @@
-//! What is known about the work of jobs and about offers, for decisions: how much is left, how fast it goes, how long
-//! nodes take to come and how often they are taken back.
+//! What the control plane knows about money to come: what runs, what waits, and what could be rented.
 
-use neap_runtime::wire::worker::Progress;
-use neap_scheduler::autoscale::Pace;
-use neap_scheduler::model::{JobId, MembershipEpoch, Millis, NodeId, NodeState, Offer};
-use neap_scheduler::policy::{JobTerms, NodeTerms, RentAgain, WorkLeft};
-use neap_scheduler::spec::CheckpointEvery;
+use neap_scheduler::model::{JobId, JobState, MicroUsd, Millis, Offer};
+use neap_scheduler::pricing::forecast::{QueuedSpend, RunningSpend};
+use neap_scheduler::spec::DEFAULT_PROJECT;
+use neap_storage::record::EstimateRecord;
 
-use super::Controller;
-use super::api::terms_of;
+use super::{Changed, Controller, Reply};
 use crate::clock;
+use crate::outlook::Outlook;
 use crate::state::{JobEntry, NodeEntry};
-
-/// From a ready node to the first step: a worker process starts, reads its data and connects. Measured on small machines:
-/// 0.25 to 0.7 s for small data, 1.8 s for 60,000 images.
-pub(super) const RESTART: Millis = Millis::from_secs(2);
-
-/// How a job comes along, as its workers report it.
-#[derive(Debug, Default)]
-pub(super) struct Advance {
-    pace: Pace,
-    last: Option<Report>,
-}
-
-/// The last report that counted.
-#[derive(Debug, Clone, Copy)]
-struct Report {
-    membership: MembershipEpoch,
-    at: Millis,
-    samples: u64,
-    total: u64,
-}
-
-impl Advance {
-    /// Takes in a report of a membership with so many trainers. Two reports of one membership say how fast it is.
-    pub(super) fn note(&mut self, progress: &Progress, trainers: u32, now: Millis) {
-        if let Some(last) = self.last.filter(|last| last.membership == progress.membership) {
-            self.pace.saw(trainers, progress.samples.saturating_sub(last.samples), now.since(last.at));
-        }
-        let per_step = progress.samples / progress.step.max(1);
-        let total = progress.samples + per_step * progress.steps_total.saturating_sub(progress.step);
-        let (membership, samples) = (progress.membership, progress.samples);
-        self.last = Some(Report { membership, at: now, samples, total });
-    }
-
-    /// What is left, as estimated.
-    pub(super) fn work_left(&self) -> Option<WorkLeft> {
-        let last = self.last?;
-        self.pace.work_left(last.total.saturating_sub(last.samples))
-    }
-
-    /// All of the job's work at its present pace, and what part of it is left.
-    pub(super) fn whole(&self) -> Option<(WorkLeft, f64)> {
-        let last = self.last.filter(|last| last.total > 0)?;
-        let left = last.total.saturating_sub(last.samples) as f64 / last.total as f64;
-        Some((self.pace.work_left(last.total)?, left))
-    }
-}
+use crate::views::{OfferView, OpenBill};
 
 impl Controller {
-    pub(super) fn note_pace(&mut self, job: JobId, progress: &Progress) {
-        let trainers = self
-            .state
-            .jobs
-            .get(&job)
-            .and_then(|job| job.membership.as_ref())
-            .map(|group| group.members.iter().filter(|member| member.shards.0 < member.shards.1).count() as u32);
-        if let Some(trainers) = trainers {
-            self.live.advance.entry(job).or_default().note(progress, trainers, clock::now());
-        }
+    pub(super) fn answer_open_bill(&self, reply: Reply<OpenBill>) -> Changed {
+        let now = clock::now();
+        let names = |job: &JobEntry| (job.id, (job.name.clone(), job.project.clone()));
+        let _ = reply.send(Ok(OpenBill {
+            now,
+            lines: self.state.live_nodes().flat_map(|node| self.state.open_attributed(node.id, now)).collect(),
+            jobs: self.state.jobs.values().map(names).collect(),
+        }));
+        Changed::No
     }
 
-    /// What the job asks for beyond workers, what is known about its work, and what losing it would cost.
-    pub(super) fn job_terms(&self, job: &JobEntry) -> JobTerms {
-        JobTerms {
-            market_now: self.market_now(job.id),
-            work: self.live.advance.get(&job.id).and_then(Advance::work_left),
-            since_checkpoint: job.since_checkpoint(clock::now()),
-            checkpoint_every: self.checkpoint_every(job),
-            restart: RESTART,
-            ..terms_of(&job.spec, job.submitted)
-        }
-    }
-
-    /// The time between two checkpoints, where the job's pace is known.
-    fn checkpoint_every(&self, job: &JobEntry) -> Option<Millis> {
-        let progress = self.live.progress.get(&job.id)?;
-        let rate = Some(progress.samples_per_second).filter(|rate| *rate > 0.0)?;
-        let per_step = progress.samples as f64 / progress.step.max(1) as f64;
-        let steps_per_epoch = progress.steps_total as f64 / f64::from(progress.epochs_total.max(1));
-        let steps = match job.spec.checkpoint.every {
-            CheckpointEvery::Epochs(epochs) => steps_per_epoch * f64::from(epochs),
-            CheckpointEvery::Steps(steps) => steps as f64,
-            CheckpointEvery::Never => return None,
+    pub(super) fn answer_outlook(&self, reply: Reply<Outlook>) -> Changed {
+        let running = self.state.live_nodes().map(|node| {
+            let project = node.rented_for.map(|job| self.path_of(job).project);
+            let spend = RunningSpend { price: node.price, left: self.needed_for(node) };
+            (project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned()), spend)
+        });
+        let paying: Vec<JobId> = self.state.live_nodes().flat_map(|node| self.state.payers(node)).collect();
+        let waiting: Vec<&JobEntry> = self.state.live_jobs().filter(|job| !paying.contains(&job.id)).collect();
+        let mut outlook = Outlook {
+            running: running.collect(),
+            budgets: self.state.budgets.keys().map(|scope| self.scope_view(scope)).collect(),
+            ..Outlook::default()
         };
-        Some(Millis::new((steps * per_step / rate * 1_000.0) as u64))
-    }
-
-    /// What could be rented, with what was seen of it.
-    pub(crate) fn offers(&self) -> Vec<Offer> {
-        let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
-        let mut offers = self.parts.provider.offers(&live);
-        for offer in &mut offers {
-            offer.terms.interruptions_per_1000_h = self.interruptions(&offer.name);
-            offer.terms.hold_until = self.live.launches.get(&offer.name).and_then(|launches| launches.hold_until());
-            if let Some(boot) = self.state.observed.of(&offer.name).and_then(|seen| seen.boot()) {
-                offer.boot = boot;
+        for job in waiting {
+            match self.expected(job) {
+                Some(EstimateRecord { cost_p50: p50, cost_p95: p95, lasts }) => {
+                    // When it starts is not known; the earliest moment is the dearest one within a horizon.
+                    let spend = QueuedSpend { p50, p95, starts_in: Millis::ZERO, lasts };
+                    outlook.queued.push((job.project.clone(), spend));
+                }
+                None => outlook.unknown.push(job.id),
             }
         }
-        offers
+        let _ = reply.send(Ok(outlook));
+        Changed::No
     }
 
-    fn interruptions(&self, offer: &str) -> u32 {
-        let now = clock::now();
-        let running = self.state.live_nodes().filter(|node| node.offer == offer).map(|node| node.time(now).get());
-        let running = Millis::new(running.sum());
-        self.state.observed.of(offer).map_or(0, |seen| seen.interruptions_per_1000_h(running))
+    /// How much longer a node is needed: until the last of its jobs is done, and then as long as an idle one is kept.
+    fn needed_for(&self, node: &NodeEntry) -> Option<Millis> {
+        let idle = Millis::new(self.parts.config.idle_release_ms);
+        let jobs = self.state.payers(node).into_iter().filter_map(|job| self.state.jobs.get(&job));
+        let left = jobs.filter(|job| !job.state.is_terminal()).map(|job| self.left_of_job(job));
+        left.collect::<Option<Vec<Millis>>>().map(|left| left.into_iter().max().unwrap_or_default() + idle)
     }
 
-    pub(super) fn node_terms(&self, node: &NodeEntry) -> NodeTerms {
-        let boot = self.state.observed.of(&node.offer).and_then(|seen| seen.boot());
-        NodeTerms {
-            again: boot.map(|boot| RentAgain { boot, billing_min: Millis::ZERO }),
-            interruptions_per_1000_h: self.interruptions(&node.offer),
-            ..NodeTerms::default()
-        }
+    /// How long a job still takes: by its progress, or as it was expected to.
+    fn left_of_job(&self, job: &JobEntry) -> Option<Millis> {
+        let progress = self.live.progress.get(&job.id).filter(|progress| progress.step > 0);
+        let by_progress = progress.filter(|progress| progress.samples_per_second > 0.0).map(|progress| {
+            let steps_left = progress.steps_total.saturating_sub(progress.step) as f64;
+            let samples_left = steps_left * progress.samples as f64 / progress.step as f64;
+            Millis::new((samples_left / progress.samples_per_second * 1_000.0) as u64)
+        });
+        by_progress.or_else(|| self.expected(job).map(|expected| expected.lasts))
     }
 
-    /// A node has come or failed to: an offer that fails is left alone for a while.
-    pub(super) fn note_launch(&mut self, node: NodeId, state: NodeState) {
-        let Some(node) = self.state.nodes.get(&node) else { return };
-        let launches = self.live.launches.entry(node.offer.clone()).or_default();
-        *launches = match state {
-            NodeState::Ready => launches.succeeded(),
-            NodeState::Failed => launches.failed(node.requested, clock::now()),
-            _ => return,
+    /// What a job was expected to cost when it was handed in; otherwise what the same job cost before.
+    fn expected(&self, job: &JobEntry) -> Option<EstimateRecord> {
+        job.estimate.or_else(|| {
+            let same = self
+                .state
+                .jobs
+                .values()
+                .filter(|other| other.spec_hash == job.spec_hash && other.state == JobState::Succeeded);
+            let mut runs: Vec<(MicroUsd, Millis)> =
+                same.filter_map(|other| Some((other.cost.total, other.ended?.since(other.submitted)))).collect();
+            runs.sort_unstable();
+            let (cost_p50, lasts) = *runs.get(runs.len() / 2)?;
+            Some(EstimateRecord { cost_p50, cost_p95: runs.last()?.0, lasts })
+        })
+    }
+
+    /// What could be rented now, with what was seen of such nodes.
+    pub(super) fn answer_offers(&self, reply: Reply<Vec<OfferView>>) -> Changed {
+        let view = |offer: Offer| {
+            let seen = self.state.observed.of(&offer.name);
+            let interruptions = seen.map_or(0, |seen| u64::from(seen.interruptions));
+            let observed = seen.map_or(Millis::ZERO, |seen| seen.node_time(self.running_time(&offer.name)));
+            OfferView { offer, interruptions, observed }
         };
+        let _ = reply.send(Ok(self.offers().into_iter().map(view).collect()));
+        Changed::No
     }
 }

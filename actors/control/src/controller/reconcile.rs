@@ -245,7 +245,7 @@ impl Controller {
         }
     }
 
-    async fn release(&mut self, node: NodeId, why: &str) {
+    pub(super) async fn release(&mut self, node: NodeId, why: &str) {
         let record = self.node_record(node, NodeState::Releasing, why);
         if let Some(record) = record
             && self.commit_event(vec![record]).await
@@ -263,7 +263,7 @@ impl Controller {
                 continue;
             }
             let reason = plan.waiting.get(&job);
-            let refused = self.live.money.refused.get(&job);
+            let refused = self.refused_text(job);
             let state = match reason {
                 _ if refused.is_some() => JobState::Pending(PendingReason::Budget),
                 Some(WaitReason::Behind(_) | WaitReason::MakingWay { .. }) => JobState::Pending(PendingReason::Queued),
@@ -276,7 +276,7 @@ impl Controller {
                 Some(WaitReason::Booting { .. } | WaitReason::Gang { .. }) | None => JobState::Provisioning,
             };
             let why = match (refused, reason) {
-                (Some(refusal), _) => format!("{refusal}; a higher budget would start it"),
+                (Some(refusal), _) => refusal,
                 (None, Some(reason)) => reason.text(now, entry.spec.max_price),
                 (None, None) => "its workers are starting".to_owned(),
             };

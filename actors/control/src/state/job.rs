@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, MicroUsd, Millis, NodeId, PendingReason, WorkerId};
-use neap_scheduler::pricing::LedgerLine;
+use neap_scheduler::pricing::attribution::ActorName;
+use neap_scheduler::pricing::budget::Month;
+use neap_scheduler::pricing::{LedgerLine, cut};
 use neap_scheduler::spec::{JobSpec, OnPreempt};
-use neap_storage::record::{CheckpointRecord, EpochRecord, MemberRecord, Record};
+use neap_storage::record::{CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord, Record};
 
 use crate::views::{CheckpointView, CostView, EpochView, HistoryLine, ResultView};
 
@@ -41,9 +43,11 @@ impl History {
 pub(crate) struct JobStart {
     pub(crate) id: JobId,
     pub(crate) name: String,
+    pub(crate) project: String,
     pub(crate) spec: JobSpec,
     pub(crate) spec_hash: String,
     pub(crate) submitted: Millis,
+    pub(crate) estimate: Option<EstimateRecord>,
 }
 
 /// One job.
@@ -51,8 +55,11 @@ pub(crate) struct JobStart {
 pub(crate) struct JobEntry {
     pub(crate) id: JobId,
     pub(crate) name: String,
+    pub(crate) project: String,
     pub(crate) spec: JobSpec,
     pub(crate) spec_hash: String,
+    /// What it was expected to cost when it was handed in.
+    pub(crate) estimate: Option<EstimateRecord>,
     pub(crate) state: JobState,
     pub(crate) why: String,
     pub(crate) submitted: Millis,
@@ -67,6 +74,8 @@ pub(crate) struct JobEntry {
     pub(crate) cost: CostView,
     /// What was booked for each node that it used.
     pub(crate) cost_by_node: BTreeMap<NodeId, MicroUsd>,
+    /// What was booked for each month.
+    pub(crate) cost_by_month: BTreeMap<Month, MicroUsd>,
     pub(crate) recoveries: u32,
     /// Workers lost to preemption that the job does not want replaced.
     pub(crate) given_up: u32,
@@ -94,16 +103,27 @@ pub(crate) struct MembershipEntry {
     pub(crate) restore: Option<CheckpointRecord>,
 }
 
+impl WorkerEntry {
+    /// How the bill names it: a process that hosts trainer and parameter server counts as a trainer, because its time is not
+    /// told apart.
+    pub(super) fn actor_name(&self) -> ActorName {
+        let kind = if self.bare_server { "parameter-server" } else { "trainer" };
+        ActorName(format!("{kind}/{}", self.id))
+    }
+}
+
 impl JobEntry {
     pub(crate) fn new(start: JobStart) -> Self {
-        let JobStart { id, name, spec, spec_hash, submitted } = start;
+        let JobStart { id, name, project, spec, spec_hash, submitted, estimate } = start;
         let mut history = History::default();
         history.push(submitted, "accepted".to_owned());
         Self {
             id,
             name,
+            project,
             spec,
             spec_hash,
+            estimate,
             state: JobState::Pending(PendingReason::Queued),
             why: "accepted".to_owned(),
             submitted,
@@ -116,6 +136,7 @@ impl JobEntry {
             result: None,
             cost: CostView::default(),
             cost_by_node: BTreeMap::new(),
+            cost_by_month: BTreeMap::new(),
             recoveries: 0,
             given_up: 0,
             history,
@@ -126,6 +147,7 @@ impl JobEntry {
     pub(super) fn book(&mut self, line: &LedgerLine) {
         self.cost.add(line);
         *self.cost_by_node.entry(line.node).or_default() += line.amount;
+        add_by_month(&mut self.cost_by_month, line);
     }
 
     /// How much work would be lost if all its workers ended at `now`.
@@ -251,5 +273,12 @@ impl JobEntry {
         if self.spec.on_preempt == OnPreempt::Shrink {
             self.given_up += 1;
         }
+    }
+}
+
+/// Adds a line to the months in which its time lies.
+pub(super) fn add_by_month(months: &mut BTreeMap<Month, MicroUsd>, line: &LedgerLine) {
+    for piece in cut(line, Month::end_after) {
+        *months.entry(Month::of(piece.from)).or_default() += piece.amount;
     }
 }

@@ -4,12 +4,14 @@ mod job;
 mod node;
 mod observed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use neap_scheduler::model::{JobId, MicroUsd, Millis, NodeId, WorkerId};
+use neap_scheduler::pricing::attribution::{ActorUse, AttributedLine, attribute};
+use neap_scheduler::pricing::budget::{Limit, Month, Scope};
 use neap_scheduler::pricing::{Category, LedgerLine, Use};
 use neap_scheduler::spec::{EntryInfo, ParseContext};
-use neap_storage::record::Record;
+use neap_storage::record::{BudgetScope, Record};
 
 pub(crate) use job::{JobEntry, JobStart, MembershipEntry, WorkerEntry};
 pub(crate) use node::{NodeEntry, NodeStart};
@@ -48,6 +50,10 @@ pub(crate) struct ClusterState {
     pub(crate) unattributed: CostView,
     /// What was seen of the nodes of each offer.
     pub(crate) observed: Observed,
+    /// The same by month.
+    pub(crate) unattributed_by_month: BTreeMap<Month, MicroUsd>,
+    /// What the organisation and projects may spend, and since when.
+    pub(crate) budgets: BTreeMap<Scope, (Limit, Millis)>,
     last_job: u64,
     last_node: u64,
     last_worker: u64,
@@ -108,8 +114,9 @@ impl ClusterState {
     }
 
     /// What a node's time is spent on right now, and who pays.
-    pub(crate) fn uses(&self, node: &NodeEntry) -> Vec<Use> {
-        let one = |category, job| vec![Use { category, job, weight: 1 }];
+    fn uses(&self, node: &NodeEntry) -> Vec<ActorUse> {
+        let no_actor = |category, job, weight| ActorUse { part: Use { category, job, weight }, actor: None };
+        let one = |category, job| vec![no_actor(category, job, 1)];
         if let Some(category) = node.category_by_state() {
             return one(category, node.rented_for);
         }
@@ -117,22 +124,29 @@ impl ClusterState {
         let mut uses = Vec::new();
         for job in self.live_or_ending() {
             let carries = |worker: &&WorkerEntry| worker.node == node.id && job.is_member(worker.id);
-            for _ in job.workers.values().filter(carries) {
+            for worker in job.workers.values().filter(carries) {
                 let weight = u64::from(job.spec.resources.cpus.0).min(left);
                 left -= weight;
-                uses.push(Use { category: Category::Busy, job: Some(job.id), weight });
+                let actor = Some(worker.actor_name());
+                uses.push(ActorUse { actor, ..no_actor(Category::Busy, Some(job.id), weight) });
             }
         }
         if left > 0 || uses.is_empty() {
-            uses.push(Use { category: Category::Idle, job: node.rented_for, weight: left });
+            uses.push(no_actor(Category::Idle, node.rented_for, left));
         }
         uses
     }
 
     /// The lines of the stretch since a node was last billed.
     pub(crate) fn open_lines(&self, node: NodeId, now: Millis) -> Vec<LedgerLine> {
+        self.open_attributed(node, now).into_iter().map(|line| line.line).collect()
+    }
+
+    /// The same, with the actors that used the time.
+    pub(crate) fn open_attributed(&self, node: NodeId, now: Millis) -> Vec<AttributedLine> {
         let Some(node) = self.nodes.get(&node).filter(|node| !node.state.is_terminal()) else { return Vec::new() };
-        node.meter.as_ref().map(|meter| meter.preview(now, &self.uses(node))).unwrap_or_default()
+        // Billed on a copy: the meter itself moves when the lines are booked.
+        node.meter.clone().map(|mut meter| attribute(&mut meter, now, &self.uses(node))).unwrap_or_default()
     }
 
     /// Nodes whose use may change with a record: they are billed up to the record first.
@@ -146,17 +160,17 @@ impl ClusterState {
         }
     }
 
-    /// The live nodes that a job pays for, or may have to: it has workers there, or they were rented for it.
-    pub(crate) fn paid_by(&self, job: &JobEntry) -> Vec<&NodeEntry> {
-        let carries = |node: &NodeEntry| job.workers.values().any(|worker| worker.node == node.id);
-        self.live_nodes().filter(|node| node.rented_for == Some(job.id) || carries(node)).collect()
+    /// The jobs that pay for a node, or may have to: they have workers there, or it was rented for them.
+    pub(crate) fn payers(&self, node: &NodeEntry) -> BTreeSet<JobId> {
+        let rented_for = node.rented_for.filter(|job| self.jobs.contains_key(job));
+        self.workers_on(node.id).into_iter().map(|(job, _)| job).chain(rented_for).collect()
     }
 
     /// What a job has spent on a node up to `now`.
-    pub(crate) fn spent_on(&self, job: &JobEntry, node: NodeId, now: Millis) -> MicroUsd {
-        let booked = job.cost_by_node.get(&node).copied().unwrap_or_default();
+    pub(crate) fn spent_on(&self, job: JobId, node: NodeId, now: Millis) -> MicroUsd {
+        let booked = self.jobs.get(&job).and_then(|job| job.cost_by_node.get(&node)).copied().unwrap_or_default();
         let lines = self.open_lines(node, now);
-        let open = lines.iter().filter(|line| line.job == Some(job.id)).map(|line| line.amount);
+        let open = lines.iter().filter(|line| line.job == Some(job)).map(|line| line.amount);
         booked + open.sum()
     }
 
@@ -169,7 +183,7 @@ impl ClusterState {
         match record {
             Record::ClusterCreated { cluster, .. } => self.cluster.clone_from(cluster),
             Record::ControlStarted { .. } => {}
-            Record::JobSubmitted { job, name, submitted_at, source, base_dir, spec_hash, .. } => {
+            Record::JobSubmitted { job, name, project, submitted_at, source, base_dir, spec_hash, estimate } => {
                 let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone() };
                 let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
                     job: *job,
@@ -179,9 +193,11 @@ impl ClusterState {
                 let start = JobStart {
                     id: *job,
                     name: name.clone(),
+                    project: project.clone(),
                     spec: parsed.spec,
                     spec_hash: spec_hash.clone(),
                     submitted: *submitted_at,
+                    estimate: *estimate,
                 };
                 self.jobs.insert(*job, JobEntry::new(start));
             }
@@ -205,7 +221,7 @@ impl ClusterState {
                 }
                 self.node_mut(*node)?.enter(*state, *at, why);
             }
-            Record::NodeBilled(line) => self.book(&LedgerLine::from(*line))?,
+            Record::NodeBilled(line) => self.book(&LedgerLine::from(line))?,
             Record::WorkerStarted { job, worker, node, server, at } => {
                 self.last_worker = self.last_worker.max(worker.number());
                 self.node_mut(*node)?.rented_for = Some(*job);
@@ -244,15 +260,35 @@ impl ClusterState {
             Record::JoinTokenUsed { node, .. } => {
                 self.tokens.remove(node);
             }
+            Record::BudgetSet { scope, max_cost, max_cost_per_month, max_cost_per_hour, warn_at_permille, at } => {
+                let limit = Limit {
+                    total: *max_cost,
+                    per_month: *max_cost_per_month,
+                    per_hour: *max_cost_per_hour,
+                    warn_at_permille: *warn_at_permille,
+                };
+                self.set_budget(scope_of(scope), limit, *at);
+            }
         }
         Ok(())
+    }
+
+    fn set_budget(&mut self, scope: Scope, limit: Limit, at: Millis) {
+        if limit.is_some() {
+            self.budgets.insert(scope, (limit, at));
+        } else {
+            self.budgets.remove(&scope);
+        }
     }
 
     fn book(&mut self, line: &LedgerLine) -> Result<(), ReplayError> {
         self.node_mut(line.node)?.book(line);
         match line.job.and_then(|job| self.jobs.get_mut(&job)) {
             Some(job) => job.book(line),
-            None => self.unattributed.add(line),
+            None => {
+                self.unattributed.add(line);
+                job::add_by_month(&mut self.unattributed_by_month, line);
+            }
         }
         Ok(())
     }
@@ -263,6 +299,13 @@ impl ClusterState {
 
     fn node_mut(&mut self, node: NodeId) -> Result<&mut NodeEntry, ReplayError> {
         self.nodes.get_mut(&node).ok_or_else(|| ReplayError::Unknown { what: node.to_string() })
+    }
+}
+
+fn scope_of(scope: &BudgetScope) -> Scope {
+    match scope {
+        BudgetScope::Organisation => Scope::Organisation,
+        BudgetScope::Project(name) => Scope::Project(name.clone()),
     }
 }
 

@@ -36,6 +36,11 @@ impl OfferSeen {
         let watched = u128::from((self.ended + live + BENEFIT_OF_DOUBT).get());
         u32::try_from(u128::from(self.interruptions) * MILLIS_PER_1000_H / watched).unwrap_or(u32::MAX)
     }
+
+    /// Billed time of its nodes, with `live` of time on those that still run.
+    pub(crate) fn node_time(&self, live: Millis) -> Millis {
+        self.ended + live
+    }
 }
 
 /// What was seen, by the name of the offer.

@@ -55,6 +55,7 @@ impl History {
                 source: JOB_FILE.to_owned(),
                 base_dir: "/".to_owned(),
                 spec_hash: String::new(),
+                estimate: None,
             };
             state.apply(&submitted).unwrap();
         }
@@ -64,9 +65,9 @@ impl History {
     /// What the controller does: bill what a record touches, then take it in.
     fn take(&mut self, record: &Record) {
         for node in self.state.touched(record) {
-            for line in self.state.open_lines(node, self.now) {
+            for line in self.state.open_attributed(node, self.now) {
                 let line = BilledLine::from(&line);
-                self.lines.push(line);
+                self.lines.push(line.clone());
                 self.state.apply(&Record::NodeBilled(line)).unwrap();
             }
         }
@@ -158,6 +159,8 @@ proptest! {
         prop_assert_eq!(nodes, priced);
         let booked: MicroUsd = history.state.jobs.values().map(|job| job.cost.total).sum();
         prop_assert_eq!(booked + history.state.unattributed.total, written);
+        let months = history.state.jobs.values().flat_map(|job| job.cost_by_month.values());
+        prop_assert_eq!(months.chain(history.state.unattributed_by_month.values()).copied().sum::<MicroUsd>(), written);
     }
 }
 

@@ -45,6 +45,19 @@ impl Account {
         MicroUsdPerHour::new(self.rate)
     }
 
+    /// What could still be spent in a month, beyond what is set aside, and which limit says so; `None` without a limit.
+    pub fn left(&self, month: Month) -> Option<(MicroUsd, LimitKind)> {
+        let left = |limit: MicroUsd, settled: MicroUsd| limit - settled - self.reserved;
+        let total = self.limit.total.map(|limit| (left(limit, self.settled), LimitKind::Total));
+        let of_month = self.limit.per_month.map(|limit| (left(limit, self.settled_in(month)), LimitKind::Month));
+        total.into_iter().chain(of_month).min()
+    }
+
+    /// The limits of which the share that is worth a warning is spent.
+    pub fn warned(&self, month: Month) -> impl Iterator<Item = LimitKind> {
+        self.warned.iter().copied().filter(move |kind| *kind != LimitKind::Month || month == self.month)
+    }
+
     /// Whether what is asked for stays within the limits. What is not asked for is not looked at: a rate that falls
     /// is always granted.
     pub(super) fn check(&self, scope: &Scope, month: Month, ask: Ask) -> Result<(), Refusal> {
@@ -60,20 +73,6 @@ impl Account {
         for (kind, limit, settled, reserved, asked) in rows {
             let Some(limit) = limit.filter(|limit| above(settled, reserved, asked, *limit)) else { continue };
             return Err(Refusal { scope: scope.clone(), kind, limit, settled, reserved, asked });
-        }
-        Ok(())
-    }
-
-    /// Whether what is spent already is within the limits.
-    pub(super) fn check_settled(&self, scope: &Scope, month: Month) -> Result<(), Refusal> {
-        let rows = [
-            (LimitKind::Total, self.limit.total, self.settled),
-            (LimitKind::Month, self.limit.per_month, self.settled_in(month)),
-        ];
-        for (kind, limit, settled) in rows {
-            let Some(limit) = limit.filter(|limit| settled > *limit) else { continue };
-            let nothing = MicroUsd::ZERO;
-            return Err(Refusal { scope: scope.clone(), kind, limit, settled, reserved: nothing, asked: nothing });
         }
         Ok(())
     }

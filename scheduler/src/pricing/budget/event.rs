@@ -12,7 +12,7 @@ pub struct ReservationId(pub u64);
 /// late, changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BudgetCommand {
-    /// Replaces the limits of a scope.
+    /// Replaces the limits of a scope. They may be below what is spent and set aside already.
     SetLimit {
         /// Whose.
         scope: Scope,
@@ -26,6 +26,18 @@ pub enum BudgetCommand {
         /// Who pays.
         path: ScopePath,
         /// The worst case until the node can be gone: [`Exposure::worst_case`](super::Exposure::worst_case).
+        granted: MicroUsd,
+        /// The most it may cost an hour.
+        rate: MicroUsdPerHour,
+    },
+    /// Sets money aside for a node that is there already, rented by somebody who no longer answers for it. Never refused:
+    /// the money is as good as spent whatever the limits say.
+    Adopt {
+        /// The number of the reservation.
+        id: ReservationId,
+        /// Who pays.
+        path: ScopePath,
+        /// The worst case until the node can be gone.
         granted: MicroUsd,
         /// The most it may cost an hour.
         rate: MicroUsdPerHour,

@@ -4,6 +4,9 @@
 //! all that runs stay within the limit for an hour. A reservation is the worst case until its node can be gone; see
 //! [`Exposure`] for the rule that keeps it large enough through slow deletes and price jumps.
 //!
+//! Where a limit is set below what is spent and set aside already, or what already runs is adopted above it, nothing is
+//! granted until nodes have been given back: what is above a limit only ever falls.
+//!
 //! A pure state machine: [`Budgets::decide`] turns a [`BudgetCommand`] into events or a refusal and changes nothing,
 //! [`Budgets::apply`] takes an event in, [`Budgets::replay`] rebuilds the state from the events. Whoever carries it
 //! out writes the events to the journal between the two. Commands carry totals and the caller's ids, so that one whose
@@ -19,7 +22,7 @@ mod scope;
 pub use account::Account;
 pub use event::{BudgetCommand, BudgetError, BudgetEvent, Refusal, ReservationId};
 pub use exposure::Exposure;
-pub use scope::{Limit, LimitKind, Month, Scope, ScopePath, WARN_AT_PERMILLE};
+pub use scope::{Limit, LimitKind, Month, Scope, ScopeParseError, ScopePath, WARN_AT_PERMILLE};
 
 use std::collections::BTreeMap;
 
@@ -58,6 +61,16 @@ impl Budgets {
         self.accounts.get(scope)
     }
 
+    /// Whether anything limits what is spent on a path.
+    pub fn is_limited(&self, path: &ScopePath) -> bool {
+        path.scopes().any(|scope| self.accounts.get(&scope).is_some_and(|account| account.limit.is_some()))
+    }
+
+    /// What is granted to a reservation in all, if there is such a one.
+    pub fn granted(&self, id: ReservationId) -> Option<MicroUsd> {
+        self.reservations.get(&id).map(|reservation| reservation.granted)
+    }
+
     /// Decides and takes the events in; they are given back to be written down.
     ///
     /// # Errors
@@ -78,8 +91,12 @@ impl Budgets {
     pub fn decide(&self, command: &BudgetCommand, now: Millis) -> Result<Vec<BudgetEvent>, BudgetError> {
         let month = self.month.max(Month::of(now));
         match command {
-            BudgetCommand::SetLimit { scope, limit } => self.set_limit(scope, *limit, month),
-            BudgetCommand::Reserve { id, path, granted, rate } => self.reserve(*id, path, *granted, *rate, month),
+            BudgetCommand::SetLimit { scope, limit } => self.set_limit(scope, *limit),
+            BudgetCommand::Reserve { id, path, granted, rate } => {
+                let ask = Ask { more: *granted, slower: MicroUsdPerHour::default(), faster: *rate };
+                self.open(*id, path, *granted, *rate, || self.check(path, month, ask))
+            }
+            BudgetCommand::Adopt { id, path, granted, rate } => self.open(*id, path, *granted, *rate, || Ok(())),
             BudgetCommand::Extend { id, granted, rate } => self.extend(*id, *granted, *rate, month),
             BudgetCommand::Settle { id, settled } => self.settle(*id, *settled, month),
             BudgetCommand::Release { id } => {
@@ -89,37 +106,28 @@ impl Budgets {
         }
     }
 
-    fn set_limit(&self, scope: &Scope, limit: Limit, month: Month) -> Result<Vec<BudgetEvent>, BudgetError> {
+    fn set_limit(&self, scope: &Scope, limit: Limit) -> Result<Vec<BudgetEvent>, BudgetError> {
         if limit.has_zero() {
             return Err(BudgetError::ZeroLimit(scope.clone()));
         }
-        let mut account = self.accounts.get(scope).cloned().unwrap_or_default();
-        if account.limit == limit {
-            return Ok(Vec::new());
-        }
-        account.limit = limit;
-        // What is set aside already is asked for again: a limit below it is refused until nodes are given back.
-        let ask = Ask { more: account.reserved, slower: account.rate(), faster: account.rate() };
-        account.reserved = MicroUsd::ZERO;
-        account.check(scope, month, ask)?;
-        account.check_settled(scope, month)?;
-        Ok(vec![BudgetEvent::LimitSet { scope: scope.clone(), limit }])
+        let same = self.accounts.get(scope).map(Account::limit).unwrap_or_default() == limit;
+        Ok((!same).then(|| BudgetEvent::LimitSet { scope: scope.clone(), limit }).into_iter().collect())
     }
 
-    fn reserve(
+    /// Opens a reservation that is not there yet, if `allowed`.
+    fn open(
         &self,
         id: ReservationId,
         path: &ScopePath,
         granted: MicroUsd,
         rate: MicroUsdPerHour,
-        month: Month,
+        allowed: impl FnOnce() -> Result<(), Refusal>,
     ) -> Result<Vec<BudgetEvent>, BudgetError> {
         if let Some(known) = self.reservations.get(&id) {
             let same = known.path == *path;
             return same.then(Vec::new).ok_or(BudgetError::Conflict(id));
         }
-        let ask = Ask { more: granted, slower: MicroUsdPerHour::default(), faster: rate };
-        self.check(path, month, ask)?;
+        allowed()?;
         Ok(vec![BudgetEvent::Reserved { id, path: path.clone(), granted, rate }])
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::model::{JobId, MicroUsd, MicroUsdPerHour, Millis};
+use crate::spec::is_dns_label;
 
 /// One level at which money is limited.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,43 @@ impl fmt::Display for Scope {
             Self::Job(id) => write!(f, "job {id}"),
         }
     }
+}
+
+impl Scope {
+    /// How it is written on the command line and in the API: `organisation`, `project/vision`, `sweep/j3`, `job/j7`.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Organisation => "organisation".to_owned(),
+            Self::Project(name) => format!("project/{name}"),
+            Self::Sweep(id) => format!("sweep/{id}"),
+            Self::Job(id) => format!("job/{id}"),
+        }
+    }
+
+    /// Reads a scope whose budget is set by itself, and not in a job file: `organisation` or `project/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeParseError`].
+    pub fn parse_shared(text: &str) -> Result<Self, ScopeParseError> {
+        match text.split_once('/') {
+            None if text == "organisation" => Ok(Self::Organisation),
+            Some(("project", name)) if is_dns_label(name) => Ok(Self::Project(name.to_owned())),
+            Some(("project", name)) => Err(ScopeParseError::Project(name.to_owned())),
+            _ => Err(ScopeParseError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+/// A text that names no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeParseError {
+    /// The project is no DNS label.
+    #[error("error[E006] {0:?} is not the name of a project; use 1 to 63 lowercase letters, digits and `-`")]
+    Project(String),
+    /// Neither the organisation nor a project.
+    #[error("{0:?} is no scope; write `organisation` or `project/NAME`")]
+    Unknown(String),
 }
 
 /// Who pays for something: every scope on the way counts it.
@@ -74,8 +112,13 @@ impl Default for Limit {
 }
 
 impl Limit {
+    /// Whether any part is limited.
+    pub fn is_some(&self) -> bool {
+        self.total.is_some() || self.per_month.is_some() || self.per_hour.is_some()
+    }
+
     /// Whether any part is zero: a budget that can pay for nothing is a slip of the pen.
-    pub(super) fn has_zero(&self) -> bool {
+    pub fn has_zero(&self) -> bool {
         let nothing = [self.total, self.per_month].contains(&Some(MicroUsd::ZERO));
         nothing || self.per_hour == Some(MicroUsdPerHour::new(0))
     }
@@ -115,6 +158,14 @@ impl Month {
         let millis = i64::try_from(instant.get()).unwrap_or(i64::MAX);
         let date = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX).to_zoned(TimeZone::UTC).date();
         Self { year: date.year(), month: date.month() }
+    }
+
+    /// The moment at which the month after the one that holds `instant` begins.
+    pub fn end_after(instant: Millis) -> Millis {
+        let millis = i64::try_from(instant.get()).unwrap_or(i64::MAX);
+        let date = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX).to_zoned(TimeZone::UTC).date();
+        let next = date.last_of_month().tomorrow().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok());
+        next.and_then(|day| u64::try_from(day.timestamp().as_millisecond()).ok()).map_or(instant, Millis::new)
     }
 }
 

@@ -9,21 +9,22 @@
 //! that no day is unlike all days seen so far; and, for a queued job, that its cost is log-normal between its P50 and P95.
 //! It does not know of budgets that stop work: it says what would be spent without them.
 
+mod history;
 mod level;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
 use level::Level;
 
+pub use history::hourly;
+
 /// How many futures are drawn. The P10 of 1,000 draws is off by about one percentage point (√(0.1 × 0.9 / 1000)).
 const PATHS: usize = 1_000;
 
 /// Days of history below which nothing is learned from it.
-const HISTORY_DAYS_MIN: usize = 7;
+pub const HISTORY_DAYS_MIN: usize = 7;
 
 /// Days of history below which no weekly pattern is looked for: three of each weekday.
 const WEEKLY_DAYS_MIN: usize = 21;
@@ -108,14 +109,6 @@ pub struct Forecast {
     pub exhausted: Option<Range<Option<Millis>>>,
     /// What this rests on.
     pub basis: Basis,
-}
-
-/// The end of the calendar month (UTC) that holds `now`.
-pub fn month_end(now: Millis) -> Millis {
-    let millis = i64::try_from(now.get()).unwrap_or(i64::MAX);
-    let date = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX).to_zoned(TimeZone::UTC).date();
-    let next = date.last_of_month().tomorrow().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok());
-    next.and_then(|day| u64::try_from(day.timestamp().as_millisecond()).ok()).map_or(now, Millis::new)
 }
 
 /// Forecasts the spending. The same input gives the same forecast.

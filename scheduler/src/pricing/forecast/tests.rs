@@ -138,12 +138,6 @@ fn known_work_is_not_counted_on_top_of_history() {
 }
 
 #[test]
-fn a_month_ends_at_midnight_utc() {
-    assert_eq!(month_end(NOW), Millis::new(1_769_904_000_000));
-    assert_eq!(month_end(Millis::new(1_769_904_000_000)), Millis::new(1_769_904_000_000 + 28 * DAY.get()));
-}
-
-#[test]
 fn the_same_input_gives_the_same_forecast() {
     let hourly = hours(&scatter(30, &mut ChaCha8Rng::seed_from_u64(3)));
     assert_eq!(forecast(&input(&hourly, 9)), forecast(&input(&hourly, 9)));

@@ -13,7 +13,7 @@ use super::code::Code;
 use super::context::ParseContext;
 use super::fault::{Faults, Reported, Span};
 use super::field::{Block, Field, Missing};
-use super::job::{CheckpointEvery, CheckpointSpec, JobSpec, OnPreempt};
+use super::job::{CheckpointEvery, CheckpointSpec, DEFAULT_PROJECT, JobSpec, OnPreempt};
 use super::layout;
 use super::quantity;
 use super::tree::Node;
@@ -76,11 +76,11 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     };
     version?;
     kind?;
-    project?;
     gang?;
     can_save?;
     Ok(JobSpec {
         name: name?,
+        project: project?.unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
         description: description?.unwrap_or_default(),
         labels: labels?.unwrap_or_default(),
         priority: priority?,
@@ -128,13 +128,17 @@ fn is_other_kind(job: &Block<'_>) -> bool {
 }
 
 fn name(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reported> {
-    let name = field.text(faults)?;
-    if quantity::is_dns_label(name) {
-        return Ok(name.to_owned());
+    dns_label(field, Code::Name, faults)
+}
+
+fn dns_label(field: &Field<'_>, code: Code, faults: &mut Faults) -> Result<String, Reported> {
+    let text = field.text(faults)?;
+    if quantity::is_dns_label(text) {
+        return Ok(text.to_owned());
     }
     let message = format!("{} is not a DNS label", field.found());
     let help = "use 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last";
-    Err(field.fault(faults, Code::Name, message, help))
+    Err(field.fault(faults, code, message, help))
 }
 
 fn description(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reported> {
@@ -147,12 +151,8 @@ fn description(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reporte
     Err(field.fault(faults, Code::BadValue, message, format!("keep it within {DESCRIPTION_CHARS_MAX}")))
 }
 
-fn project(field: &Field<'_>, faults: &mut Faults) -> Result<(), Reported> {
-    if field.text(faults)? == "default" {
-        return Ok(());
-    }
-    let message = format!("there is no project {}", field.found());
-    Err(field.fault(faults, Code::Project, message, "leave `project` out; the only project so far is `default`"))
+fn project(field: &Field<'_>, faults: &mut Faults) -> Result<String, Reported> {
+    dns_label(field, Code::Project, faults)
 }
 
 fn labels(field: &Field<'_>, faults: &mut Faults) -> Result<BTreeMap<String, String>, Reported> {

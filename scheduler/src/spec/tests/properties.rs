@@ -13,7 +13,7 @@ const PLANTS: &[Plant] = &[
     ("version: 1", "version: 7", Code::Version, "version"),
     ("kind: train", "kind: trian", Code::Kind, "kind"),
     ("name: fashion-mnist", "name: Fashion", Code::Name, "name"),
-    ("project: default", "project: vision", Code::Project, "project"),
+    ("project: default", "project: Vision", Code::Project, "project"),
     ("owner: ana", "owner: 7", Code::WrongType, "labels.owner"),
     ("min: 2,", "min: 9,", Code::Workers, "workers"),
     ("cpus: 0.5+", "cpus: none", Code::Cpus, "resources.cpus"),

@@ -201,7 +201,7 @@ fn names_and_texts() {
             changed("name: fashion-mnist", "name: Fashion_MNIST"),
             changed("name: fashion-mnist", "name: 2026"),
             changed("name: fashion-mnist", "name:"),
-            changed("project: default", "project: vision"),
+            changed("project: default", "project: Computer_Vision"),
             changed("team: vision", "team: yes"),
             changed("team: vision", "team: [a]"),
             added(&format!("labels: {{{}: x}}", "k".repeat(64))),
@@ -214,8 +214,8 @@ fn names_and_texts() {
             3:7 error[E084] name: expected a text, found `2026` | put it in quotes: "2026"
             name:
             3:1 error[E084] name: expected a text, found nothing | give a text
-            project: vision
-            5:10 error[E006] project: there is no project `vision` | leave `project` out; the only project so far is `default`
+            project: Computer_Vision
+            5:10 error[E006] project: `Computer_Vision` is not a DNS label | use 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last
             team: yes
             6:16 error[E084] labels.team: expected a text, found `yes` | put it in quotes: "yes"
             team: [a]

@@ -78,13 +78,51 @@ fn what_contradicts_the_reservation_is_an_error() {
 }
 
 #[test]
-fn a_limit_is_never_set_below_what_is_spent_and_set_aside() {
-    let budgets = with(&[reserve(1, 7, 60), settle(1, 25)]);
-    assert!(budgets.decide(&limit(Scope::Organisation, 59), Millis::ZERO).is_err());
-    assert!(budgets.decide(&limit(Scope::Organisation, 60), Millis::ZERO).is_ok());
-    assert!(budgets.decide(&limit(Scope::Job(JobId::new(7)), 24), Millis::ZERO).is_err());
+fn a_limit_below_what_is_spent_and_set_aside_grants_nothing_until_it_carries_again() {
+    let mut budgets = with(&[reserve(1, 7, 60), settle(1, 25), limit(Scope::Organisation, 50)]);
+    assert!(budgets.decide(&extend(1, 61), Millis::ZERO).is_err(), "what runs is not carried on");
+    assert!(budgets.decide(&reserve(2, 8, 1), Millis::ZERO).is_err());
+    assert!(budgets.decide(&settle(1, 60), Millis::ZERO).is_ok(), "what was set aside may still be spent");
+    budgets.execute(&BudgetCommand::Release { id: ReservationId(1) }, Millis::ZERO).unwrap();
+    assert!(budgets.decide(&reserve(2, 8, 26), Millis::ZERO).is_err());
+    assert!(budgets.decide(&reserve(2, 8, 25), Millis::ZERO).is_ok());
     let zero = budgets.decide(&limit(Scope::Organisation, 0), Millis::ZERO);
     assert_eq!(zero, Err(BudgetError::ZeroLimit(Scope::Organisation)));
+}
+
+#[test]
+fn what_runs_already_is_adopted_whatever_the_limit_and_then_not_carried_on() {
+    let adopt = |granted| BudgetCommand::Adopt {
+        id: ReservationId(1),
+        path: path(7),
+        granted: MicroUsd::new(granted),
+        rate: MicroUsdPerHour::new(1_000),
+    };
+    let mut budgets = with(&[limit(Scope::Organisation, 50), adopt(60)]);
+    assert_eq!(budgets.decide(&adopt(70), Millis::ZERO), Ok(Vec::new()), "asking twice is asking once");
+    assert!(budgets.decide(&extend(1, 61), Millis::ZERO).is_err());
+    assert!(budgets.execute(&settle(1, 60), Millis::ZERO).is_ok());
+    assert_eq!(budgets.account(&Scope::Organisation).unwrap().settled(), MicroUsd::new(60));
+}
+
+#[test]
+fn what_is_left_is_the_smaller_of_the_total_and_the_month() {
+    let both = Limit { total: Some(MicroUsd::new(100)), per_month: Some(MicroUsd::new(70)), ..Limit::default() };
+    let set = BudgetCommand::SetLimit { scope: Scope::Organisation, limit: both };
+    let budgets = with(&[set, reserve(1, 7, 60), settle(1, 50)]);
+    let account = budgets.account(&Scope::Organisation).unwrap();
+    let february = Month::of(Millis::from_secs(32 * 86_400));
+    assert_eq!(account.left(Month::of(Millis::ZERO)), Some((MicroUsd::new(10), LimitKind::Month)));
+    assert_eq!(account.left(february), Some((MicroUsd::new(40), LimitKind::Total)));
+    assert!(budgets.is_limited(&path(9)));
+    assert!(!with(&[reserve(1, 7, 60)]).is_limited(&path(7)));
+}
+
+#[test]
+fn a_month_ends_at_midnight_utc() {
+    let (end, day) = (Millis::new(1_769_904_000_000), 86_400_000);
+    assert_eq!(Month::end_after(Millis::new(end.get() - 14_400_000)), end);
+    assert_eq!(Month::end_after(end), Millis::new(end.get() + 28 * day));
 }
 
 #[test]

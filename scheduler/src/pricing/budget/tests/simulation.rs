@@ -14,7 +14,7 @@ fn simulate(seed: u64, faults: Faults) -> Result<(), String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Invariant 3, with slow deletes, lost replies, price jumps, restarts, changed limits and the end of a month.
+    /// Invariant 3, with slow deletes, lost replies, price jumps, restarts, others taking over, changed limits and the end of a month.
     #[test]
     fn no_budget_is_ever_broken(seed in any::<u64>()) {
         prop_assert_eq!(simulate(seed, Faults::default()), Ok(()));
@@ -40,6 +40,12 @@ fn forgetting_that_deletes_are_slow_is_found_out() {
 #[test]
 fn forgetting_that_prices_jump_is_found_out() {
     let faults = Faults { forgets_price_jumps: true, ..Faults::default() };
+    assert!((0..20).any(|seed| simulate(seed, faults).is_err()));
+}
+
+#[test]
+fn forgetting_what_was_spent_before_a_take_over_is_found_out() {
+    let faults = Faults { forgets_the_past: true, ..Faults::default() };
     assert!((0..20).any(|seed| simulate(seed, faults).is_err()));
 }
 

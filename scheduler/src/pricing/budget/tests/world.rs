@@ -20,11 +20,17 @@ pub(super) struct Faults {
     pub(super) forgets_deletes: bool,
     /// The controller reserves at today's price instead of the ceiling.
     pub(super) forgets_price_jumps: bool,
+    /// A controller that takes over does not look at what was spent on nodes that are gone.
+    pub(super) forgets_the_past: bool,
 }
 
 #[derive(Debug)]
 struct TrueNode {
     path: ScopePath,
+    /// What was booked of it in earlier months.
+    before: MicroUsd,
+    /// What was booked of it in all.
+    booked: MicroUsd,
     /// Whether the provider really started it: the reply to the request may have been lost either way.
     exists: bool,
     spent: MicroUsd,
@@ -46,6 +52,13 @@ pub(super) struct World {
     journal: Vec<BudgetEvent>,
     sent: Vec<BudgetCommand>,
     nodes: BTreeMap<ReservationId, TrueNode>,
+    /// What was spent on nodes that are gone: who paid, in earlier months and in this one.
+    gone: Vec<(ScopePath, MicroUsd, MicroUsd)>,
+    month: Month,
+    limits: BTreeMap<Scope, Limit>,
+    /// What was spent and set aside, in all and in the month, and the rate, when a scope's limit was set or everything was
+    /// taken over: above the limit it may only fall.
+    committed: BTreeMap<Scope, (MicroUsd, MicroUsd, MicroUsdPerHour)>,
     next_id: u64,
     warnings: BTreeMap<(Scope, LimitKind, Month), u32>,
 }
@@ -65,6 +78,10 @@ impl World {
             journal: Vec::new(),
             sent: Vec::new(),
             nodes: BTreeMap::new(),
+            gone: Vec::new(),
+            month: Month::of(START),
+            limits: BTreeMap::new(),
+            committed: BTreeMap::new(),
             next_id: 0,
             warnings: BTreeMap::new(),
         }
@@ -84,6 +101,7 @@ impl World {
     }
 
     fn step(&mut self, rents: bool) -> Result<(), String> {
+        self.turn_the_month();
         if rents && self.rng.random_bool(0.5) {
             self.rent()?;
         }
@@ -97,12 +115,28 @@ impl World {
         if self.rng.random_bool(0.1) {
             self.restart()?;
         }
+        if self.rng.random_bool(0.1) {
+            self.take_over()?;
+        }
         self.repeat_something_old();
         self.spend_one_tick();
         self.check()
     }
 
-    /// New limits for random scopes; a limit below what is spent and reserved may be refused.
+    fn turn_the_month(&mut self) {
+        let month = Month::of(self.now);
+        if month != self.month {
+            self.month = month;
+            for node in self.nodes.values_mut() {
+                node.before = node.booked;
+            }
+            for (_, before, of_month) in &mut self.gone {
+                (*before, *of_month) = (*before + *of_month, MicroUsd::ZERO);
+            }
+        }
+    }
+
+    /// New limits for random scopes, some of them below what is spent and set aside.
     fn set_limits(&mut self) -> Result<(), String> {
         for scope in [Scope::Organisation, Scope::Project("p0".to_owned()), Scope::Job(JobId::new(1))] {
             let mut part = |max: u64| self.rng.random_bool(0.7).then(|| self.rng.random_range(1..max));
@@ -114,12 +148,22 @@ impl World {
                 ..Limit::default()
             };
             self.warnings.retain(|(warned, ..), _| *warned != scope);
-            match self.send(BudgetCommand::SetLimit { scope, limit }) {
-                Ok(()) | Err(BudgetError::Refused(_)) => {}
-                Err(error) => return Err(error.to_string()),
-            }
+            self.limits.insert(scope.clone(), limit);
+            self.send(BudgetCommand::SetLimit { scope: scope.clone(), limit }).map_err(|error| error.to_string())?;
+            self.note_committed(&scope);
         }
         Ok(())
+    }
+
+    fn note_committed(&mut self, scope: &Scope) {
+        let committed = self.committed(scope);
+        self.committed.insert(scope.clone(), committed);
+    }
+
+    fn committed(&self, scope: &Scope) -> (MicroUsd, MicroUsd, MicroUsdPerHour) {
+        let account = self.budgets.account(scope).cloned().unwrap_or_default();
+        let of_month = account.settled_in(Month::of(self.now)) + account.reserved();
+        (account.settled() + account.reserved(), of_month, account.rate())
     }
 
     /// Asks for a node: money first, then the provider, whose reply may be lost whether or not it did it.
@@ -143,6 +187,8 @@ impl World {
         let reply_due = self.rng.random_bool(0.2).then(|| self.now + self.ticks(1..5));
         let node = TrueNode {
             path,
+            before: MicroUsd::ZERO,
+            booked: MicroUsd::ZERO,
             exists,
             spent: MicroUsd::ZERO,
             price: MicroUsdPerHour::new(price),
@@ -173,8 +219,11 @@ impl World {
         let silent = node.reply_due.is_some_and(|due| due > self.now);
         if !silent {
             self.send(BudgetCommand::Settle { id, settled: spent }).map_err(|error| error.to_string())?;
+            self.nodes.get_mut(&id).expect("the node was found above").booked = spent;
             if known_gone {
-                self.nodes.remove(&id);
+                if let Some(node) = self.nodes.remove(&id) {
+                    self.gone.push((node.path, node.before, spent - node.before));
+                }
                 return self.send(BudgetCommand::Release { id }).map_err(|error| error.to_string());
             }
         }
@@ -273,28 +322,88 @@ impl World {
         Ok(())
     }
 
-    /// The invariant, at every scope.
-    fn check(&self) -> Result<(), String> {
+    /// The controller dies; another knows the bill, the nodes that are there and the limits, and no event.
+    fn take_over(&mut self) -> Result<(), String> {
+        self.budgets = Budgets::default();
+        self.journal.clear();
+        self.sent.clear();
+        self.warnings.clear();
+        let past = Millis::ZERO;
+        let gone = if self.faults.forgets_the_past { Vec::new() } else { self.gone.clone() };
+        for (path, before, _) in &gone {
+            self.book_past(path, *before, past)?;
+        }
+        let ids: Vec<ReservationId> = self.nodes.keys().copied().collect();
+        for id in &ids {
+            self.adopt(*id, past)?;
+        }
+        for (path, _, of_month) in &gone {
+            self.book_past(path, *of_month, self.now)?;
+        }
+        for id in ids {
+            self.carry_out(&BudgetCommand::Settle { id, settled: self.nodes[&id].booked }, self.now)?;
+        }
+        for (scope, limit) in self.limits.clone() {
+            self.carry_out(&BudgetCommand::SetLimit { scope: scope.clone(), limit }, self.now)?;
+            self.note_committed(&scope);
+        }
+        Ok(())
+    }
+
+    fn book_past(&mut self, path: &ScopePath, spent: MicroUsd, at: Millis) -> Result<(), String> {
+        self.next_id += 1;
+        let (id, path, rate) = (ReservationId(self.next_id), path.clone(), MicroUsdPerHour::default());
+        self.carry_out(&BudgetCommand::Adopt { id, path, granted: spent, rate }, at)?;
+        self.carry_out(&BudgetCommand::Settle { id, settled: spent }, at)?;
+        self.carry_out(&BudgetCommand::Release { id }, at)
+    }
+
+    /// Sets aside what a node that is there may cost, and books what it cost in earlier months.
+    fn adopt(&mut self, id: ReservationId, past: Millis) -> Result<(), String> {
+        let node = &self.nodes[&id];
+        let ceiling = node.ceilings.last().copied().unwrap_or_default();
+        let (granted, rate) = self.grant(node.spent, node.price.get(), ceiling);
+        let (path, before) = (node.path.clone(), node.before);
+        self.carry_out(&BudgetCommand::Adopt { id, path, granted, rate }, past)?;
+        self.carry_out(&BudgetCommand::Settle { id, settled: before }, past)
+    }
+
+    fn carry_out(&mut self, command: &BudgetCommand, at: Millis) -> Result<(), String> {
+        let events = self.budgets.execute(command, at).map_err(|error| error.to_string())?;
+        self.journal.extend(events);
+        Ok(())
+    }
+
+    /// The invariant, at every scope: within the limit, or at least no further above it than when it was set.
+    fn check(&mut self) -> Result<(), String> {
         if let Some(twice) = self.warnings.iter().find(|(_, times)| **times > 1) {
             return Err(format!("warned twice: {twice:?}"));
         }
-        for (scope, account) in &self.budgets.accounts {
+        let scopes: Vec<Scope> = self.budgets.accounts.keys().cloned().collect();
+        for scope in scopes {
+            let (total, of_month, rate) = self.committed(&scope);
+            let (total_before, of_month_before, rate_before) = self.committed.get(&scope).copied().unwrap_or_default();
+            let account = &self.budgets.accounts[&scope];
             let limit = account.limit();
-            let committed = account.settled() + account.reserved();
-            let month = account.settled_in(Month::of(self.now)) + account.reserved();
-            let broken = limit.total.is_some_and(|limit| committed > limit)
-                || limit.per_month.is_some_and(|limit| month > limit)
-                || limit.per_hour.is_some_and(|limit| account.rate() > limit);
+            let broken = limit.total.is_some_and(|limit| total > limit.max(total_before))
+                || limit.per_month.is_some_and(|limit| of_month > limit.max(of_month_before))
+                || limit.per_hour.is_some_and(|limit| rate > limit.max(rate_before));
             if broken {
                 return Err(format!("{scope} is over its limit: {account:?}"));
             }
-            self.check_truth(scope, account)?;
+            self.check_truth(&scope, account)?;
+            let fallen = (total.min(total_before), of_month.min(of_month_before), rate.min(rate_before));
+            self.committed.insert(scope, fallen);
         }
         Ok(())
     }
 
     /// What the nodes of a scope really cost is covered by what is spent and reserved for them.
     fn check_truth(&self, scope: &Scope, account: &Account) -> Result<(), String> {
+        let (before, of_month) = self.booked(scope);
+        if (account.settled(), account.settled_in(self.month)) != (before + of_month, of_month) {
+            return Err(format!("{scope}: {before} and {of_month} this month were booked, but {account:?} has others"));
+        }
         let open = |id: &ReservationId| self.budgets.reservations[id].settled;
         let mine = || self.nodes.iter().filter(|(_, node)| node.path.scopes().any(|of| of == *scope));
         let unsettled: MicroUsd = mine().map(|(id, node)| node.spent - open(id)).sum();
@@ -302,6 +411,14 @@ impl World {
             return Err(format!("{scope}: {unsettled} is spent, but only {} is reserved", account.reserved()));
         }
         Ok(())
+    }
+
+    /// What was booked for a scope in earlier months and in this one, over all controllers.
+    fn booked(&self, scope: &Scope) -> (MicroUsd, MicroUsd) {
+        let gone = self.gone.iter().map(|(path, before, of_month)| (path, *before, *of_month));
+        let there = self.nodes.values().map(|node| (&node.path, node.before, node.booked - node.before));
+        let mine = gone.chain(there).filter(|(path, ..)| path.scopes().any(|of| of == *scope));
+        mine.fold(Default::default(), |(sum, month), (_, before, of_month)| (sum + before, month + of_month))
     }
 
     /// Draws a number, so that a caller can check that two worlds of one seed are the same world.
