@@ -5,8 +5,8 @@
 
 use neap_scheduler::policy::adaptive::{AllocationPolicy, Fifo, Goodput, LeastService};
 use neap_scheduler::sim::adaptive::{
-    ClusterSpec, FixedRun, RunSettings, SimulationReport, Table, Untimed, World, best_run_seconds, completion_seconds,
-    read_traces, simulate,
+    ClusterSpec, FixedRun, RunSettings, SimulationReport, Table, Untimed, UsePoint, World, best_run_seconds,
+    completion_seconds, read_traces, simulate,
 };
 use neap_scheduler::sim::read_rows;
 use serde::Deserialize;
@@ -76,6 +76,8 @@ fn every_policy_ends_every_job_and_accounts_for_every_gpu_second() {
             let by_round: u32 = report.use_over_time.iter().flat_map(|point| &point.held).sum();
             assert_eq!(by_job, f64::from(by_round) * 60.0, "{}", report.policy);
             assert_eq!(by_job, report.gpu_seconds.iter().sum::<f64>());
+            let each_holds_some = |point: &UsePoint| point.jobs - point.waiting <= point.held.iter().sum();
+            assert!(report.use_over_time.iter().all(each_holds_some), "{}", report.policy);
             let ordered = |job: &neap_scheduler::sim::adaptive::JobOutcome| {
                 job.submit <= job.start && job.start + 50.0 <= job.end
             };

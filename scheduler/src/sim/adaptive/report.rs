@@ -58,6 +58,8 @@ pub struct UsePoint {
     pub at: f64,
     /// Jobs that had not ended.
     pub jobs: u32,
+    /// Those of them without GPUs.
+    pub waiting: u32,
     /// GPUs held, by type.
     pub held: Vec<u32>,
 }

@@ -199,7 +199,8 @@ fn advance(
     for index in ended.into_iter().rev() {
         running.remove(index);
     }
-    report.use_over_time.push(UsePoint { at: view.now, jobs: contention as u32, held });
+    let waiting = view.jobs.iter().filter(|job| !allocation.grants.contains_key(&job.id)).count() as u32;
+    report.use_over_time.push(UsePoint { at: view.now, jobs: contention as u32, waiting, held });
     for observation in &seen {
         policy.observe(view, observation);
     }

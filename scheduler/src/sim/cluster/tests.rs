@@ -56,6 +56,10 @@ fn jobs_on_one_node_run_one_after_the_other() {
     assert_eq!(waits(&report), [0.0, 90.0]);
     assert_eq!(report.jobs[1].completion(), Some(Millis::from_secs(140)));
     assert_eq!((report.jobs[0].cost, report.cost()), (MicroUsd::new(100), MicroUsd::new(150)));
+    assert_eq!((report.jobs[1].worker_time, report.jobs[1].gpu_time), (Millis::from_secs(50), Millis::from_secs(50)));
+    let use_of = |sample: &UseSample| (sample.at.get(), sample.gpus, sample.gpus_held, sample.waiting);
+    let timeline: Vec<_> = report.timeline.iter().map(use_of).collect();
+    assert_eq!(timeline, [(0, 1, 1, 0), (10_000, 1, 1, 1), (100_000, 1, 1, 0), (150_000, 1, 0, 0)]);
 }
 
 #[test]
@@ -174,6 +178,11 @@ proptest! {
             let jobs: MicroUsd = report.jobs.iter().map(|job| job.cost).sum();
             prop_assert!(jobs <= report.cost());
             prop_assert!(report.jobs.iter().all(|job| job.cost > MicroUsd::ZERO));
+            prop_assert_eq!(report.timeline.last().unwrap().cost, report.cost());
+            let pairs = report.timeline.windows(2);
+            prop_assert!(pairs.clone().all(|pair| pair[0].at < pair[1].at && pair[0].cost <= pair[1].cost));
+            let drawn: u64 = pairs.map(|pair| pair[1].at.since(pair[0].at).get() * u64::from(pair[0].workers)).sum();
+            prop_assert_eq!(drawn, report.jobs.iter().map(|job| job.worker_time.get()).sum::<u64>());
         }
     }
 }
