@@ -170,12 +170,15 @@ pub struct PlanArgs {
 /// `neap simulate`.
 #[derive(Debug, Subcommand)]
 pub enum SimulateCommand {
-    /// Simulate a trace under a policy.
+    /// Simulate a trace under a policy; the word `run` may be left out.
     Run(SimulateArgs),
     /// Simulate a trace under two policies and show what changes, job by job.
     Diff(DiffArgs),
     /// Decide the rounds of a control plane again (rounds.jsonl in its home folder); the plans must be the same.
     Replay(ReplayArgs),
+    /// A trace with everything after it; [`read`] puts `run` before it.
+    #[command(external_subcommand)]
+    Trace(Vec<OsString>),
 }
 
 /// A trace and the cluster that it runs on.
@@ -207,6 +210,9 @@ pub struct WorldArgs {
     /// The seed of everything random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Also draw it: one HTML file with figures, which needs nothing from elsewhere.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
 }
 
 /// `neap simulate run`.
@@ -354,8 +360,16 @@ pub struct AgentArgs {
     pub folder: PathBuf,
 }
 
-/// Reads the command line of this process; errors and `--help` end it here.
+/// Reads a command line that starts with the program's name.
+///
+/// # Errors
+///
+/// Whatever clap has to say, `--help` included.
 pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let cli = Cli::try_parse_from(&args)?;
+    let Command::Simulate(SimulateCommand::Trace(rest)) = &cli.command else { return Ok(cli) };
+    args.insert(args.len() - rest.len(), "run".into());
     Cli::try_parse_from(args)
 }
 
@@ -390,6 +404,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_trace_is_run_also_without_the_word() {
+        for line in [
+            "simulate run t.csv --seed 3 -o json",
+            "simulate t.csv --seed 3 -o json",
+            "-o json simulate t.csv --seed 3",
+        ] {
+            let cli = read(format!("neap {line}").split(' ').map(OsString::from)).unwrap();
+            assert_eq!(cli.global.output, Format::Json, "{line}");
+            let Command::Simulate(SimulateCommand::Run(args)) = cli.command else {
+                panic!("{line}: {:?}", cli.command)
+            };
+            assert_eq!((args.world.trace, args.world.seed), (PathBuf::from("t.csv"), 3), "{line}");
+        }
     }
 
     #[test]

@@ -107,6 +107,16 @@ impl Report {
         self.nodes.iter().map(|node| node.cost).sum()
     }
 
+    /// When the first job was submitted; times that people read are counted from there.
+    pub fn first_submitted(&self) -> Millis {
+        self.jobs.iter().map(|job| job.submitted).min().unwrap_or_default()
+    }
+
+    /// From the first submission to the end.
+    pub fn makespan(&self) -> Millis {
+        self.end.since(self.first_submitted())
+    }
+
     /// The mean completion time of the jobs that ended, in seconds; 0 without any.
     pub fn mean_completion_s(&self) -> f64 {
         mean(self.jobs.iter().filter_map(JobOutcome::completion))
