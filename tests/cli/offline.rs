@@ -105,6 +105,10 @@ fn codes_are_explained() {
     let text = home.neap(&["explain", "e044"]).expect(0).stdout;
     assert!(text.starts_with("E044: the global batch cannot be cut into equal shards\n\n"), "{text}");
     assert_eq!(home.neap(&["explain", "E044", "-o", "json"]).expect(0).json()["code"], "E044");
+    for (code, title) in [("E202", "a negative price"), ("A005", "a GPU type"), ("A009", "the clock goes backwards")] {
+        let text = home.neap(&["explain", code]).expect(0).stdout;
+        assert!(text.starts_with(&format!("{code}: {title}")), "{text}");
+    }
     home.neap(&["explain", "E999"]).expect(2);
 }
 
