@@ -184,29 +184,39 @@ pub enum SimulateCommand {
 /// A trace and the cluster that it runs on.
 #[derive(Debug, Args)]
 pub struct WorldArgs {
-    /// A table of jobs: Philly, openb (Alibaba 2023) or Shockwave; its first line says which.
+    /// A table of jobs: Philly, openb (Alibaba 2023), Shockwave, Sia or Pollux; its first line says which.
     pub trace: PathBuf,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 16)]
-    pub nodes: usize,
-    /// Accelerators of each node; a job of more takes several nodes.
-    #[arg(long, default_value_t = 4)]
-    pub gpus_per_node: u32,
+    /// Nodes of the cluster [default: 16].
+    #[arg(long)]
+    pub nodes: Option<usize>,
+    /// Accelerators of each node; a job of more takes several nodes [default: 4].
+    #[arg(long)]
+    pub gpus_per_node: Option<u32>,
     /// What a node costs in dollars per hour.
     #[arg(long, default_value = "1")]
     pub price: MicroUsd,
-    /// An openb table of nodes, instead of equal ones.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "price"])]
-    pub cluster: Option<PathBuf>,
+    /// The nodes by type, as in aws:6x4,rtx:3x8 for 6 nodes of 4 GPUs and 3 of 8; or an openb table of nodes [default for
+    /// Sia and Pollux: aws:6x4,rtx:3x8,dgx-ext:2x8].
+    #[arg(long, value_name = "TYPES|FILE", conflicts_with_all = ["nodes", "gpus_per_node"])]
+    pub cluster: Option<String>,
+    /// For Sia and Pollux: the folder with apps.csv, throughput.csv and statistical_efficiency.csv.
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
     /// Only this virtual cluster of a Philly table.
     #[arg(long, value_name = "NAME")]
     pub virtual_cluster: Option<String>,
+    /// This trace of a Sia or Pollux table, which holds several [default: the first by name].
+    #[arg(long, value_name = "NAME")]
+    pub trace_name: Option<String>,
     /// Only the first jobs of the table.
     #[arg(long, value_name = "JOBS")]
     pub limit: Option<usize>,
-    /// Decide at multiples of this many seconds; 0 decides after every event.
-    #[arg(long, default_value_t = 0)]
-    pub round_seconds: u64,
+    /// Let policies know how long each job really runs; without it, of such jobs they know nothing.
+    #[arg(long)]
+    pub exact_estimates: bool,
+    /// Decide at multiples of this many seconds; 0 decides after every event [default: 0; 60 for Sia and Pollux].
+    #[arg(long)]
+    pub round_seconds: Option<u64>,
     /// The seed of everything random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -221,7 +231,7 @@ pub struct SimulateArgs {
     /// The trace.
     #[command(flatten)]
     pub world: WorldArgs,
-    /// The policy: fifo, backfill, fair_share or priority.
+    /// The policy: fifo, backfill, fair_share or priority; for Sia and Pollux goodput, fifo or least_service.
     #[arg(long, default_value = "fifo")]
     pub policy: String,
 }

@@ -61,12 +61,20 @@ fn held(courses: &[Course<'_>], x: Axis) -> Figure {
     let of = |course: &Course<'_>, value: fn(&UseSample) -> u32| {
         gather(&stairs(&over_time(course.report, |sample| f64::from(value(sample)))), &x)
     };
-    let mut lines = Vec::new();
+    let mut lines: Vec<Line> = Vec::new();
     for (at, course) in courses.iter().enumerate() {
         let points = of(course, there);
-        // A fixed cluster is the same under every policy: one line says so.
-        if !lines.iter().any(|line: &Line| line.points == points) {
-            lines.push(Line { label: format!("there under {}", course.policy), paint: Paint::Capacity(at), points });
+        // A fixed cluster is the same under every policy: the longer line says so.
+        match lines.iter_mut().find(|line| at_one_height(&line.points, &points)) {
+            Some(same) if same.points.last() < points.last() => same.points = points,
+            Some(_) => {}
+            None => {
+                lines.push(Line {
+                    label: format!("there under {}", course.policy),
+                    paint: Paint::Capacity(at),
+                    points,
+                });
+            }
         }
     }
     if let [line] = lines.as_mut_slice() {
@@ -78,6 +86,12 @@ fn held(courses: &[Course<'_>], x: Axis) -> Figure {
     }
     let y = Axis::amount(y, highest(&lines), plain);
     Figure { title: "Use of the cluster", note: "What jobs held, beside what there was.", x, y, lines }
+}
+
+/// Whether neither line ever leaves one height.
+fn at_one_height(one: &[(f64, f64)], other: &[(f64, f64)]) -> bool {
+    let Some((_, height)) = one.first() else { return other.is_empty() };
+    one.iter().chain(other).all(|point| point.1 == *height)
 }
 
 fn queue(courses: &[Course<'_>], x: Axis) -> Figure {

@@ -25,6 +25,7 @@ const CHANGES_SHOWN: usize = 10;
 
 pub(super) fn run(shell: &Shell, args: &SimulateArgs) -> Result<Exit, CliError> {
     let case = Case::read(&args.world)?;
+    case.notes.iter().for_each(|note| shell.output.remark(note));
     let simulated = [case.simulate(&args.policy)?];
     write_report(shell, &args.world, &case, &simulated, Vec::new())?;
     let [(policy, report)] = &simulated;
@@ -39,6 +40,7 @@ pub(super) fn diff(shell: &Shell, args: &DiffArgs) -> Result<Exit, CliError> {
         return Err(CliError::Usage("give two policies: --policy A --policy B".to_owned()));
     };
     let case = Case::read(&args.world)?;
+    case.notes.iter().for_each(|note| shell.output.remark(note));
     let simulated = [case.simulate(before)?, case.simulate(after)?];
     let changes = sorted_changes(&simulated[0].1, &simulated[1].1);
     let shown = lines_of(&changes, simulated[0].1.jobs.len());
@@ -95,7 +97,7 @@ fn write_report(
         made: vec![
             ("command", shell.typed()),
             ("trace", args.trace.display().to_string()),
-            ("cluster", case.cluster()),
+            ("cluster", case.cluster.clone()),
             ("seed", args.seed.to_string()),
             ("version", format!("neap {}", env!("CARGO_PKG_VERSION"))),
         ],
