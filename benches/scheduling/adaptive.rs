@@ -8,7 +8,7 @@
 //! ```text
 //! cargo bench -p neap-scheduler --bench adaptive                  everything but the scaled clusters
 //! cargo bench -p neap-scheduler --bench adaptive -- --trace sia_saturn_1 --scale 32
-//!   --trace NAME,...      traces or families; --policy goodput|fifo|least-service; --rigid; --homogeneous
+//!   --trace NAME,...      traces or families; --policy goodput|fifo|least_service; --rigid; --homogeneous
 //!   --scale N             N copies of each job on N times the cluster; --json; --set KEY=VALUE (see `set`)
 //! ```
 //!
@@ -101,7 +101,7 @@ impl Options {
     fn policy(&self) -> Box<dyn AllocationPolicy> {
         match self.policy.as_deref() {
             Some("fifo") => Box::new(Fifo),
-            Some("least-service") => Box::new(LeastService),
+            Some("least_service") => Box::new(LeastService),
             _ => Box::new(Watched { policy: Goodput::new(self.settings), worth: 0.0, bound: 0.0 }),
         }
     }

@@ -40,7 +40,8 @@ fn main() {
     if "openb".contains(&only)
         && let (Some(pod_text), Some(node_text)) = (read(pods), read(nodes))
     {
-        replay("openb", openb_pods(pods, &pod_text).unwrap(), openb_nodes(nodes, &node_text).unwrap());
+        let nodes = openb_nodes(nodes, &node_text, MicroUsdPerHour::new(0)).unwrap();
+        replay("openb", openb_pods(pods, &pod_text, &nodes).unwrap(), nodes);
     }
     let file = "job_traces/philly_raw.csv";
     if "philly".contains(&only)

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
+use neap_scheduler::model::{MicroUsd, MicroUsdPerHour, Millis};
 use neap_scheduler::policy::adaptive::{AllocationPolicy, Fifo, Goodput, LeastService};
 use neap_scheduler::sim::adaptive::{
-    ClusterSpec, FixedRun, RunSettings, SimulationReport, Table, Untimed, World, best_run_seconds, completion_seconds,
-    read_traces, simulate,
+    ClusterSpec, FixedRun, RunSettings, SimulationReport, Table, Untimed, UsePoint, World, best_run_seconds,
+    completion_seconds, read_traces, simulate,
 };
+use neap_scheduler::sim::cluster::UseSample;
 use neap_scheduler::sim::read_rows;
 use serde::Deserialize;
 
@@ -76,6 +78,8 @@ fn every_policy_ends_every_job_and_accounts_for_every_gpu_second() {
             let by_round: u32 = report.use_over_time.iter().flat_map(|point| &point.held).sum();
             assert_eq!(by_job, f64::from(by_round) * 60.0, "{}", report.policy);
             assert_eq!(by_job, report.gpu_seconds.iter().sum::<f64>());
+            let each_holds_some = |point: &UsePoint| point.jobs - point.waiting <= point.held.iter().sum();
+            assert!(report.use_over_time.iter().all(each_holds_some), "{}", report.policy);
             let ordered = |job: &neap_scheduler::sim::adaptive::JobOutcome| {
                 job.submit <= job.start && job.start + 50.0 <= job.end
             };
@@ -83,6 +87,30 @@ fn every_policy_ends_every_job_and_accounts_for_every_gpu_second() {
             assert!(summary.utilisation > 0.0 && summary.utilisation <= 1.0);
         }
     }
+}
+
+#[test]
+fn a_billed_report_has_the_same_jobs_and_its_series_end_at_the_totals() {
+    let report = run(&mut Goodput::default(), false);
+    let billed = report.billed(MicroUsdPerHour::new(3_600_000));
+    assert_eq!((billed.jobs.len(), billed.nodes.len(), billed.unfinished()), (8, 4, 0));
+    let off = billed.mean_completion_s() / 3_600.0 / report.summary().jct_mean_hours - 1.0;
+    assert!(off.abs() < 1e-6, "{off}");
+    assert_eq!(billed.timeline.last().unwrap().cost, billed.cost());
+    let by_job: MicroUsd = billed.jobs.iter().map(|job| job.cost).sum();
+    assert!(by_job < billed.cost(), "{by_job} of {}", billed.cost());
+    let held = |pair: &[UseSample]| pair[1].at.since(pair[0].at).get() * u64::from(pair[0].gpus_held);
+    let drawn: u64 = billed.timeline.windows(2).map(held).sum();
+    assert_eq!(drawn, billed.jobs.iter().map(|job| job.gpu_time.get()).sum::<u64>());
+    assert!(billed.nodes.iter().all(|node| node.busy > Millis::ZERO && node.busy + node.idle == billed.end));
+}
+
+#[test]
+fn a_gpu_type_that_nothing_runs_on_is_refused() {
+    let refused = world().check_cluster(&"aws:2x4,tpu:1x8".parse().unwrap(), "--cluster").unwrap_err();
+    let expected =
+        "A005 --cluster:1: column gpu: \"tpu\": no application runs on such a GPU; there are measurements of aws";
+    assert!(refused.to_string().starts_with(expected), "{refused}");
 }
 
 #[test]
@@ -145,5 +173,9 @@ fn bad_rows_are_refused_with_their_place_and_a_code() {
     assert_eq!(trace("t,a,-5,bert,1,12,"), "A003 t.csv:2: column submit_s: \"-5\": must not be negative");
     assert!(trace("t,a,5,vgg,1,12,").starts_with("A006 t.csv:2: column app"));
     assert!(trace("t,a,5,bert,0,12,").starts_with("A003 t.csv:2: column req_gpus"));
+    assert!(trace("t,a,5,bert,-1,12,").starts_with("A003 t.csv:2: column req_gpus: \"-1\""));
+    assert!(trace("t,a,NaN,bert,1,12,").starts_with("A002 t.csv:2: column submit_s"));
+    assert!(trace("t,a,5e9,bert,1,12,").starts_with("A004 t.csv:2: column submit_s"));
+    assert!(trace("t,a,5,bert,1,12,\nt,b,4,bert,1,12,").starts_with("A009 t.csv:3: column submit_s: \"4\""));
     assert!(trace("t,a,5,bert,1,12,\nt,a,6,bert,1,12,").starts_with("A007 t.csv:3: column job"));
 }

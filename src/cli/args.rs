@@ -184,43 +184,59 @@ pub struct PlanArgs {
 /// `neap simulate`.
 #[derive(Debug, Subcommand)]
 pub enum SimulateCommand {
-    /// Simulate a trace under a policy.
+    /// Simulate a trace under a policy; the word `run` may be left out.
     Run(SimulateArgs),
     /// Simulate a trace under two policies and show what changes, job by job.
     Diff(DiffArgs),
     /// Decide the rounds of a control plane again (rounds.jsonl in its home folder); the plans must be the same.
     Replay(ReplayArgs),
+    /// A trace with everything after it; [`read`] puts `run` before it.
+    #[command(external_subcommand)]
+    Trace(Vec<OsString>),
 }
 
 /// A trace and the cluster that it runs on.
 #[derive(Debug, Args)]
 pub struct WorldArgs {
-    /// A table of jobs: Philly, openb (Alibaba 2023) or Shockwave; its first line says which.
+    /// A table of jobs: Philly, openb (Alibaba 2023), Shockwave, Sia or Pollux; its first line says which.
     pub trace: PathBuf,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 16)]
-    pub nodes: usize,
-    /// Accelerators of each node; a job of more takes several nodes.
-    #[arg(long, default_value_t = 4)]
-    pub gpus_per_node: u32,
+    /// Nodes of the cluster [default: 16].
+    #[arg(long)]
+    pub nodes: Option<usize>,
+    /// Accelerators of each node; a job of more takes several nodes [default: 4].
+    #[arg(long)]
+    pub gpus_per_node: Option<u32>,
     /// What a node costs in dollars per hour.
     #[arg(long, default_value = "1")]
     pub price: MicroUsd,
-    /// An openb table of nodes, instead of equal ones.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "price"])]
-    pub cluster: Option<PathBuf>,
+    /// The nodes by type, as in aws:6x4,rtx:3x8 for 6 nodes of 4 GPUs and 3 of 8; or an openb table of nodes [default for
+    /// Sia and Pollux: aws:6x4,rtx:3x8,dgx-ext:2x8].
+    #[arg(long, value_name = "TYPES|FILE", conflicts_with_all = ["nodes", "gpus_per_node"])]
+    pub cluster: Option<String>,
+    /// For Sia and Pollux: the folder with apps.csv, throughput.csv and statistical_efficiency.csv.
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
     /// Only this virtual cluster of a Philly table.
     #[arg(long, value_name = "NAME")]
     pub virtual_cluster: Option<String>,
+    /// This trace of a Sia or Pollux table, which holds several [default: the first by name].
+    #[arg(long, value_name = "NAME")]
+    pub trace_name: Option<String>,
     /// Only the first jobs of the table.
     #[arg(long, value_name = "JOBS")]
     pub limit: Option<usize>,
-    /// Decide at multiples of this many seconds; 0 decides after every event.
-    #[arg(long, default_value_t = 0)]
-    pub round_seconds: u64,
+    /// Let policies know how long each job really runs; without it, of such jobs they know nothing.
+    #[arg(long)]
+    pub exact_estimates: bool,
+    /// Decide at multiples of this many seconds; 0 decides after every event [default: 0; 60 for Sia and Pollux].
+    #[arg(long)]
+    pub round_seconds: Option<u64>,
     /// The seed of everything random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Also draw it: one HTML file with figures, which needs nothing from elsewhere.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
 }
 
 /// `neap simulate run`.
@@ -229,7 +245,7 @@ pub struct SimulateArgs {
     /// The trace.
     #[command(flatten)]
     pub world: WorldArgs,
-    /// The policy: fifo, backfill, fair_share or priority.
+    /// The policy: fifo, backfill, fair_share, priority or goodput; for Sia and Pollux goodput, fifo or least_service.
     #[arg(long, default_value = "fifo")]
     pub policy: String,
 }
@@ -366,8 +382,16 @@ pub struct AgentArgs {
     pub folder: PathBuf,
 }
 
-/// Reads the command line of this process; errors and `--help` end it here.
+/// Reads a command line that starts with the program's name.
+///
+/// # Errors
+///
+/// Whatever clap has to say, `--help` included.
 pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let cli = Cli::try_parse_from(&args)?;
+    let Command::Simulate(SimulateCommand::Trace(rest)) = &cli.command else { return Ok(cli) };
+    args.insert(args.len() - rest.len(), "run".into());
     Cli::try_parse_from(args)
 }
 
@@ -402,6 +426,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_trace_is_run_also_without_the_word() {
+        for line in [
+            "simulate run t.csv --seed 3 -o json",
+            "simulate t.csv --seed 3 -o json",
+            "-o json simulate t.csv --seed 3",
+        ] {
+            let cli = read(format!("neap {line}").split(' ').map(OsString::from)).unwrap();
+            assert_eq!(cli.global.output, Format::Json, "{line}");
+            let Command::Simulate(SimulateCommand::Run(args)) = cli.command else {
+                panic!("{line}: {:?}", cli.command)
+            };
+            assert_eq!((args.world.trace, args.world.seed), (PathBuf::from("t.csv"), 3), "{line}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::home::HomeError;
 use crate::http::body::{ErrorCode, ErrorDetail, JobBody, JobStateBody};
 
 use super::client::ClientError;
+use super::report::DrawError;
 
 /// How a command ended. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,18 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A file that the user asked for cannot be written.
+    #[error("failed to write {path}")]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A page of figures cannot be drawn.
+    #[error(transparent)]
+    Draw(#[from] DrawError),
     /// The job cannot be measured.
     #[error("failed to measure the job")]
     Measure(#[source] MeasureError),
@@ -182,6 +195,7 @@ impl CliError {
             Self::Usage(_)
             | Self::InvalidJob { .. }
             | Self::ReadFile { .. }
+            | Self::WriteFile { .. }
             | Self::UnknownCode(_)
             | Self::Measure(_) => Exit::Usage,
             Self::NoPlan(_) => Exit::Infeasible,
@@ -198,6 +212,7 @@ impl CliError {
             | Self::Start { .. }
             | Self::Unhealthy { .. }
             | Self::Output(_)
+            | Self::Draw(_)
             | Self::Role { .. } => Exit::Unexpected,
         }
     }

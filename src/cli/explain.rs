@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use neap_scheduler::spec::{self, Code};
+use neap_scheduler::codes::{self, Meaning};
 use serde_json::json;
 
 use crate::http::body::ExplanationBody;
@@ -13,7 +13,7 @@ use super::output::instant;
 
 pub(super) fn explain(shell: &Shell, subject: &str) -> Result<Exit, CliError> {
     if is_code(subject) {
-        let code = spec::explain(subject).ok_or_else(|| CliError::UnknownCode(subject.to_uppercase()))?;
+        let code = codes::explain(subject).ok_or_else(|| CliError::UnknownCode(subject.to_uppercase()))?;
         return explain_code(shell, code);
     }
     let answer = shell.client()?.explain(subject)?;
@@ -21,15 +21,16 @@ pub(super) fn explain(shell: &Shell, subject: &str) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-fn explain_code(shell: &Shell, code: Code) -> Result<Exit, CliError> {
-    let document = json!({ "code": code.id(), "title": code.title(), "text": code.text() });
-    shell.output.document(&document, code.id(), || format!("{}: {}\n\n{}\n", code.id(), code.title(), code.text()))?;
+fn explain_code(shell: &Shell, code: Meaning) -> Result<Exit, CliError> {
+    let document = json!({ "code": code.id, "title": code.title, "text": code.text });
+    shell.output.document(&document, code.id, || format!("{}: {}\n\n{}\n", code.id, code.title, code.text))?;
     Ok(Exit::Ok)
 }
 
-/// `E` and three digits. Job names are lowercase, so an upper-case one is always meant as a code.
+/// `E` or `A` and three digits. Job names are lowercase, so an upper-case one is always meant as a code.
 fn is_code(subject: &str) -> bool {
-    subject.len() == 4 && subject.starts_with(['E', 'e']) && subject[1..].bytes().all(|byte| byte.is_ascii_digit())
+    let digits = subject.strip_prefix(['A', 'E', 'e']).unwrap_or_default();
+    digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn text(answer: &ExplanationBody) -> String {
@@ -52,9 +53,15 @@ mod tests {
 
     #[test]
     fn codes_are_told_from_names() {
-        for (subject, code) in
-            [("E044", true), ("e044", true), ("E44", false), ("j7", false), ("éé", false), ("n123", false)]
-        {
+        for (subject, code) in [
+            ("E044", true),
+            ("e044", true),
+            ("A003", true),
+            ("a003", false),
+            ("E44", false),
+            ("éé", false),
+            ("n123", false),
+        ] {
             assert_eq!(is_code(subject), code, "{subject}");
         }
     }

@@ -17,6 +17,8 @@ mod plan;
 
 mod simulate;
 
+mod report;
+
 mod follow;
 
 mod jobs;
@@ -69,9 +71,18 @@ struct Shell {
     home: Home,
     output: Output,
     timeout: Option<Duration>,
+    /// The command line, starting with the program.
+    typed: Vec<OsString>,
 }
 
 impl Shell {
+    /// The command line as one would type it again.
+    fn typed(&self) -> String {
+        let words = self.typed.iter().skip(1).map(|word| word.to_string_lossy());
+        let words: Vec<String> = ["neap".into()].into_iter().chain(words).map(|word| quoted(&word)).collect();
+        words.join(" ")
+    }
+
     fn client(&self) -> Result<Client, CliError> {
         let client = Client::find(&self.home)?;
         Ok(match self.timeout {
@@ -81,9 +92,15 @@ impl Shell {
     }
 }
 
+/// A word as a shell reads it back. A process cannot be given a word with a NUL in it.
+fn quoted(word: &str) -> String {
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
+}
+
 /// Runs one command line, `args` starting with the program's name, and gives the exit code of the process.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match args::read(args) {
+    let typed: Vec<OsString> = args.into_iter().collect();
+    let cli = match args::read(typed.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.
@@ -94,7 +111,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let output = Output::new(&cli.global);
     start_tracing(&cli, output);
     let done = Home::locate(cli.global.home.as_deref()).map_err(CliError::from).and_then(|home| {
-        let shell = Shell { home, output, timeout: cli.global.timeout };
+        let shell = Shell { home, output, timeout: cli.global.timeout, typed };
         dispatch(&shell, cli.command)
     });
     match done {
@@ -115,6 +132,8 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Simulate(SimulateCommand::Run(args)) => simulate::run(shell, &args),
         Command::Simulate(SimulateCommand::Diff(args)) => simulate::diff(shell, &args),
         Command::Simulate(SimulateCommand::Replay(args)) => simulate::replay(shell, &args),
+        // `args::read` has put `run` before it.
+        Command::Simulate(SimulateCommand::Trace(_)) => Err(CliError::Usage("give one trace".to_owned())),
         Command::Validate(args) => validate::validate(shell, &args.file),
         Command::Ps(args) => jobs::list(shell, &args),
         Command::Status(args) => jobs::status(shell, &args),

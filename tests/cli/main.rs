@@ -1,13 +1,15 @@
 //! The real binary, in folders of its own and on ports that are free: what it prints, what it exits with, and who it
 //! lets in.
 //!
-//! `offline` needs no control plane, `lifecycle` starts and ends them, `api` speaks raw HTTP to one.
+//! `offline` and `report` need no control plane, `lifecycle` starts and ends them, `api` speaks raw HTTP to one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
 mod offline;
+
+mod report;
 
 mod schema;
 

@@ -94,6 +94,8 @@ fn traces_are_simulated_and_policies_compared() {
     let args = ["simulate", "diff", &file, "--nodes", "4", "--policy", "fifo", "--policy", "backfill", "-o", "json"];
     assert_eq!(home.neap(&args).expect(0).json()["before"], report);
     home.neap(&["simulate", "run", &file, "--policy", "lottery"]).expect(2);
+    let refused = home.neap(&["simulate", &file, "--policy", "goodput"]).expect(2);
+    assert!(refused.stderr.contains("these do: fifo, backfill, fair_share, priority"), "{refused:?}");
     std::fs::write(&trace, "vc,submit_s,duration_s,req_gpus\na,0,NaN,8\n").unwrap();
     let refused = home.neap(&["simulate", "run", &file]).expect(2);
     assert!(refused.stderr.contains("philly.csv:2: column duration_s"), "{refused:?}");
@@ -114,11 +116,76 @@ fn the_price_book_is_read_without_a_control_plane() {
 }
 
 #[test]
+fn elastic_traces_need_their_profiles_and_a_policy_that_applies() {
+    let home = Home::new();
+    let profiles = folder("scheduler/tests/data/adaptive").display().to_string();
+    let trace = folder("scheduler/tests/data/adaptive/trace.csv").display().to_string();
+    let simulate = |more: &[&str]| home.neap(&[&["simulate", &trace, "-o", "json"], more].concat());
+    let refused = simulate(&["--policy", "goodput"]).expect(2);
+    assert!(refused.stderr.contains("--profiles DIR"), "{refused:?}");
+    let with = |more: &[&str]| simulate(&[&["--profiles", &profiles, "--price", "3"], more].concat());
+    let goodput = with(&["--policy", "goodput"]).expect(0);
+    assert_eq!(goodput.stdout, with(&["--policy", "goodput"]).expect(0).stdout, "byte for byte");
+    let (goodput, fifo) = (goodput.json(), with(&["--policy", "fifo"]).expect(0).json());
+    assert_eq!((&goodput["jobs"], &goodput["unfinished"]), (&8.into(), &0.into()));
+    let mean = |report: &serde_json::Value| report["completion_s"]["mean"].as_f64().unwrap();
+    assert!(mean(&goodput) < mean(&fifo) && goodput["cost_micro_usd"].as_u64() > Some(0), "{goodput} {fifo}");
+    for (more, said) in [
+        (&["--policy", "backfill"][..], "these do: fifo, least_service, goodput"),
+        (&["--policy", "lottery"], "no policy is named `lottery`"),
+        (&["--policy", "goodput", "--cluster", "tpu:1x8"], "A005 --cluster:1: column gpu: \"tpu\""),
+        (&["--policy", "goodput", "--cluster", "aws"], "as in aws:6x4"),
+        (&["--policy", "goodput", "--trace-name", "other"], "it has small"),
+        (&["--policy", "goodput", "--nodes", "3"], "--cluster TYPE:NODESxGPUS"),
+    ] {
+        let refused = with(more).expect(2);
+        assert!(refused.stderr.contains(said), "{more:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn bad_rows_of_every_kind_of_trace_are_refused_with_their_place() {
+    let home = Home::new();
+    let file = home.path().with_file_name("bad.csv");
+    let trace = file.display().to_string();
+    let profiles = folder("scheduler/tests/data/adaptive").display().to_string();
+    let nodes = home.path().with_file_name("nodes.csv");
+    std::fs::write(&nodes, "sn,cpu_milli,memory_mib,gpu,model\nn0,64000,262144,2,P100\n").unwrap();
+    let nodes = nodes.display().to_string();
+    let pods = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n";
+    let sia = "trace,job,submit_s,app,req_gpus,req_batch,category\n";
+    for (text, more, said) in [
+        (
+            "vc,submit_s,duration_s,req_gpus\na,5,1,1\na,4,1,1\n".to_owned(),
+            [].as_slice(),
+            "A009 {}:3: column submit_s: \"4\"",
+        ),
+        ("vc,submit_s,duration_s,req_gpus\na,5,1e99,1\n".to_owned(), &[], "A004 {}:2: column duration_s"),
+        ("LM\tx\tlm\t-s\t1\t9\t-1\tgns\t1\t-1\t9\t5\n".to_owned(), &[], "A003 {}:1: column scale_factor: \"-1\""),
+        (
+            format!("{pods}p,1,1,1,9,H1000,LS,Running,1,2,\n"),
+            &["--cluster", &nodes],
+            "A005 {}:2: column gpu_spec: \"H1000\"",
+        ),
+        (format!("{sia}t,a,NaN,bert,1,12,\n"), &["--profiles", &profiles], "A002 {}:2: column submit_s: \"NaN\""),
+        ("what,is,this\n".to_owned(), &[], "{}:1: not a trace that can be simulated"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let refused = home.neap(&[&["simulate", &trace], more].concat()).expect(2);
+        assert!(refused.stderr.contains(&said.replace("{}", &trace)), "{refused:?}");
+    }
+}
+
+#[test]
 fn codes_are_explained() {
     let home = Home::new();
     let text = home.neap(&["explain", "e044"]).expect(0).stdout;
     assert!(text.starts_with("E044: the global batch cannot be cut into equal shards\n\n"), "{text}");
     assert_eq!(home.neap(&["explain", "E044", "-o", "json"]).expect(0).json()["code"], "E044");
+    for (code, title) in [("E202", "a negative price"), ("A005", "a GPU type"), ("A009", "the clock goes backwards")] {
+        let text = home.neap(&["explain", code]).expect(0).stdout;
+        assert!(text.starts_with(&format!("{code}: {title}")), "{text}");
+    }
     home.neap(&["explain", "E999"]).expect(2);
 }
 

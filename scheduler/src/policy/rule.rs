@@ -93,9 +93,12 @@ pub struct Preemption {
 
 /// A name that no policy has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no policy is named `{name}`; there are {}", POLICY_NAMES.join(", "))]
+#[error("no policy is named `{name}`; there are {}", known.join(", "))]
 pub struct UnknownPolicy {
-    name: String,
+    /// The name.
+    pub name: String,
+    /// The names that there are.
+    pub known: &'static [&'static str],
 }
 
 /// The names of all policies, the default first.
@@ -114,7 +117,7 @@ impl dyn Policy {
             "fair_share" => Box::new(FairShare::default()),
             "priority" => Box::new(Priority),
             "goodput" => Box::new(Goodput),
-            _ => return Err(UnknownPolicy { name: name.to_owned() }),
+            _ => return Err(UnknownPolicy { name: name.to_owned(), known: &POLICY_NAMES }),
         })
     }
 }

@@ -3,39 +3,12 @@
 //! Numbers below E080 are those of the field they belong to. E080–E089 are about the file as text, E090 and E091 about
 //! keys and values that Neap does not know (yet). A number is never used again for something else.
 
-use std::fmt;
-
-macro_rules! codes {
-    ($($variant:ident = $id:literal, $title:literal, $text:literal;)+) => {
-        /// What kind of fault it is. The number is stable; the message beside it may change.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code {
-            $(#[doc = $title] $variant,)+
-        }
-
-        impl Code {
-            /// Every code, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The stable number, for example `E044`.
-            pub const fn id(self) -> &'static str {
-                match self { $(Self::$variant => $id),+ }
-            }
-
-            /// What it means, in one line.
-            pub const fn title(self) -> &'static str {
-                match self { $(Self::$variant => $title),+ }
-            }
-
-            /// What it means and what to do about it, in a few sentences.
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-    };
-}
+use crate::codes::codes;
 
 codes! {
+    /// What kind of fault it is. The number is stable; the message beside it may change.
+    enum Code;
+
     Version = "E001", "the job file's version is not 1",
         "Every job file says `version: 1`, so that a later format can be told apart from this one.";
     Kind = "E002", "unknown kind of job",
@@ -108,32 +81,4 @@ codes! {
         "The field or value is part of the job format, but this version of Neap cannot do it yet. It is refused rather than ignored.";
     UnknownKey = "E091", "unknown key",
         "The key is not part of the job format; often it is a slip of the pen or stands in the wrong block.";
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.id())
-    }
-}
-
-/// The code with this number, in upper or lower case.
-pub fn explain(code: &str) -> Option<Code> {
-    Code::ALL.iter().copied().find(|known| known.id().eq_ignore_ascii_case(code.trim()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_sorted_and_unique() {
-        assert!(Code::ALL.windows(2).all(|pair| pair[0].id() < pair[1].id()));
-    }
-
-    #[test]
-    fn a_code_is_found_by_its_number() {
-        assert_eq!(explain("E044"), Some(Code::BatchNotDivisible));
-        assert_eq!(explain(" e044 "), Some(Code::BatchNotDivisible));
-        assert_eq!(explain("E999"), None);
-    }
 }

@@ -16,7 +16,7 @@ mod read;
 mod schema;
 mod tree;
 
-pub use code::{Code, explain};
+pub use code::Code;
 pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{

@@ -131,7 +131,7 @@ impl Controller {
 
     /// How many more nodes a job must be able to pay for this plan to be of use: the rest of what it starts with.
     fn needed(&self, job: JobId) -> usize {
-        let Some(entry) = self.state.jobs.get(&job).filter(|job| job.membership.is_none()) else { return 0 };
+        let Some(entry) = self.state.jobs.get(&job).filter(|job| !job.has_members()) else { return 0 };
         let least = entry.spec.workers.min + u32::from(entry.spec.train.server == ServerPlacement::Separate);
         let pays = self.live.money.held.keys().filter(|(of, _)| *of == job).count();
         (least as usize).saturating_sub(pays)

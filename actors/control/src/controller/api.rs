@@ -50,6 +50,7 @@ impl Controller {
         self.check_feasible(&spec)?;
         self.check_shared_budgets(&spec)?;
         check_forecast(&spec, estimate.filter(|_| !force))?;
+        check_deadline(&spec, estimate, clock::now())?;
         let record = Record::JobSubmitted {
             job,
             name,
@@ -245,6 +246,21 @@ fn check_forecast(spec: &JobSpec, estimate: Option<EstimateRecord>) -> Result<()
         }
         _ => Ok(()),
     }
+}
+
+/// E026: a job that is too long for its deadline, even if as many workers as it may have made it faster in proportion.
+fn check_deadline(spec: &JobSpec, estimate: Option<EstimateRecord>, now: Millis) -> Result<(), ControlError> {
+    let (Some(deadline), Some(EstimateRecord { lasts, .. })) = (spec.deadline, estimate) else { return Ok(()) };
+    let left = deadline.moment(now).since(now);
+    let at_best = lasts.get() * u64::from(spec.workers.target) / u64::from(spec.workers.max);
+    if at_best <= left.get() {
+        return Ok(());
+    }
+    let why = format!(
+        "the deadline is in {left}, and the job is expected to take {lasts} with {} worker(s)",
+        spec.workers.target
+    );
+    Err(ControlError::Refused { code: Code::DeadlineTooShort, why })
 }
 
 fn not_found(what: &str, name: &str) -> ControlError {

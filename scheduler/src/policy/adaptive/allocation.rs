@@ -13,6 +13,11 @@ pub trait AllocationPolicy {
     /// What it is called.
     fn name(&self) -> &'static str;
 
+    /// Whether it chooses how many GPUs a job gets. Under one that does not, jobs ask for what their owners requested.
+    fn sizes_jobs(&self) -> bool {
+        false
+    }
+
     /// Learns from something that was seen. Not every policy does.
     fn observe(&mut self, view: &ClusterView<'_>, seen: &Observation) {
         let _ = (view, seen);

@@ -284,6 +284,10 @@ impl AllocationPolicy for Goodput {
         "goodput"
     }
 
+    fn sizes_jobs(&self) -> bool {
+        true
+    }
+
     fn observe(&mut self, view: &ClusterView<'_>, seen: &Observation) {
         self.grow(view.apps.len());
         match *seen {

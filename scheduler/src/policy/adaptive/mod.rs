@@ -7,6 +7,7 @@ mod allocation;
 mod goodput;
 mod history;
 mod market;
+mod named;
 mod options;
 mod prices;
 mod queue;
@@ -18,6 +19,7 @@ pub use allocation::{
     Allocation, AllocationPolicy, Grant, GrantReason, Misgrant, WaitReason, requested_batch, split_batch,
 };
 pub use goodput::{Bound, Goodput, GoodputSettings};
+pub use named::ADAPTIVE_POLICY_NAMES;
 pub use queue::{Fifo, LeastService};
 pub use view::{
     AppIndex, AppOnType, AppView, Batch, ClusterView, Demand, GpuTypeIndex, GpuTypeView, GradientStats, Holding,

@@ -49,7 +49,7 @@ pub struct LeastService;
 
 impl AllocationPolicy for LeastService {
     fn name(&self) -> &'static str {
-        "least-service"
+        "least_service"
     }
 
     fn allocate(&mut self, view: &ClusterView<'_>) -> Allocation {

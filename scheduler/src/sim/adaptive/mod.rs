@@ -5,8 +5,8 @@
 //! the simulator of Sia (SOSP'23), which grew out of that of Pollux (OSDI'21); [`completion_seconds`] reproduces its runs
 //! of single jobs. The policies are in [`crate::policy::adaptive`], the same objects as in production.
 
+mod billed;
 mod cluster;
-mod fault;
 mod job;
 mod profile;
 mod report;
@@ -16,8 +16,7 @@ mod statistics;
 mod trace;
 mod world;
 
-pub use cluster::ClusterSpec;
-pub use fault::{FaultCode, WorldError};
+pub use cluster::{ClusterSpec, ClusterSpecError};
 pub use job::{JobProgress, Measured, Surroundings};
 pub use profile::{StepTime, ThroughputTable};
 pub use report::{JobOutcome, SimulationReport, Summary, UsePoint, at_share};

@@ -22,8 +22,12 @@ pub struct SimulationReport {
     pub jobs: Vec<JobOutcome>,
     /// One point for each round in which there was a job.
     pub use_over_time: Vec<UsePoint>,
+    /// How long a round was, seconds.
+    pub round_seconds: f64,
     /// GPU-seconds held, by type; a round counts whole.
     pub gpu_seconds: Vec<f64>,
+    /// Seconds in which something of a node was held, by type and node.
+    pub node_seconds: Vec<Vec<f64>>,
     /// Seconds each decision took, by the caller's clock.
     pub decision_seconds: Vec<f64>,
 }
@@ -58,8 +62,12 @@ pub struct UsePoint {
     pub at: f64,
     /// Jobs that had not ended.
     pub jobs: u32,
+    /// Those of them without GPUs.
+    pub waiting: u32,
     /// GPUs held, by type.
     pub held: Vec<u32>,
+    /// Nodes of which something was held.
+    pub nodes: u32,
 }
 
 /// The numbers that policies are compared by.
@@ -94,7 +102,7 @@ pub struct Summary {
 const HOUR: f64 = 3600.0;
 
 impl SimulationReport {
-    pub(super) fn new(trace: &Trace, policy: &str, cluster: &ClusterSpec) -> Self {
+    pub(super) fn new(trace: &Trace, policy: &str, cluster: &ClusterSpec, round_seconds: f64) -> Self {
         Self {
             trace: trace.name.clone(),
             policy: policy.to_owned(),
@@ -102,7 +110,9 @@ impl SimulationReport {
             first_submit: trace.jobs.first().map_or(0.0, |job| job.submit),
             jobs: Vec::new(),
             use_over_time: Vec::new(),
+            round_seconds,
             gpu_seconds: vec![0.0; cluster.gpu_types.len()],
+            node_seconds: cluster.gpu_types.iter().map(|gpu| vec![0.0; gpu.nodes as usize]).collect(),
             decision_seconds: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@
 //! is no job are skipped. The crate has no clock: how long a decision takes is measured by whoever hands in a
 //! [`DecisionTimer`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::ClusterSpec;
 use super::job::{JobProgress, Measured, Surroundings};
@@ -104,7 +104,7 @@ pub fn simulate(
     let apps = world.app_views(cluster);
     let app_of: BTreeMap<&str, AppIndex> = world.apps.keys().map(String::as_str).zip((0..).map(AppIndex)).collect();
     let mut arrivals = (1..).zip(&trace.jobs).peekable();
-    let mut report = SimulationReport::new(trace, policy.name(), cluster);
+    let mut report = SimulationReport::new(trace, policy.name(), cluster, settings.round_seconds);
     let mut running: Vec<Running<'_>> = Vec::new();
     let mut round = 0;
     while round < settings.rounds_max {
@@ -169,6 +169,7 @@ fn advance(
 ) {
     let contention = running.len() as f64;
     let mut held = vec![0; view.gpu_types.len()];
+    let mut nodes = BTreeSet::new();
     let mut seen = Vec::new();
     let mut ended = Vec::new();
     for (index, job) in running.iter_mut().enumerate() {
@@ -183,6 +184,7 @@ fn advance(
         let Some(placement) = granted else { continue };
         let start = *job.first_start.get_or_insert(view.now);
         held[placement.gpu_type.0] += placement.gpus();
+        nodes.extend(placement.nodes.iter().map(|(node, _)| (placement.gpu_type.0, *node as usize)));
         job.gpu_seconds += f64::from(placement.gpus()) * seconds;
         report.gpu_seconds[placement.gpu_type.0] += f64::from(placement.gpus()) * seconds;
         if let Some(passed) = job.state.step(job.app, gpu_name, seconds, &mut around) {
@@ -199,7 +201,10 @@ fn advance(
     for index in ended.into_iter().rev() {
         running.remove(index);
     }
-    report.use_over_time.push(UsePoint { at: view.now, jobs: contention as u32, held });
+    let waiting = view.jobs.iter().filter(|job| !allocation.grants.contains_key(&job.id)).count() as u32;
+    nodes.iter().for_each(|(gpu_type, node)| report.node_seconds[*gpu_type][*node] += seconds);
+    let nodes = nodes.len() as u32;
+    report.use_over_time.push(UsePoint { at: view.now, jobs: contention as u32, waiting, held, nodes });
     for observation in &seen {
         policy.observe(view, observation);
     }

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::fault::{FaultCode, WorldError, not_negative, positive, refuse};
 use super::world::{Table, World};
+use crate::sim::fault::{FaultCode, WorldError, in_order, not_negative, refuse, whole};
 use crate::sim::read_rows;
 
 /// No trace of ours spans ten years; a later time is in another unit.
 const SUBMIT_SECONDS_MAX: f64 = 10.0 * 366.0 * 86_400.0;
-/// No job asks for more GPUs than this.
-const REQUEST_GPUS_MAX: f64 = 1e5;
+/// No job asks for more GPUs than this, or for a larger batch.
+const REQUEST_GPUS_MAX: u32 = 100_000;
+const REQUEST_BATCH_MAX: u32 = 1_000_000_000;
 
 /// The jobs of one simulation, in order of submission.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,11 +44,11 @@ struct TraceRow {
     job: String,
     submit_s: f64,
     app: String,
-    req_gpus: u32,
-    req_batch: u32,
+    req_gpus: i64,
+    req_batch: i64,
 }
 
-/// Reads a table of traces; rows of one trace need not stand together.
+/// Reads a table of traces. The rows of one trace stand in the order of submission, and not necessarily together.
 ///
 /// # Errors
 ///
@@ -55,11 +56,13 @@ struct TraceRow {
 pub fn read_traces(table: Table<'_>, world: &World) -> Result<Vec<Trace>, WorldError> {
     let mut traces: BTreeMap<String, Vec<TraceJob>> = BTreeMap::new();
     let mut names = BTreeSet::new();
+    let mut last: BTreeMap<String, f64> = BTreeMap::new();
     for row in read_rows::<TraceRow>(table.file, table.text)? {
         let value = &row.value;
         let submit = not_negative(&row, table.file, "submit_s", value.submit_s, SUBMIT_SECONDS_MAX)?;
-        positive(&row, table.file, "req_gpus", f64::from(value.req_gpus), REQUEST_GPUS_MAX)?;
-        positive(&row, table.file, "req_batch", f64::from(value.req_batch), 1e9)?;
+        in_order(&row, table.file, "submit_s", submit, last.entry(value.trace.clone()).or_default())?;
+        let request_gpus = whole(&row, table.file, "req_gpus", value.req_gpus, 1..=REQUEST_GPUS_MAX)?;
+        let request_batch = whole(&row, table.file, "req_batch", value.req_batch, 1..=REQUEST_BATCH_MAX)?;
         if !world.apps.contains_key(&value.app) {
             let why = "is no declared application";
             return Err(refuse(&row, table.file, "app", &value.app, FaultCode::UnknownApp, why));
@@ -72,15 +75,11 @@ pub fn read_traces(table: Table<'_>, world: &World) -> Result<Vec<Trace>, WorldE
             name: value.job.clone(),
             submit,
             app: value.app.clone(),
-            request_gpus: value.req_gpus,
-            request_batch: value.req_batch,
+            request_gpus,
+            request_batch,
         });
     }
-    let sorted = |(name, mut jobs): (String, Vec<TraceJob>)| {
-        jobs.sort_by(|a, b| a.submit.total_cmp(&b.submit));
-        Trace { name, jobs }
-    };
-    Ok(traces.into_iter().map(sorted).collect())
+    Ok(traces.into_iter().map(|(name, jobs)| Trace { name, jobs }).collect())
 }
 
 impl Trace {

@@ -4,15 +4,15 @@
 //! bad row with its place and a code. Policies get [`World::app_views`]: what was declared, and one profile on a single
 //! GPU of each type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::cluster::ClusterSpec;
-use super::fault::{FaultCode, WorldError, not_negative, positive, refuse};
 use super::profile::{StepTime, ThroughputTable};
 use super::statistics::{EfficiencyTable, EpochPoint};
-use crate::policy::adaptive::{AppOnType, AppView, GradientStats};
+use crate::policy::adaptive::{AppOnType, AppView, GpuTypeView, GradientStats};
+use crate::sim::fault::{FaultCode, WorldError, not_negative, positive, refuse};
 use crate::sim::{DataError, Row, read_rows};
 
 /// No real iteration takes a day; a larger number is in another unit.
@@ -248,6 +248,26 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Checks that something runs on every GPU type of a cluster, which `described` names in messages.
+    ///
+    /// # Errors
+    ///
+    /// The first type on which no application runs.
+    pub fn check_cluster(&self, cluster: &ClusterSpec, described: &str) -> Result<(), WorldError> {
+        let runs = |gpu: &&GpuTypeView| self.apps.values().any(|app| app.on.contains_key(&gpu.name));
+        let Some(unknown) = cluster.gpu_types.iter().find(|gpu| !runs(gpu)) else { return Ok(()) };
+        let known: BTreeSet<&str> = self.apps.values().flat_map(|app| app.on.keys().map(String::as_str)).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        let place = DataError {
+            file: described.to_owned(),
+            line: 1,
+            column: Some("gpu".to_owned()),
+            value: Some(unknown.name.clone()),
+            why: format!("no application runs on such a GPU; there are measurements of {}", known.join(", ")),
+        };
+        Err(WorldError { code: FaultCode::UnknownGpuType, place })
     }
 
     /// What policies may know of each application before anything ran.

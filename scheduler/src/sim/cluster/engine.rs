@@ -61,6 +61,7 @@ pub(super) struct Engine<'a> {
     pub(super) live: BTreeSet<usize>,
     pub(super) hosts: BTreeMap<NodeId, Host>,
     gone: Vec<NodeOutcome>,
+    pub(super) gone_cost: MicroUsd,
     pub(super) launches: Vec<Launches>,
     requested: BTreeMap<NodeId, Millis>,
     /// Interruptions and node time of each provider.
@@ -87,6 +88,7 @@ impl<'a> Engine<'a> {
             live: BTreeSet::new(),
             hosts: BTreeMap::new(),
             gone: Vec::new(),
+            gone_cost: MicroUsd::ZERO,
             launches: vec![Launches::default(); world.providers.len()],
             requested: BTreeMap::new(),
             observed: vec![(0, Millis::ZERO); world.providers.len()],
@@ -309,7 +311,9 @@ impl<'a> Engine<'a> {
             let up = outcome.busy + outcome.idle + outcome.leaving;
             self.observed[provider].1 = self.observed[provider].1 + up;
         }
-        self.gone.push(host.close(self.now, lost));
+        let outcome = host.close(self.now, lost);
+        self.gone_cost += outcome.cost;
+        self.gone.push(outcome);
     }
 
     /// Time alone may change the next decision: idle nodes go back, back-offs end.
@@ -331,10 +335,12 @@ impl<'a> Engine<'a> {
     }
 
     fn report(mut self) -> Report {
+        let last = self.in_use();
         let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
         for node in nodes {
             self.close(node, false);
         }
+        self.sample_end(UseSample { cost: self.gone_cost, ..last });
         Report {
             jobs: self.runs.into_iter().map(|run| run.outcome).collect(),
             nodes: self.gone,

@@ -18,7 +18,7 @@ mod world;
 
 pub use engine::simulate;
 pub use outcome::{JobChange, JobOutcome, NodeOutcome, Report, UseSample, diff};
-pub use traces::{gpu_cluster, openb_nodes, openb_pods, philly_jobs, rigid_jobs, shockwave_jobs};
+pub use traces::{gpu_cluster, openb_nodes, openb_pods, philly_jobs, shockwave_jobs};
 pub use world::{Estimate, FixedNode, Provider, Settings, SimJob, World};
 
 #[cfg(test)]

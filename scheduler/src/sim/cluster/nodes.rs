@@ -85,7 +85,8 @@ impl Host {
         self.jobs.iter().copied().zip(spent.split(&vec![1; self.jobs.len()])).collect()
     }
 
-    fn spent(&self, now: Millis) -> MicroUsd {
+    /// What it has cost until `now`, whatever is billed at least.
+    pub(super) fn spent(&self, now: Millis) -> MicroUsd {
         self.supply.price.cost_of(now.since(self.requested))
     }
 

@@ -11,7 +11,7 @@ pub struct Report {
     pub jobs: Vec<JobOutcome>,
     /// Each node there was.
     pub nodes: Vec<NodeOutcome>,
-    /// Nodes and workers over time, at each change.
+    /// Nodes, workers and money over time, at each change and at the end, where its cost is [`Report::cost`].
     pub timeline: Vec<UseSample>,
     /// How many decisions were made.
     pub rounds: u64,
@@ -36,6 +36,10 @@ pub struct JobOutcome {
     pub preemptions: u32,
     /// Work that it had to do again, as the time of one worker.
     pub lost: Millis,
+    /// The time of all its workers together.
+    pub worker_time: Millis,
+    /// The time of all its accelerators together.
+    pub gpu_time: Millis,
 }
 
 impl JobOutcome {
@@ -69,23 +73,48 @@ pub struct NodeOutcome {
     pub cost: MicroUsd,
 }
 
-/// How much was in use at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much was in use at a moment. Counts hold until the next sample; the cost grows evenly up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UseSample {
     /// When.
     pub at: Millis,
     /// Nodes that were there or on their way.
     pub nodes: u32,
-    /// Workers on them.
+    /// Those of them with a worker.
+    pub nodes_held: u32,
+    /// The accelerators of all nodes.
+    pub gpus: u32,
+    /// Those of them that jobs held.
+    pub gpus_held: u32,
+    /// Workers.
     pub workers: u32,
     /// Jobs that had not started.
     pub waiting: u32,
+    /// What all nodes had cost until then.
+    pub cost: MicroUsd,
+}
+
+impl UseSample {
+    /// Whether nothing but time and money tells it from another.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        *self == Self { at: self.at, cost: self.cost, ..*other }
+    }
 }
 
 impl Report {
     /// What all nodes cost.
     pub fn cost(&self) -> MicroUsd {
         self.nodes.iter().map(|node| node.cost).sum()
+    }
+
+    /// When the first job was submitted; times that people read are counted from there.
+    pub fn first_submitted(&self) -> Millis {
+        self.jobs.iter().map(|job| job.submitted).min().unwrap_or_default()
+    }
+
+    /// From the first submission to the end.
+    pub fn makespan(&self) -> Millis {
+        self.end.since(self.first_submitted())
     }
 
     /// The mean completion time of the jobs that ended, in seconds; 0 without any.

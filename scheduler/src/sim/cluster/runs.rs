@@ -45,6 +45,8 @@ impl Run {
             cost: crate::model::MicroUsd::ZERO,
             preemptions: 0,
             lost: Millis::ZERO,
+            worker_time: Millis::ZERO,
+            gpu_time: Millis::ZERO,
         };
         Self {
             id,
@@ -75,6 +77,10 @@ impl Run {
 
     /// Counts the progress until `now`. Below its minimum a job makes none.
     pub(super) fn advance(&mut self, now: Millis) {
+        let held = Millis::new(now.since(self.at).get().saturating_mul(u64::from(self.workers())));
+        self.outcome.worker_time = self.outcome.worker_time + held;
+        self.outcome.gpu_time =
+            self.outcome.gpu_time + Millis::new(held.get().saturating_mul(u64::from(self.job.gpus.count.0)));
         let from = self.at.max(self.progress_from);
         self.at = now;
         if self.workers() < self.job.workers.min || now <= from {

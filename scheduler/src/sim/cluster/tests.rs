@@ -56,6 +56,10 @@ fn jobs_on_one_node_run_one_after_the_other() {
     assert_eq!(waits(&report), [0.0, 90.0]);
     assert_eq!(report.jobs[1].completion(), Some(Millis::from_secs(140)));
     assert_eq!((report.jobs[0].cost, report.cost()), (MicroUsd::new(100), MicroUsd::new(150)));
+    assert_eq!((report.jobs[1].worker_time, report.jobs[1].gpu_time), (Millis::from_secs(50), Millis::from_secs(50)));
+    let use_of = |sample: &UseSample| (sample.at.get(), sample.gpus, sample.gpus_held, sample.waiting);
+    let timeline: Vec<_> = report.timeline.iter().map(use_of).collect();
+    assert_eq!(timeline, [(0, 1, 1, 0), (10_000, 1, 1, 1), (100_000, 1, 1, 0), (150_000, 1, 0, 0)]);
 }
 
 #[test]
@@ -174,30 +178,74 @@ proptest! {
             let jobs: MicroUsd = report.jobs.iter().map(|job| job.cost).sum();
             prop_assert!(jobs <= report.cost());
             prop_assert!(report.jobs.iter().all(|job| job.cost > MicroUsd::ZERO));
+            prop_assert_eq!(report.timeline.last().unwrap().cost, report.cost());
+            let pairs = report.timeline.windows(2);
+            prop_assert!(pairs.clone().all(|pair| pair[0].at < pair[1].at && pair[0].cost <= pair[1].cost));
+            let drawn: u64 = pairs.map(|pair| pair[1].at.since(pair[0].at).get() * u64::from(pair[0].workers)).sum();
+            prop_assert_eq!(drawn, report.jobs.iter().map(|job| job.worker_time.get()).sum::<u64>());
         }
     }
 }
 
+const PHILLY: &str = "vc,submit_s,duration_s,req_gpus\n";
+const PODS: &str =
+    "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n";
+const NODES: &str = "sn,cpu_milli,memory_mib,gpu,model\n";
+
+fn nodes() -> Vec<FixedNode> {
+    openb_nodes("n.csv", &format!("{NODES}n0,64000,262144,2,V100M32\n"), MicroUsdPerHour::new(7)).unwrap()
+}
+
 #[test]
-fn traces_are_read_and_bad_rows_refused() {
-    let jobs = philly_jobs("p.csv", "vc,submit_s,duration_s,req_gpus\nx,5,60,16\ny,6,1,1\n", Some("x"), 8).unwrap();
+fn traces_are_read() {
+    let jobs = philly_jobs("p.csv", &format!("{PHILLY}x,5,60,16\ny,6,1,1\n"), Some("x"), 8).unwrap();
     assert_eq!(
         (jobs.len(), jobs[0].workers.min, jobs[0].gpus.count, jobs[0].work),
         (1, 2, GpuCount(8), Millis::from_secs(120))
     );
-    let refused = philly_jobs("p.csv", "vc,submit_s,duration_s,req_gpus\nx,5,-60,16\n", None, 8).unwrap_err();
-    assert_eq!(refused.to_string(), "p.csv:2: column duration_s: \"-60\": a time is a number of seconds from 0");
-    let text = "trace,job,submit_s,app,req_gpus,req_batch,category\nt1,a-0,1.5,a,4,8,\nt2,b-0,1,b,4,8,\n";
-    let run = |app: &str, gpus| (app == "a").then_some(10.0 * f64::from(gpus));
-    assert_eq!(rigid_jobs("s.csv", text, "t1", 4, run).unwrap()[0].work, Millis::from_secs(40));
-    assert!(rigid_jobs("s.csv", text, "t2", 4, run).unwrap_err().to_string().contains("no run time is known"));
     let text = "LM (batch size 10)\tpython3 x\tlm\t--steps\t1\t134583\t2\tgns\t1\t-1.000000\t1418\t55\n";
     let jobs = shockwave_jobs("s.tsv", text, 4).unwrap();
     assert_eq!((jobs[0].gpus.count, jobs[0].submitted, jobs[0].priority), (GpuCount(2), Millis::from_secs(55), 1));
-    let pods = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n\
-                p0,12000,16384,1,460,V100M16|V100M32,LS,Running,10,70,\n";
-    let pods = openb_pods("o.csv", pods).unwrap();
+    let pods = format!("{PODS}p0,12000,16384,1,460,V100M16|V100M32,LS,Running,10,70,\n");
+    let pods = openb_pods("o.csv", &pods, &nodes()).unwrap();
     assert_eq!((pods[0].gpus.models.len(), pods[0].work), (2, Millis::from_secs(60)));
-    let nodes = openb_nodes("n.csv", "sn,cpu_milli,memory_mib,gpu,model\nn0,64000,262144,2,P100\n").unwrap();
-    assert_eq!(nodes[0].gpus, Gpus { count: GpuCount(2), model: Some("P100".to_owned()) });
+    let v100 = Gpus { count: GpuCount(2), model: Some("V100M32".to_owned()) };
+    assert_eq!((nodes()[0].gpus.clone(), nodes()[0].price), (v100, MicroUsdPerHour::new(7)));
+}
+
+#[test]
+fn bad_rows_are_refused_with_their_place_and_a_code() {
+    let philly = |rows: &str| philly_jobs("p.csv", &format!("{PHILLY}{rows}\n"), None, 8).unwrap_err().to_string();
+    assert_eq!(philly("x,5,-60,16"), "A003 p.csv:2: column duration_s: \"-60\": must not be negative");
+    assert_eq!(philly("x,5,60,-1"), "A003 p.csv:2: column req_gpus: \"-1\": must be at least 0");
+    assert_eq!(philly("x,5,60,1\ny,4,60,1"), "A009 p.csv:3: column submit_s: \"4\": is before 5, which comes first");
+    for (row, code) in
+        [("x,5,NaN,1", "A002"), ("x,inf,6,1", "A002"), ("x,5,1e12,1", "A004"), ("x,5,6,99999999", "A004")]
+    {
+        assert!(philly(row).starts_with(&format!("{code} p.csv:2: column ")), "{row}: {}", philly(row));
+    }
+    assert!(philly("x,5,6,few").starts_with("A001 p.csv:2: column req_gpus: \"few\""));
+
+    let shockwave = |gpus: &str, priority: &str, duration: &str, arrival: &str| {
+        let row = |arrival: &str| format!("LM\tx\tlm\t-s\t1\t9\t{gpus}\tgns\t{priority}\t-1\t{duration}\t{arrival}\n");
+        shockwave_jobs("s.tsv", &(row("5") + &row(arrival)), 4).unwrap_err().to_string()
+    };
+    assert!(shockwave("0", "1", "9", "5").starts_with("A003 s.tsv:1: column scale_factor: \"0\""));
+    assert!(shockwave("1", "1001", "9", "5").starts_with("A004 s.tsv:1: column priority: \"1001\""));
+    assert!(shockwave("1", "1", "NaN", "5").starts_with("A002 s.tsv:1: column duration_s"));
+    assert!(shockwave("1", "1", "9", "4").starts_with("A009 s.tsv:2: column arrival_s: \"4\""));
+
+    let pods = |row: &str| openb_pods("o.csv", &format!("{PODS}{row}\n"), &nodes()).unwrap_err().to_string();
+    assert_eq!(
+        pods("p0,1,1,1,460,H1000,LS,Running,10,70,"),
+        "A005 o.csv:2: column gpu_spec: \"H1000\": no node of the cluster has such a GPU"
+    );
+    assert!(pods("p0,1,1,1,460,,LS,Running,10,9,").starts_with("A009 o.csv:2: column deletion_time: \"9\""));
+    assert!(pods("p0,-1,1,1,460,,LS,Running,10,70,").starts_with("A003 o.csv:2: column cpu_milli"));
+    assert!(pods("p0,1,99999999999,1,460,,LS,Running,10,70,").starts_with("A004 o.csv:2: column memory_mib"));
+    assert!(pods("p0,1,1,1,460,,LS,Running,nan,70,").starts_with("A002 o.csv:2: column creation_time"));
+    let node =
+        |row: &str| openb_nodes("n.csv", &format!("{NODES}{row}\n"), MicroUsdPerHour::new(0)).unwrap_err().to_string();
+    assert!(node("n0,1,1,-2,P100").starts_with("A003 n.csv:2: column gpu"));
+    assert!(node("n0,1,1,9999999,P100").starts_with("A004 n.csv:2: column gpu"));
 }

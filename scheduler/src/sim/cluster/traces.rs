@@ -1,28 +1,44 @@
 //! Worlds from public traces: text in, jobs and nodes out. A bad row is refused with its place.
 //!
 //! - Philly (Microsoft, 2017): <https://github.com/msr-fiddle/philly-traces>, columns `vc,submit_s,duration_s,req_gpus`.
-//! - Sia and Pollux: <https://github.com/siasosp23/artifacts>, <https://github.com/petuum/adaptdl>, columns
-//!   `trace,job,submit_s,app,req_gpus,…`; taken as rigid jobs of `req_gpus`, which run as long as the caller says.
 //! - Gavel and Shockwave: <https://github.com/uw-mad-dash/shockwave>, tab-separated without a header.
 //! - Alibaba GPU 2023 (openb): <https://github.com/alibaba/clusterdata>, pods and nodes. A share of a GPU counts as one:
 //!   [`GpuCount`] is whole.
+//!
+//! Tables of Sia and Pollux say what jobs run and not for how long: they are for [`crate::sim::adaptive`].
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
 use super::world::{FixedNode, SimJob};
 use crate::model::{CpuMillis, GpuCount, GpuNeed, Gpus, Market, MemoryMib, MicroUsdPerHour, Millis, NodeSize};
 use crate::policy::PRIORITY_MAX;
-use crate::sim::table::{DataError, Row, read_rows, read_tabbed};
+use crate::sim::fault::{FaultCode, WorldError, in_order, not_before, not_negative, refuse, whole};
+use crate::sim::table::{Row, read_rows, read_tabbed};
+
+/// No trace of ours spans ten years; a later time is in another unit.
+const SECONDS_MAX: f64 = 10.0 * 366.0 * 86_400.0;
+
+/// No job asks for more accelerators than this, and no node has as many.
+const GPUS_MAX: u32 = 100_000;
+
+/// A thousand times the largest machine on offer in 2025 (1,920 processors, 32 TiB of memory), in thousandths of a
+/// processor and MiB.
+const CPU_MILLIS_MAX: u32 = 1_920_000_000;
+const MEMORY_MIB_MAX: u32 = u32::MAX;
 
 /// A number of seconds, refused where it is not one.
-fn seconds<T>(file: &str, row: &Row<T>, column: &str, value: f64) -> Result<Millis, DataError> {
-    // Beyond this a trace is in error: a thousand years.
-    const SECONDS_MAX: f64 = 3.2e10;
-    if value.is_finite() && (0.0..SECONDS_MAX).contains(&value) {
-        Ok(Millis::new((value * 1_000.0).round() as u64))
-    } else {
-        Err(row.refuse(file, column, value, "a time is a number of seconds from 0"))
-    }
+fn seconds<T>(file: &str, row: &Row<T>, column: &str, value: f64) -> Result<Millis, WorldError> {
+    let seconds = not_negative(row, file, column, value, SECONDS_MAX)?;
+    Ok(Millis::new((seconds * 1_000.0).round() as u64))
+}
+
+/// When a job is submitted: not before the one above it, at `last`.
+fn submitted<T>(file: &str, row: &Row<T>, column: &str, value: f64, last: &mut f64) -> Result<Millis, WorldError> {
+    let submitted = seconds(file, row, column, value)?;
+    in_order(row, file, column, value, last)?;
+    Ok(submitted)
 }
 
 /// A gang of `gpus` accelerators on nodes of `gpus_per_node`: whole nodes, or a part of one.
@@ -50,7 +66,7 @@ struct PhillyRow {
     vc: String,
     submit_s: f64,
     duration_s: f64,
-    req_gpus: u32,
+    req_gpus: i64,
 }
 
 /// The jobs of a Philly table, each a gang on nodes of `gpus_per_node`; of one virtual cluster if one is named.
@@ -58,58 +74,27 @@ struct PhillyRow {
 /// # Errors
 ///
 /// The first bad row.
-pub fn philly_jobs(file: &str, text: &str, vc: Option<&str>, gpus_per_node: u32) -> Result<Vec<SimJob>, DataError> {
-    let rows = read_rows::<PhillyRow>(file, text)?;
-    let rows = rows.iter().filter(|row| vc.is_none_or(|vc| row.value.vc == vc));
-    rows.map(|row| {
+pub fn philly_jobs(file: &str, text: &str, vc: Option<&str>, gpus_per_node: u32) -> Result<Vec<SimJob>, WorldError> {
+    let mut last = 0.0;
+    let mut jobs = Vec::new();
+    for row in read_rows::<PhillyRow>(file, text)? {
         let value = &row.value;
-        let submitted = seconds(file, row, "submit_s", value.submit_s)?;
-        let run = seconds(file, row, "duration_s", value.duration_s)?;
+        let submitted = submitted(file, &row, "submit_s", value.submit_s, &mut last)?;
+        let run = seconds(file, &row, "duration_s", value.duration_s)?;
+        let gpus = whole(&row, file, "req_gpus", value.req_gpus, 0..=GPUS_MAX)?;
+        if vc.is_some_and(|vc| value.vc != vc) {
+            continue;
+        }
         let job = SimJob::rigid(format!("{}-{}", value.vc, row.line), submitted, 1, run);
-        Ok(gang(SimJob { project: value.vc.clone(), ..job }, value.req_gpus, gpus_per_node))
-    })
-    .collect()
-}
-
-#[derive(Deserialize)]
-struct AdaptiveRow {
-    trace: String,
-    job: String,
-    submit_s: f64,
-    app: String,
-    req_gpus: u32,
-}
-
-/// The jobs of one trace of a Sia or Pollux table as gangs of the GPUs that were asked for. These tables do not say how
-/// long a job runs; `run_s` does, from its application and number of GPUs.
-///
-/// # Errors
-///
-/// The first bad row, or an application that `run_s` does not know.
-pub fn rigid_jobs(
-    file: &str,
-    text: &str,
-    trace: &str,
-    gpus_per_node: u32,
-    run_s: impl Fn(&str, u32) -> Option<f64>,
-) -> Result<Vec<SimJob>, DataError> {
-    let rows = read_rows::<AdaptiveRow>(file, text)?;
-    let rows = rows.iter().filter(|row| row.value.trace == trace);
-    rows.map(|row| {
-        let value = &row.value;
-        let submitted = seconds(file, row, "submit_s", value.submit_s)?;
-        let run = run_s(&value.app, value.req_gpus)
-            .ok_or_else(|| row.refuse(file, "app", &value.app, "no run time is known for it"))?;
-        let job = SimJob::rigid(&value.job, submitted, 1, seconds(file, row, "app", run)?);
-        Ok(gang(SimJob { project: value.app.clone(), ..job }, value.req_gpus, gpus_per_node))
-    })
-    .collect()
+        jobs.push(gang(SimJob { project: value.vc.clone(), ..job }, gpus, gpus_per_node));
+    }
+    Ok(jobs)
 }
 
 #[derive(Deserialize)]
 struct ShockwaveRow {
     job_type: String,
-    scale_factor: u32,
+    scale_factor: i64,
     priority: f64,
     duration_s: f64,
     arrival_s: f64,
@@ -135,80 +120,93 @@ const SHOCKWAVE_COLUMNS: [&str; 12] = [
 /// # Errors
 ///
 /// The first bad row.
-pub fn shockwave_jobs(file: &str, text: &str, gpus_per_node: u32) -> Result<Vec<SimJob>, DataError> {
-    let rows = read_tabbed::<ShockwaveRow>(file, text, &SHOCKWAVE_COLUMNS)?;
-    rows.iter()
-        .map(|row| {
-            let value = &row.value;
-            let submitted = seconds(file, row, "arrival_s", value.arrival_s)?;
-            let run = seconds(file, row, "duration_s", value.duration_s)?;
-            let job = SimJob::rigid(format!("{}-{}", value.job_type, row.line), submitted, 1, run);
-            if !(0.0..=f64::from(PRIORITY_MAX)).contains(&value.priority) {
-                return Err(row.refuse(file, "priority", value.priority, "a priority is from 0 to 1000"));
-            }
-            Ok(gang(SimJob { priority: value.priority as u16, ..job }, value.scale_factor, gpus_per_node))
-        })
-        .collect()
+pub fn shockwave_jobs(file: &str, text: &str, gpus_per_node: u32) -> Result<Vec<SimJob>, WorldError> {
+    let mut last = 0.0;
+    let mut jobs = Vec::new();
+    for row in read_tabbed::<ShockwaveRow>(file, text, &SHOCKWAVE_COLUMNS)? {
+        let value = &row.value;
+        let submitted = submitted(file, &row, "arrival_s", value.arrival_s, &mut last)?;
+        let run = seconds(file, &row, "duration_s", value.duration_s)?;
+        let gpus = whole(&row, file, "scale_factor", value.scale_factor, 1..=GPUS_MAX)?;
+        let priority = not_negative(&row, file, "priority", value.priority, f64::from(PRIORITY_MAX))?;
+        let job = SimJob::rigid(format!("{}-{}", value.job_type, row.line), submitted, 1, run);
+        jobs.push(gang(SimJob { priority: priority as u16, ..job }, gpus, gpus_per_node));
+    }
+    Ok(jobs)
 }
 
 #[derive(Deserialize)]
 struct PodRow {
     name: String,
-    cpu_milli: u32,
-    memory_mib: u64,
-    num_gpu: u32,
+    cpu_milli: i64,
+    memory_mib: i64,
+    num_gpu: i64,
     gpu_spec: String,
     qos: String,
     creation_time: f64,
     deletion_time: f64,
 }
 
-/// The pods of an openb table as one-worker jobs that run from their creation to their deletion.
+/// The pods of an openb table as one-worker jobs that run from their creation to their deletion on one of these nodes.
 ///
 /// # Errors
 ///
-/// The first bad row.
-pub fn openb_pods(file: &str, text: &str) -> Result<Vec<SimJob>, DataError> {
-    let rows = read_rows::<PodRow>(file, text)?;
-    rows.iter()
-        .map(|row| {
-            let value = &row.value;
-            let submitted = seconds(file, row, "creation_time", value.creation_time)?;
-            let deleted = seconds(file, row, "deletion_time", value.deletion_time)?;
-            if deleted < submitted {
-                return Err(row.refuse(file, "deletion_time", value.deletion_time, "before its creation"));
-            }
-            let models = value.gpu_spec.split('|').filter(|model| !model.is_empty()).map(ToOwned::to_owned).collect();
-            Ok(SimJob {
-                need: NodeSize { cpus: CpuMillis(value.cpu_milli), memory: MemoryMib(value.memory_mib) },
-                gpus: GpuNeed { count: GpuCount(value.num_gpu), models },
-                project: value.qos.clone(),
-                ..SimJob::rigid(&value.name, submitted, 1, deleted.since(submitted))
-            })
-        })
-        .collect()
+/// The first bad row, or one that asks for accelerators which none of the nodes has.
+pub fn openb_pods(file: &str, text: &str, nodes: &[FixedNode]) -> Result<Vec<SimJob>, WorldError> {
+    let there: BTreeSet<&str> = nodes.iter().filter_map(|node| node.gpus.model.as_deref()).collect();
+    let mut last = 0.0;
+    let mut jobs = Vec::new();
+    for row in read_rows::<PodRow>(file, text)? {
+        let value = &row.value;
+        let submitted = submitted(file, &row, "creation_time", value.creation_time, &mut last)?;
+        let deleted = seconds(file, &row, "deletion_time", value.deletion_time)?;
+        not_before(&row, file, "deletion_time", value.deletion_time, value.creation_time)?;
+        let gpus = whole(&row, file, "num_gpu", value.num_gpu, 0..=GPUS_MAX)?;
+        let models = value.gpu_spec.split('|').filter(|model| !model.is_empty()).map(ToOwned::to_owned);
+        let models: Vec<String> = models.collect();
+        if gpus > 0 && !models.is_empty() && !models.iter().any(|model| there.contains(model.as_str())) {
+            let why = "no node of the cluster has such a GPU";
+            return Err(refuse(&row, file, "gpu_spec", &value.gpu_spec, FaultCode::UnknownGpuType, why));
+        }
+        jobs.push(SimJob {
+            need: size(file, &row, value.cpu_milli, value.memory_mib)?,
+            gpus: GpuNeed { count: GpuCount(gpus), models },
+            project: value.qos.clone(),
+            ..SimJob::rigid(&value.name, submitted, 1, deleted.since(submitted))
+        });
+    }
+    Ok(jobs)
+}
+
+fn size<T>(file: &str, row: &Row<T>, cpu_milli: i64, memory_mib: i64) -> Result<NodeSize, WorldError> {
+    Ok(NodeSize {
+        cpus: CpuMillis(whole(row, file, "cpu_milli", cpu_milli, 0..=CPU_MILLIS_MAX)?),
+        memory: MemoryMib(u64::from(whole(row, file, "memory_mib", memory_mib, 0..=MEMORY_MIB_MAX)?)),
+    })
 }
 
 #[derive(Deserialize)]
 struct NodeRow {
-    cpu_milli: u32,
-    memory_mib: u64,
-    gpu: u32,
+    cpu_milli: i64,
+    memory_mib: i64,
+    gpu: i64,
     model: String,
 }
 
-/// The nodes of an openb table, without a price.
+/// The nodes of an openb table, each at this price.
 ///
 /// # Errors
 ///
 /// The first bad row.
-pub fn openb_nodes(file: &str, text: &str) -> Result<Vec<FixedNode>, DataError> {
-    let rows = read_rows::<NodeRow>(file, text)?;
-    let node = |row: Row<NodeRow>| FixedNode {
-        size: NodeSize { cpus: CpuMillis(row.value.cpu_milli), memory: MemoryMib(row.value.memory_mib) },
-        gpus: Gpus { count: GpuCount(row.value.gpu), model: Some(row.value.model).filter(|model| !model.is_empty()) },
-        price: MicroUsdPerHour::new(0),
-        market: Market::OnDemand,
+pub fn openb_nodes(file: &str, text: &str, price: MicroUsdPerHour) -> Result<Vec<FixedNode>, WorldError> {
+    let node = |row: Row<NodeRow>| {
+        let count = GpuCount(whole(&row, file, "gpu", row.value.gpu, 0..=GPUS_MAX)?);
+        Ok(FixedNode {
+            size: size(file, &row, row.value.cpu_milli, row.value.memory_mib)?,
+            gpus: Gpus { count, model: Some(row.value.model).filter(|model| !model.is_empty()) },
+            price,
+            market: Market::OnDemand,
+        })
     };
-    Ok(rows.into_iter().map(node).collect())
+    read_rows::<NodeRow>(file, text)?.into_iter().map(node).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::outcome::UseSample;
+use super::runs::Run;
 use super::world::{FixedNode, Provider};
 use crate::model::{Generation, Millis, Offer, OfferTerms};
 use crate::policy::Snapshot;
@@ -66,19 +67,34 @@ impl Engine<'_> {
         if hours < OBSERVED_HOURS_MIN { 0 } else { u32::try_from(count * 1_000 / hours).unwrap_or(u32::MAX) }
     }
 
+    /// Takes a sample, if something has changed.
     pub(super) fn sample(&mut self) {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let sample = UseSample {
-            at: self.now,
-            nodes: count(self.hosts.len()),
-            workers: count(self.live.iter().map(|&job| self.runs[job].placed.len()).sum()),
-            waiting: count(self.live.iter().filter(|&&job| !self.runs[job].started).count()),
-        };
-        let same = |last: &UseSample| {
-            (last.nodes, last.workers, last.waiting) == (sample.nodes, sample.workers, sample.waiting)
-        };
-        if !self.timeline.last().is_some_and(same) {
+        let sample = self.in_use();
+        if !self.timeline.last().is_some_and(|last| last.is_like(&sample)) {
             self.timeline.push(sample);
+        }
+    }
+
+    /// The end: what it all came to, whatever was sampled at this moment before.
+    pub(super) fn sample_end(&mut self, last: UseSample) {
+        self.timeline.pop_if(|sample| sample.at == last.at);
+        self.timeline.push(last);
+    }
+
+    pub(super) fn in_use(&self) -> UseSample {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let hosts = self.hosts.values();
+        let live = self.live.iter().map(|&job| &self.runs[job]);
+        let gpus_held = |run: &Run| run.job.gpus.count.0 * count(run.placed.len());
+        UseSample {
+            at: self.now,
+            nodes: count(hosts.len()),
+            nodes_held: count(hosts.clone().filter(|host| !host.jobs.is_empty()).count()),
+            gpus: hosts.clone().map(|host| host.supply.terms.gpus.count.0).sum(),
+            gpus_held: live.clone().map(gpus_held).sum(),
+            workers: count(live.clone().map(|run| run.placed.len()).sum()),
+            waiting: count(live.filter(|run| !run.started).count()),
+            cost: self.gone_cost + hosts.map(|host| host.spent(self.now)).sum(),
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use serde::Deserialize;
 
-use super::super::table::{DataError, read_rows};
+use crate::sim::fault::{WorldError, in_order, not_negative};
+use crate::sim::table::read_rows;
+
+/// Longer recordings do not exist; the number is large because some count seconds.
+const TIME_MAX: f64 = 1e9;
 
 #[derive(Debug, Deserialize)]
 struct RawStep {
@@ -17,17 +21,13 @@ struct RawStep {
 /// # Errors
 ///
 /// The first row that does not fit the columns, or whose time is before that of the row above.
-pub fn read_step_function(file: &str, text: &str) -> Result<Vec<(f64, u32)>, DataError> {
+pub fn read_step_function(file: &str, text: &str) -> Result<Vec<(f64, u32)>, WorldError> {
     let mut steps: Vec<(f64, u32)> = Vec::new();
+    let mut before = 0.0;
     for row in read_rows::<RawStep>(file, text)? {
-        let time = row.value.time;
-        if !(time.is_finite() && time >= 0.0) {
-            return Err(row.refuse(file, "hours_since_start", time, "a time is a number from 0"));
-        }
+        let time = not_negative(&row, file, "hours_since_start", row.value.time, TIME_MAX)?;
+        in_order(&row, file, "hours_since_start", time, &mut before)?;
         match steps.last_mut() {
-            Some(last) if time < last.0 => {
-                return Err(row.refuse(file, "hours_since_start", time, "earlier than the row above"));
-            }
             Some(last) if time == last.0 => last.1 = row.value.active_instances,
             _ => steps.push((time, row.value.active_instances)),
         }
@@ -45,8 +45,8 @@ mod unit_tests {
         let read = |rows: &str| read_step_function("b.csv", &format!("{head}{rows}"));
         assert_eq!(read("0,0\n1.5,0\n1.5,4\n").unwrap(), [(0.0, 0), (1.5, 4)]);
         let refused = read("0,0\n2,1\n1,1\n").unwrap_err().to_string();
-        assert_eq!(refused, "b.csv:4: column hours_since_start: \"1\": earlier than the row above");
+        assert_eq!(refused, "A009 b.csv:4: column hours_since_start: \"1\": is before 2, which comes first");
         assert!(read("0,-1\n").unwrap_err().to_string().contains("column active_instances: \"-1\""));
-        assert!(read("nan,1\n").unwrap_err().to_string().contains("a time is a number from 0"));
+        assert!(read("nan,1\n").unwrap_err().to_string().starts_with("A002 b.csv:2: column hours_since_start"));
     }
 }

@@ -6,11 +6,15 @@
 
 use serde::Deserialize;
 
-use super::super::table::{DataError, Row};
 use crate::model::{MicroUsdPerHour, Millis};
+use crate::sim::fault::{FaultCode, WorldError, not_negative, positive, refuse};
+use crate::sim::table::{DataError, Row};
 
 /// The price above which a row is taken for a mistake: ten times the dearest machine of the price lists.
 const USD_PER_HOUR_MAX: f64 = 10_000.0;
+
+/// Nobody records a market once in more than a day.
+const TICK_SECONDS_MAX: f64 = 86_400.0;
 
 /// What was recorded of one zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +68,12 @@ struct RawZone {
 ///
 /// The first line that is not such an object, whose runs do not add up to `ticks`, or that has a price or a tick length
 /// that cannot be.
-pub fn read_zone_traces(file: &str, text: &str) -> Result<Vec<ZoneTrace>, DataError> {
+pub fn read_zone_traces(file: &str, text: &str) -> Result<Vec<ZoneTrace>, WorldError> {
     let lines = text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty());
     lines.map(|(line, number)| read_zone(file, line, number)).collect()
 }
 
-fn read_zone(file: &str, text: &str, line: u64) -> Result<ZoneTrace, DataError> {
+fn read_zone(file: &str, text: &str, line: u64) -> Result<ZoneTrace, WorldError> {
     let value: RawZone = serde_json::from_str(text).map_err(|error| DataError {
         file: file.to_owned(),
         line,
@@ -79,22 +83,17 @@ fn read_zone(file: &str, text: &str, line: u64) -> Result<ZoneTrace, DataError> 
     })?;
     let row = Row { line, value };
     let raw = &row.value;
-    if !(raw.gap_s.is_finite() && raw.gap_s > 0.0 && raw.gap_s <= 86_400.0) {
-        return Err(row.refuse(file, "gap_s", raw.gap_s, "a tick is longer than nothing and at most a day"));
-    }
-    let price = |column: &str, usd: f64| {
-        if usd.is_finite() && (0.0..=USD_PER_HOUR_MAX).contains(&usd) {
-            Ok(MicroUsdPerHour::new((usd * 1e6).round() as u64))
-        } else {
-            Err(row.refuse(file, column, usd, format!("a price is between 0 and {USD_PER_HOUR_MAX} dollars per hour")))
-        }
+    let tick = positive(&row, file, "gap_s", raw.gap_s, TICK_SECONDS_MAX)?;
+    let price = |column: &str, usd: f64| -> Result<MicroUsdPerHour, WorldError> {
+        let usd = not_negative(&row, file, column, usd, USD_PER_HOUR_MAX)?;
+        Ok(MicroUsdPerHour::new((usd * 1e6).round() as u64))
     };
     let counts = expand(file, &row, "avail_rle", &raw.avail_rle)?;
     let spot = if raw.price_rle.is_empty() { Vec::new() } else { expand(file, &row, "price_rle", &raw.price_rle)? };
     Ok(ZoneTrace {
         zone: raw.zone.clone().or_else(|| raw.trace.clone()).unwrap_or_default(),
         instance: raw.instance.split_whitespace().next().unwrap_or_default().to_owned(),
-        tick: Millis::new((raw.gap_s * 1e3).round() as u64),
+        tick: Millis::new((tick * 1e3).round() as u64),
         counts,
         spot: spot.into_iter().map(|usd| price("price_rle", usd)).collect::<Result<_, _>>()?,
         on_demand: raw.on_demand_usd_h.map(|usd| price("on_demand_usd_h", usd)).transpose()?,
@@ -102,11 +101,12 @@ fn read_zone(file: &str, text: &str, line: u64) -> Result<ZoneTrace, DataError> 
 }
 
 /// Writes out runs of equal values; they must fill the recording exactly.
-fn expand<T: Copy>(file: &str, row: &Row<RawZone>, column: &str, runs: &[(T, usize)]) -> Result<Vec<T>, DataError> {
+fn expand<T: Copy>(file: &str, row: &Row<RawZone>, column: &str, runs: &[(T, usize)]) -> Result<Vec<T>, WorldError> {
     let total = runs.iter().try_fold(0usize, |total, &(_, length)| total.checked_add(length));
     if total != Some(row.value.ticks) {
         let got = total.map_or("too many".to_owned(), |total| total.to_string());
-        return Err(row.refuse(file, column, got, format!("the runs make {} ticks", row.value.ticks)));
+        let why = format!("the runs make {} ticks", row.value.ticks);
+        return Err(refuse(row, file, column, got, FaultCode::Contradiction, &why));
     }
     Ok(runs.iter().flat_map(|&(value, length)| std::iter::repeat_n(value, length)).collect())
 }
@@ -133,12 +133,16 @@ mod unit_tests {
     #[test]
     fn a_bad_line_names_its_place() {
         let broken = |from: &str, to: &str| refusal(&GOOD.replace(from, to));
-        assert_eq!(broken("[0,1]]", "[0,2]]"), "z.jsonl:2: column avail_rle: \"4\": the runs make 3 ticks");
-        assert_eq!(broken("[[0.5,3]]", "[[0.5,9]]"), "z.jsonl:2: column price_rle: \"9\": the runs make 3 ticks");
-        assert!(broken("[[0.5,3]]", "[[-0.5,3]]").contains("column price_rle: \"-0.5\": a price is between"));
-        assert!(broken(":2}", ":2e9}").contains("column on_demand_usd_h: \"2000000000\""));
-        assert!(broken("600", "0").contains("column gap_s: \"0\""));
-        assert!(broken("[1,2]", "[-1,2]").starts_with("z.jsonl:2: invalid value"), "{}", broken("[1,2]", "[-1,2]"));
-        assert!(refusal("{").starts_with("z.jsonl:2: EOF"));
+        assert_eq!(broken("[0,1]]", "[0,2]]"), "A007 z.jsonl:2: column avail_rle: \"4\": the runs make 3 ticks");
+        assert_eq!(broken("[[0.5,3]]", "[[0.5,9]]"), "A007 z.jsonl:2: column price_rle: \"9\": the runs make 3 ticks");
+        assert!(broken("[[0.5,3]]", "[[-0.5,3]]").starts_with("A003 z.jsonl:2: column price_rle: \"-0.5\""));
+        assert!(broken(":2}", ":2e9}").starts_with("A004 z.jsonl:2: column on_demand_usd_h: \"2000000000\""));
+        assert!(broken("600", "0").starts_with("A003 z.jsonl:2: column gap_s: \"0\""));
+        assert!(
+            broken("[1,2]", "[-1,2]").starts_with("A001 z.jsonl:2: invalid value"),
+            "{}",
+            broken("[1,2]", "[-1,2]")
+        );
+        assert!(refusal("{").starts_with("A001 z.jsonl:2: EOF"));
     }
 }
