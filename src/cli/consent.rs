@@ -6,13 +6,14 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use neap_scheduler::estimate::UnsafeSpot;
+use neap_scheduler::estimate::{PlanRefusal, UnsafeSpot};
 use neap_scheduler::spec::JobSpec;
 
 use crate::http::body::EstimateBody;
 
 use super::Shell;
 use super::args::RunArgs;
+use super::exit::CliError;
 use super::plan::{How, Shown, make};
 
 /// How long the job's steps are measured: less than for `neap plan`, because somebody waits for the job.
@@ -24,6 +25,8 @@ pub(super) enum Consent {
     Start(Option<EstimateBody>),
     /// It is not.
     Declined,
+    /// It cannot be done in time.
+    Hopeless(PlanRefusal),
 }
 
 /// Plans the job, shows it, and asks where somebody is there to answer.
@@ -35,6 +38,9 @@ pub(super) fn consent(shell: &Shell, args: &RunArgs, spec: &JobSpec) -> Consent 
     let how = How { trace: None, measure: MEASURE, seed: 0, unsafe_spot: UnsafeSpot::Allow };
     let plan = make(shell, spec, &how);
     match &plan {
+        Err(CliError::NoPlan(refusal @ PlanRefusal::DeadlineUnreachable { .. })) if !args.force => {
+            return Consent::Hopeless(refusal.clone());
+        }
         Ok(plan) => shell.output.remark(plan.brief().trim_end()),
         Err(why) => shell.output.remark(&format!("no plan: {}", why.chain())),
     }

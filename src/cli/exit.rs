@@ -128,6 +128,9 @@ pub enum CliError {
     /// The job cannot be planned.
     #[error(transparent)]
     NoPlan(PlanRefusal),
+    /// The job cannot be done in time.
+    #[error("{0}; `--force` starts it anyway")]
+    Hopeless(PlanRefusal),
     /// A code that no fault has.
     #[error("no fault has the code {0}")]
     UnknownCode(String),
@@ -199,6 +202,7 @@ impl CliError {
             | Self::UnknownCode(_)
             | Self::Measure(_) => Exit::Usage,
             Self::NoPlan(_) => Exit::Infeasible,
+            Self::Hopeless(_) => Exit::Refused,
             Self::Client(error) => match error {
                 ClientError::NotUp { .. } | ClientError::Unreachable { .. } => Exit::Unreachable,
                 ClientError::Token(_) => Exit::NotAuthorised,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use neap_control::{Config, LocalOffer, spec_hash};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
-    self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, Speedup, UnsafeSpot,
+    self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, PlanRefusal, Speedup, UnsafeSpot,
 };
 use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
@@ -168,7 +168,7 @@ fn plan_job(spec: &JobSpec, measured: &Measured, past: &[Millis]) -> Result<Plan
     let submitted = now();
     let deadline = spec.deadline.map(|deadline| deadline.moment(submitted));
     if deadline.is_some_and(|moment| moment <= submitted) {
-        return Err(CliError::Usage("error[E025] the deadline is in the past".to_owned()));
+        return Err(CliError::NoPlan(PlanRefusal::DeadlinePast));
     }
     Ok(PlanJob {
         work: time(measured.samples).max(Millis::new(1)),

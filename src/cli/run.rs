@@ -21,9 +21,13 @@ pub(super) fn run(shell: &Shell, args: &RunArgs) -> Result<Exit, CliError> {
     let spec = file.check(shell.output)?.spec;
     let client = shell.client()?;
     let name = file.name.clone();
-    let Consent::Start(estimate) = consent(shell, args, &spec) else {
-        shell.output.remark("not started");
-        return Ok(Exit::JobCancelled);
+    let estimate = match consent(shell, args, &spec) {
+        Consent::Start(estimate) => estimate,
+        Consent::Declined => {
+            shell.output.remark("not started");
+            return Ok(Exit::JobCancelled);
+        }
+        Consent::Hopeless(refusal) => return Err(CliError::Hopeless(refusal)),
     };
     let JobFile { name: file_name, text: source, base_dir } = file;
     let body = SubmitBody { source, base_dir, file_name, estimate, force: args.force };

@@ -72,7 +72,10 @@ fn with_time_to_spare_it_waits_for_spot_and_goes_on_from_its_checkpoint() {
 #[test]
 fn a_job_that_is_not_done_at_its_deadline_saves_its_state_and_fails() {
     let cluster = cluster("[4]");
-    cluster.submit(&job("late", "8s", 500_000));
+    let file = cluster.write(&job("late", "8s", 500_000));
+    let refused = cluster.home.neap(&["run", "-d", &file]).expect(7);
+    assert!(refused.stderr.contains("E026"), "{refused:?}");
+    cluster.home.neap(&["run", "-d", "--force", &file]).expect(0);
     let waited = cluster.home.neap(&["wait", "late"]);
     assert_eq!(waited.code, 106, "{}", waited.stderr);
     let job = cluster.job("late");

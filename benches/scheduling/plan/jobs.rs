@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use neap_scheduler::estimate::{PlanJob, PlanMarket, Speedup};
-use neap_scheduler::model::Millis;
+use neap_scheduler::estimate::{PlanJob, Speedup};
+use neap_scheduler::model::{MarketChoice, Millis};
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -144,7 +144,7 @@ fn any_job(rng: &mut ChaCha8Rng) -> PlanJob {
         speedup: Speedup(vec![(1, 1.0)]),
         restart: Millis::from_secs(60 * restart),
         checkpoint: Some(Millis::from_secs(600)),
-        market: PlanMarket::Auto,
+        market: MarketChoice::Auto,
         deadline: Some(time(hours * ratio)),
         budget: None,
         max_price: None,

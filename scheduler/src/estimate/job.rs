@@ -1,7 +1,6 @@
 //! What `plan` needs to know of a job and of what it may rent.
 
-pub use crate::model::MarketChoice as PlanMarket;
-use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
+use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis};
 
 /// How much faster a job is with more workers: the speed of each number of workers, relative to one.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +40,7 @@ pub struct PlanJob {
     /// How often it saves its work; `None` never.
     pub checkpoint: Option<Millis>,
     /// Where its nodes come from.
-    pub market: PlanMarket,
+    pub market: MarketChoice,
     /// By when it must be done, from its start.
     pub deadline: Option<Millis>,
     /// The most it may cost.

@@ -19,7 +19,7 @@ mod run;
 pub use assumed::{AssumedPrices, AssumedStays};
 pub use draws::{Calibration, Draws};
 pub use future::{Likeness, MarketHistory};
-pub use job::{IDEAL_TIMES_MAX, PlanJob, PlanMarket, Speedup};
+pub use job::{IDEAL_TIMES_MAX, PlanJob, Speedup};
 pub use only::SpotOnly;
 pub use plan::{Alternative, Change, Plan, PlanInput, PlanRefusal, UnsafeSpot, draw, plan};
 pub use run::{Cause, RunOutcome, run};

@@ -3,10 +3,9 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
+use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis};
 use crate::policy::deadline::{DeadlinePolicy, OnDemandOnly};
 
-use super::PlanMarket;
 use super::draws::{Calibration, Draws};
 use super::future::{Likeness, MarketHistory};
 use super::job::PlanJob;
@@ -89,7 +88,7 @@ pub struct Alternative {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Another market.
-    Market(PlanMarket),
+    Market(MarketChoice),
     /// Fewer workers.
     Workers(u32),
     /// A later deadline.
@@ -156,7 +155,7 @@ pub fn plan(input: &PlanInput<'_>, unsafe_spot: UnsafeSpot) -> Result<Plan, Plan
     check_price(input)?;
     let draws = draw(input, job, FUTURES)?;
     let done = draws.done_within(job.patience());
-    let risky = job.market == PlanMarket::Spot && job.checkpoint.is_none() && done < DONE_CHANCE_MIN;
+    let risky = job.market == MarketChoice::Spot && job.checkpoint.is_none() && done < DONE_CHANCE_MIN;
     if risky && unsafe_spot == UnsafeSpot::Refuse {
         return Err(PlanRefusal::UnsafeSpot { within: job.patience(), chance: done });
     }
@@ -193,9 +192,9 @@ fn check_price(input: &PlanInput<'_>) -> Result<(), PlanRefusal> {
     let on_demand = || zones().map(|zone| input.history.on_demand(zone)).min();
     let spot = || zones().filter_map(|zone| input.history.lowest_spot(zone)).min();
     let cheapest = match input.job.market {
-        PlanMarket::OnDemand => on_demand(),
-        PlanMarket::Spot => spot(),
-        PlanMarket::Auto => spot().into_iter().chain(on_demand()).min(),
+        MarketChoice::OnDemand => on_demand(),
+        MarketChoice::Spot => spot(),
+        MarketChoice::Auto => spot().into_iter().chain(on_demand()).min(),
     };
     cheapest.filter(|cheapest| *cheapest > limit).map_or(Ok(()), |cheapest| Err(PlanRefusal::MaxPrice { cheapest }))
 }
@@ -208,9 +207,9 @@ fn check_price(input: &PlanInput<'_>) -> Result<(), PlanRefusal> {
 pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draws, PlanRefusal> {
     let on_demand: Box<dyn DeadlinePolicy> = Box::new(OnDemandOnly);
     let policy = match job.market {
-        PlanMarket::OnDemand => on_demand,
-        PlanMarket::Spot => SpotOnly.fresh(),
-        PlanMarket::Auto => input.policy.fresh(),
+        MarketChoice::OnDemand => on_demand,
+        MarketChoice::Spot => SpotOnly.fresh(),
+        MarketChoice::Auto => input.policy.fresh(),
     };
     let history = input.history.coarse(round(job));
     let length = length(job, input.boot, history.tick());
@@ -220,7 +219,7 @@ pub fn draw(input: &PlanInput<'_>, job: &PlanJob, futures: usize) -> Result<Draw
     // On demand nothing is left to chance: any tick of the past stands for the future.
     let certain = once(&vec![0; length], &OnDemandOnly);
     let worst = certain.cost() + certain.by_cause[Cause::Starts as usize];
-    if job.market == PlanMarket::OnDemand {
+    if job.market == MarketChoice::OnDemand {
         return Ok(Draws::of(&[certain], worst));
     }
     if history.is_empty() {
@@ -242,9 +241,9 @@ fn round(job: &PlanJob) -> Millis {
 fn length(job: &PlanJob, boot: Millis, tick: Millis) -> usize {
     let start = (job.restart + boot).get();
     let longest = match job.market {
-        PlanMarket::OnDemand => job.work.get() + start,
-        PlanMarket::Spot => job.patience().get().max(job.work.get() * super::IDEAL_TIMES_MAX),
-        PlanMarket::Auto => job.patience().get().max(job.work.get() + start) + job.work.get(),
+        MarketChoice::OnDemand => job.work.get() + start,
+        MarketChoice::Spot => job.patience().get().max(job.work.get() * super::IDEAL_TIMES_MAX),
+        MarketChoice::Auto => job.patience().get().max(job.work.get() + start) + job.work.get(),
     };
     (longest + start).div_ceil(tick.get()) as usize + 1
 }
@@ -259,7 +258,7 @@ fn alternatives(input: &PlanInput<'_>, cost: MicroUsd) -> Vec<Alternative> {
 /// The jobs with one thing changed.
 fn changes(job: &PlanJob) -> Vec<(Change, PlanJob)> {
     let mut changes = Vec::new();
-    for market in [PlanMarket::OnDemand, PlanMarket::Auto, PlanMarket::Spot] {
+    for market in [MarketChoice::OnDemand, MarketChoice::Auto, MarketChoice::Spot] {
         if market != job.market {
             changes.push((Change::Market(market), PlanJob { market, ..job.clone() }));
         }
@@ -268,7 +267,7 @@ fn changes(job: &PlanJob) -> Vec<(Change, PlanJob)> {
     if (job.workers_min..job.workers).contains(&fewer) {
         changes.push((Change::Workers(fewer), job.with_workers(fewer)));
     }
-    if let Some(deadline) = job.deadline.filter(|_| job.market == PlanMarket::Auto) {
+    if let Some(deadline) = job.deadline.filter(|_| job.market == MarketChoice::Auto) {
         // Half as long again: enough to change what the policy does, little enough to be considered.
         let later = Millis::new(deadline.get() + deadline.get() / 2);
         changes.push((Change::Deadline(later), PlanJob { deadline: Some(later), ..job.clone() }));
@@ -279,7 +278,7 @@ fn changes(job: &PlanJob) -> Vec<(Change, PlanJob)> {
 /// What a change saves; `None` if little, or if the job would then not be done in time more often than not.
 fn alternative(input: &PlanInput<'_>, cost: MicroUsd, change: Change, job: &PlanJob) -> Option<Alternative> {
     let draws = draw(input, job, FUTURES_OF_ALTERNATIVE).ok()?;
-    let certain = job.market == PlanMarket::OnDemand;
+    let certain = job.market == MarketChoice::OnDemand;
     let cost_p50 = draws.cost_at(if certain { 0.5 } else { input.calibration.p50 });
     let saving = cost - cost_p50;
     let keeps_deadline = job.deadline.map(|deadline| draws.done_within(deadline));

@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::plan::UnsafeSpot;
 use super::*;
-use crate::model::{MicroUsd, MicroUsdPerHour, Millis};
+use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis};
 use crate::policy::deadline::{DeadlinePolicy, Greedy, OnDemandOnly, UniformProgress};
 use crate::sim::spot::{JobTerms, Window, ZoneTrace, simulate};
 
@@ -28,7 +28,7 @@ fn choppy(up: usize, down: usize) -> ZoneTrace {
     zone((0..2_000).map(|tick| u32::from(tick % (up + down) < up)).collect())
 }
 
-fn job(market: PlanMarket) -> PlanJob {
+fn job(market: MarketChoice) -> PlanJob {
     PlanJob {
         work: Millis::from_secs(6 * HOUR),
         workers: 1,
@@ -82,7 +82,7 @@ proptest! {
         let deadline = work + restart + Millis::from_secs(60 * slack_minutes);
         let terms = JobTerms { work, deadline, restart };
         let saves_at_once = Some(Millis::ZERO);
-        let mut job = job(PlanMarket::Auto);
+        let mut job = job(MarketChoice::Auto);
         (job.work, job.restart, job.deadline, job.checkpoint) = (work, restart, Some(deadline), saves_at_once);
         let history = MarketHistory::new(vec![&zone], zone.ticks(), 1);
         let whole: Vec<u32> = (0..200).collect();
@@ -147,7 +147,7 @@ fn futures_begin_as_the_present_is() {
 
 #[test]
 fn on_demand_is_certain() {
-    let plan = planned(&job(PlanMarket::OnDemand), &choppy(5, 1)).unwrap();
+    let plan = planned(&job(MarketChoice::OnDemand), &choppy(5, 1)).unwrap();
     // Six hours of work and seven minutes of start, in whole ticks of ten minutes: 37 ticks at $0.50.
     assert_eq!(plan.cost_p50, MicroUsd::new(18_500_000));
     assert_eq!(plan.cost_p95, plan.cost_p50);
@@ -158,7 +158,7 @@ fn on_demand_is_certain() {
 
 #[test]
 fn causes_are_the_dearest_first_and_add_up() {
-    let plan = planned(&job(PlanMarket::Auto), &choppy(9, 3)).unwrap();
+    let plan = planned(&job(MarketChoice::Auto), &choppy(9, 3)).unwrap();
     assert!(plan.causes.windows(2).all(|pair| pair[0].1 >= pair[1].1));
     assert_eq!(plan.causes[0].0, Cause::SpotWork);
     let sum: f64 = plan.causes.iter().map(|(_, cost)| dollars(*cost)).sum();
@@ -171,7 +171,7 @@ fn what_is_not_saved_is_lost() {
     let history = MarketHistory::new(vec![&zone], zone.ticks(), 1);
     let whole: Vec<u32> = (0..1_000).collect();
     let lost = |checkpoint| {
-        let job = PlanJob { checkpoint, work: Millis::from_secs(4 * HOUR), ..job(PlanMarket::Spot) };
+        let job = PlanJob { checkpoint, work: Millis::from_secs(4 * HOUR), ..job(MarketChoice::Spot) };
         let outcome = run(&job, Millis::ZERO, &history, &whole, &mut SpotOnly);
         (outcome.finished, outcome.by_cause[Cause::LostWork as usize])
     };
@@ -183,7 +183,7 @@ fn what_is_not_saved_is_lost() {
 
 #[test]
 fn a_spot_job_that_would_hardly_ever_be_done_is_refused() {
-    let reckless = PlanJob { checkpoint: None, deadline: None, ..job(PlanMarket::Spot) };
+    let reckless = PlanJob { checkpoint: None, deadline: None, ..job(MarketChoice::Spot) };
     let refused = planned(&reckless, &choppy(12, 2)).unwrap_err();
     assert!(refused.to_string().starts_with("error[E020]"), "{refused}");
     assert!(planned_with(&reckless, &choppy(12, 2), UnsafeSpot::Allow).is_ok());
@@ -193,8 +193,8 @@ fn a_spot_job_that_would_hardly_ever_be_done_is_refused() {
 
 #[test]
 fn cheaper_ways_are_shown_with_what_they_save() {
-    let plan = planned(&job(PlanMarket::OnDemand), &choppy(50, 1)).unwrap();
-    let auto = plan.alternatives.iter().find(|one| one.change == Change::Market(PlanMarket::Auto)).unwrap();
+    let plan = planned(&job(MarketChoice::OnDemand), &choppy(50, 1)).unwrap();
+    let auto = plan.alternatives.iter().find(|one| one.change == Change::Market(MarketChoice::Auto)).unwrap();
     assert_eq!(auto.saving, plan.cost_p50 - auto.cost_p50);
     assert!(dollars(auto.saving) > 10.0 && auto.keeps_deadline > Some(0.95), "{auto:?}");
     assert!(plan.alternatives.windows(2).all(|pair| pair[0].cost_p50 <= pair[1].cost_p50));
@@ -203,11 +203,11 @@ fn cheaper_ways_are_shown_with_what_they_save() {
 #[test]
 fn fewer_workers_and_a_later_deadline_are_tried() {
     // Three times as fast on four: 24 node hours, and 20 on two.
-    let wide = PlanJob { workers: 4, ..job(PlanMarket::OnDemand) };
+    let wide = PlanJob { workers: 4, ..job(MarketChoice::OnDemand) };
     let plan = planned(&wide, &choppy(6, 6)).unwrap();
     let changed = |wanted: fn(&Change) -> bool| plan.alternatives.iter().any(|one| wanted(&one.change));
     assert!(changed(|change| *change == Change::Workers(2)), "{plan:?}");
-    let tight = PlanJob { deadline: Some(Millis::from_secs(8 * HOUR)), ..job(PlanMarket::Auto) };
+    let tight = PlanJob { deadline: Some(Millis::from_secs(8 * HOUR)), ..job(MarketChoice::Auto) };
     let plan = planned(&tight, &choppy(6, 6)).unwrap();
     assert!(plan.alternatives.iter().any(|one| matches!(one.change, Change::Deadline(_))), "{plan:?}");
 }
@@ -216,12 +216,12 @@ fn fewer_workers_and_a_later_deadline_are_tried() {
 fn chances_of_budget_and_deadline_are_those_of_the_runs() {
     let zone = choppy(30, 6);
     let chance = |budget: u64| {
-        let job = PlanJob { budget: Some(MicroUsd::new(budget)), ..job(PlanMarket::Auto) };
+        let job = PlanJob { budget: Some(MicroUsd::new(budget)), ..job(MarketChoice::Auto) };
         planned(&job, &zone).unwrap().keeps_budget.unwrap()
     };
     assert_eq!(chance(1_000_000), 0.0);
     assert_eq!(chance(30_000_000), 1.0);
-    let spot = PlanJob { deadline: Some(Millis::from_secs(6 * HOUR + 600)), ..job(PlanMarket::Spot) };
+    let spot = PlanJob { deadline: Some(Millis::from_secs(6 * HOUR + 600)), ..job(MarketChoice::Spot) };
     let keeps = planned(&spot, &zone).unwrap().keeps_deadline.unwrap();
     assert!(keeps < 0.05, "spot is taken away every five hours: {keeps}");
 }
@@ -229,16 +229,16 @@ fn chances_of_budget_and_deadline_are_those_of_the_runs() {
 #[test]
 fn a_price_limit_below_every_offer_is_refused() {
     let limited = |market, usd: u64| PlanJob { max_price: Some(MicroUsdPerHour::new(usd * 100_000)), ..job(market) };
-    let refused = planned(&limited(PlanMarket::OnDemand, 29), &choppy(9, 1)).unwrap_err();
+    let refused = planned(&limited(MarketChoice::OnDemand, 29), &choppy(9, 1)).unwrap_err();
     assert_eq!(refused, PlanRefusal::MaxPrice { cheapest: MicroUsdPerHour::new(3_000_000) });
-    assert!(planned(&limited(PlanMarket::Auto, 9), &choppy(9, 1)).is_err());
-    assert!(planned(&limited(PlanMarket::Auto, 10), &choppy(9, 1)).is_ok());
+    assert!(planned(&limited(MarketChoice::Auto, 9), &choppy(9, 1)).is_err());
+    assert!(planned(&limited(MarketChoice::Auto, 10), &choppy(9, 1)).is_ok());
 }
 
 #[test]
 fn limits_that_nothing_can_keep_have_their_codes() {
     let refusal = |job: PlanJob| planned(&job, &choppy(9, 1)).unwrap_err().to_string();
-    let auto = || job(PlanMarket::Auto);
+    let auto = || job(MarketChoice::Auto);
     assert!(refusal(PlanJob { budget: Some(MicroUsd::ZERO), ..auto() }).starts_with("error[E021]"));
     assert!(refusal(PlanJob { deadline: Some(Millis::ZERO), ..auto() }).starts_with("error[E025]"));
     let tight = PlanJob { deadline: Some(Millis::from_secs(4 * HOUR)), ..auto() };
@@ -250,7 +250,7 @@ fn limits_that_nothing_can_keep_have_their_codes() {
 
 #[test]
 fn nothing_recorded_is_said_so() {
-    assert_eq!(planned(&job(PlanMarket::Spot), &zone(Vec::new())), Err(PlanRefusal::NoHistory));
+    assert_eq!(planned(&job(MarketChoice::Spot), &zone(Vec::new())), Err(PlanRefusal::NoHistory));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn an_assumed_market_is_like_those_it_is_taken_from() {
     let again = AssumedStays::of(std::slice::from_ref(&assumed)).unwrap();
     assert!((again.with.get() as f64 / stays.with.get() as f64 - 1.0).abs() < 0.15, "{again:?}");
     assert!((again.without.get() as f64 / stays.without.get() as f64 - 1.0).abs() < 0.15, "{again:?}");
-    assert!(planned(&job(PlanMarket::Auto), &assumed).is_ok());
+    assert!(planned(&job(MarketChoice::Auto), &assumed).is_ok());
     assert_eq!(AssumedStays::of(&[]), None);
 }
 
@@ -273,7 +273,7 @@ fn a_second_zone_makes_it_cheaper() {
     let (here, there) = (choppy(12, 12), zone((0..2_000).map(|tick| u32::from(tick % 24 >= 12)).collect()));
     let cost = |zones: Vec<&ZoneTrace>| {
         let history = MarketHistory::new(zones, 2_000, 1);
-        let job = job(PlanMarket::Auto);
+        let job = job(MarketChoice::Auto);
         let input = PlanInput {
             job: &job,
             history: &history,
@@ -291,7 +291,7 @@ fn a_second_zone_makes_it_cheaper() {
 #[test]
 fn the_same_input_gives_the_same_plan() {
     let zone = choppy(7, 4);
-    assert_eq!(planned(&job(PlanMarket::Auto), &zone), planned(&job(PlanMarket::Auto), &zone));
+    assert_eq!(planned(&job(MarketChoice::Auto), &zone), planned(&job(MarketChoice::Auto), &zone));
 }
 
 #[test]

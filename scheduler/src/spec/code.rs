@@ -42,7 +42,7 @@ codes! {
     Deadline = "E025", "the deadline cannot be met or read",
         "`deadline` is a time from the moment of submission, such as `18h` or `1d12h`, or a moment in the future, such as `2027-01-31T18:00:00Z`.";
     DeadlineTooShort = "E026", "the deadline leaves too little time",
-        "Even with all the workers it may have, and nothing going wrong, the job takes longer than its `deadline` leaves. Give it more time or more workers.";
+        "Even with all the workers it may have, and nothing going wrong, the job takes longer than its `deadline` leaves. Give it more time or more workers, or run it anyway with `--force`: then it is stopped at its deadline, with its state saved.";
     CheckpointUri = "E030", "checkpoints cannot be written there",
         "`checkpoint.uri` names a local folder: a path (relative ones start at the job file's folder) or `file:///an/absolute/path`. Without it the project's own store is used.";
     CheckpointEvery = "E031", "not a checkpoint interval",

@@ -49,8 +49,9 @@ impl Controller {
         }
         self.check_feasible(&spec)?;
         self.check_shared_budgets(&spec)?;
-        check_forecast(&spec, estimate.filter(|_| !force))?;
-        check_deadline(&spec, estimate, clock::now())?;
+        let forecast = estimate.filter(|_| !force);
+        check_forecast(&spec, forecast)?;
+        check_deadline(&spec, forecast, clock::now())?;
         let record = Record::JobSubmitted {
             job,
             name,
@@ -248,10 +249,14 @@ fn check_forecast(spec: &JobSpec, estimate: Option<EstimateRecord>) -> Result<()
     }
 }
 
-/// E026: a job that is too long for its deadline, even if as many workers as it may have made it faster in proportion.
+/// E025 and E026: a job whose deadline has passed, or that is too long for its deadline, even if as many workers as it may have made it faster in proportion.
 fn check_deadline(spec: &JobSpec, estimate: Option<EstimateRecord>, now: Millis) -> Result<(), ControlError> {
-    let (Some(deadline), Some(EstimateRecord { lasts, .. })) = (spec.deadline, estimate) else { return Ok(()) };
-    let left = deadline.moment(now).since(now);
+    let Some(deadline) = spec.deadline.map(|deadline| deadline.moment(now)) else { return Ok(()) };
+    if deadline <= now {
+        return Err(ControlError::Refused { code: Code::Deadline, why: "the deadline is in the past".to_owned() });
+    }
+    let Some(EstimateRecord { lasts, .. }) = estimate else { return Ok(()) };
+    let left = deadline.since(now);
     let at_best = lasts.get() * u64::from(spec.workers.target) / u64::from(spec.workers.max);
     if at_best <= left.get() {
         return Ok(());
