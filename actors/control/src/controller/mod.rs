@@ -12,6 +12,7 @@ mod afford;
 mod agents;
 mod api;
 mod budgets;
+mod exhausted;
 mod live;
 mod logs;
 mod messages;
@@ -20,6 +21,7 @@ mod outlook;
 mod reconcile;
 mod regroup;
 mod reports;
+mod take_over;
 
 use std::sync::Arc;
 
