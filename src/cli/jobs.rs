@@ -146,6 +146,7 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
     let wanted = job.workers_wanted;
     let mut text = fields(&[
         ("job", Some(format!("{} ({})", job.name, job.id))),
+        ("project", Some(job.project.clone())),
         ("state", Some(job.state_text())),
         ("why", (!job.why.is_empty()).then(|| job.why.clone())),
         ("submitted", Some(instant(job.submitted_ms))),

@@ -103,7 +103,7 @@ fn spent() -> Home {
         home.neap(&["run", "-q", "--wait", &job(&home, &format!("project: {project}"))]).expect(0);
     }
     let started = Instant::now();
-    while home.neap(&["node", "list", "-o", "name"]).expect(0).stdout != "" {
+    while !home.neap(&["node", "list", "-o", "name"]).expect(0).stdout.is_empty() {
         assert!(started.elapsed() < Duration::from_secs(60), "nodes stay");
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -160,3 +160,18 @@ fn a_job_waits_for_the_budget_of_the_organisation_and_starts_when_it_is_raised()
     assert!(budget(&cluster, "patient")["spent_micro_usd"].as_u64() > Some(0));
     cluster.home.neap(&["stop", "patient", "--now"]).expect(0);
 }
+
+#[test]
+fn jobs_of_one_round_do_not_count_on_the_same_money() {
+    let cluster = dear_cluster();
+    cluster.home.neap(&["budget", "set", "project/vision", "--max-cost", "80"]).expect(0);
+    cluster.submit(&of_vision("first"));
+    cluster.submit(&of_vision("second"));
+    cluster.wait_for("second", "its reason to wait", |job| job["reason"] == "budget");
+    cluster.wait_for_step("first", 1);
+    let second = cluster.job("second");
+    assert_eq!((&second["reason"], spent(&second)), (&"budget".into(), 0), "one node is paid, two are not: {second:#}");
+    cluster.home.neap(&["stop", "first", "--now"]).expect(0);
+    cluster.wait_for_step("second", 1);
+    cluster.home.neap(&["stop", "second", "--now"]).expect(0);
+}

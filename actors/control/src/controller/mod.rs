@@ -13,6 +13,7 @@ mod agents;
 mod api;
 mod budgets;
 mod deadlines;
+mod exhausted;
 mod known;
 mod live;
 mod logs;
@@ -22,6 +23,7 @@ mod outlook;
 mod reconcile;
 mod regroup;
 mod reports;
+mod take_over;
 
 use std::sync::Arc;
 

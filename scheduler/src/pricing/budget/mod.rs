@@ -71,6 +71,12 @@ impl Budgets {
         self.reservations.get(&id).map(|reservation| reservation.granted)
     }
 
+    /// Forgets the reservations that were given back. Commands about them are refused from then on, so that only a caller
+    /// who sends each command once may do this.
+    pub fn forget_closed(&mut self) {
+        self.reservations.retain(|_, reservation| reservation.open);
+    }
+
     /// Decides and takes the events in; they are given back to be written down.
     ///
     /// # Errors

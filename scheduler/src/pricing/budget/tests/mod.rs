@@ -106,6 +106,17 @@ fn what_runs_already_is_adopted_whatever_the_limit_and_then_not_carried_on() {
 }
 
 #[test]
+fn what_was_given_back_can_be_forgotten_and_stays_spent() {
+    let mut budgets = with(&[reserve(1, 7, 60), settle(1, 25), reserve(2, 7, 30)]);
+    budgets.execute(&BudgetCommand::Release { id: ReservationId(1) }, Millis::ZERO).unwrap();
+    budgets.forget_closed();
+    assert_eq!(budgets.decide(&settle(1, 26), Millis::ZERO), Err(BudgetError::Unknown(ReservationId(1))));
+    assert!(budgets.decide(&settle(2, 30), Millis::ZERO).is_ok());
+    let account = budgets.account(&Scope::Organisation).unwrap();
+    assert_eq!((account.settled(), account.reserved()), (MicroUsd::new(25), MicroUsd::new(30)));
+}
+
+#[test]
 fn what_is_left_is_the_smaller_of_the_total_and_the_month() {
     let both = Limit { total: Some(MicroUsd::new(100)), per_month: Some(MicroUsd::new(70)), ..Limit::default() };
     let set = BudgetCommand::SetLimit { scope: Scope::Organisation, limit: both };
