@@ -17,7 +17,6 @@
 #![allow(clippy::disallowed_methods, reason = "the crate under test is pure; its bench reads files and a clock")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use neap_scheduler::policy::adaptive::{
@@ -30,6 +29,9 @@ use neap_scheduler::sim::adaptive::{
 };
 use neap_scheduler::sim::read_rows;
 use serde::Deserialize;
+
+#[path = "recorded.rs"]
+mod recorded;
 
 /// Average, p99, makespan (hours) and GPU-hours per job, as published in Sia's paper: table 3, and table 4 for 16 nodes
 /// of 4 T4.
@@ -46,18 +48,17 @@ const CONFORMANCE: f64 = 0.01;
 
 fn main() {
     let options = Options::parse(std::env::args().skip(1));
-    let data = Data::open();
-    if !data.folder.is_dir() {
-        println!("SKIPPED: no benchmark data at {}; set NEAP_BENCH_DATA", data.folder.display());
+    if !recorded::folder().is_dir() {
+        println!("SKIPPED: no benchmark data at {}; set NEAP_BENCH_DATA", recorded::folder().display());
         return;
     }
     let started = Instant::now();
-    let world = data.world();
+    let world = profiles();
     if options.traces.is_empty() {
-        conformance(&data, &world);
-        suite(&data, &world, &options);
+        conformance(&world);
+        suite(&world, &options);
     } else {
-        section(&data, &world, &options, &options.traces);
+        section(&world, &options, &options.traces);
     }
     println!("everything took {:.1} s on one core", started.elapsed().as_secs_f64());
 }
@@ -160,41 +161,29 @@ fn set(settings: &mut GoodputSettings, change: &str) {
     }
 }
 
-struct Data {
-    folder: PathBuf,
+fn text(name: &str) -> String {
+    recorded::read(name).unwrap_or_else(|error| panic!("{error}"))
 }
 
-impl Data {
-    fn open() -> Self {
-        let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/bench/scheduling");
-        Self { folder: std::env::var_os("NEAP_BENCH_DATA").map_or(beside, PathBuf::from) }
-    }
+fn rows<T: serde::de::DeserializeOwned>(name: &str) -> Vec<T> {
+    let rows = read_rows(name, &text(name)).unwrap_or_else(|error| panic!("{error}"));
+    rows.into_iter().map(|row| row.value).collect()
+}
 
-    fn text(&self, name: &str) -> String {
-        let path = self.folder.join(name);
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    }
+fn profiles() -> World {
+    let names = ["profiles/apps.csv", "profiles/throughput.csv", "profiles/statistical_efficiency.csv"];
+    let texts = names.map(text);
+    let table = |index: usize| Table { file: names[index], text: &texts[index] };
+    World::read(table(0), table(1), table(2)).unwrap_or_else(|error| panic!("{error}"))
+}
 
-    fn rows<T: serde::de::DeserializeOwned>(&self, name: &str) -> Vec<T> {
-        let rows = read_rows(name, &self.text(name)).unwrap_or_else(|error| panic!("{error}"));
-        rows.into_iter().map(|row| row.value).collect()
-    }
-
-    fn world(&self) -> World {
-        let names = ["profiles/apps.csv", "profiles/throughput.csv", "profiles/statistical_efficiency.csv"];
-        let texts = names.map(|name| self.text(name));
-        let table = |index: usize| Table { file: names[index], text: &texts[index] };
-        World::read(table(0), table(1), table(2)).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// The traces of a family, or the one of that name.
-    fn traces(&self, wanted: &str, world: &World) -> Vec<Trace> {
-        let family = family(wanted);
-        let name = format!("job_traces/{family}.csv");
-        let table = Table { file: &name, text: &self.text(&name) };
-        let traces = read_traces(table, world).unwrap_or_else(|error| panic!("{error}"));
-        traces.into_iter().filter(|trace| wanted == family || trace.name == wanted).collect()
-    }
+/// The traces of a family, or the one of that name.
+fn traces(wanted: &str, world: &World) -> Vec<Trace> {
+    let family = family(wanted);
+    let name = format!("job_traces/{family}.csv");
+    let table = Table { file: &name, text: &text(&name) };
+    let traces = read_traces(table, world).unwrap_or_else(|error| panic!("{error}"));
+    traces.into_iter().filter(|trace| wanted == family || trace.name == wanted).collect()
 }
 
 fn family(trace: &str) -> &str {
@@ -213,8 +202,8 @@ struct SingleRun {
     completion_s: f64,
 }
 
-fn conformance(data: &Data, world: &World) {
-    let runs: Vec<SingleRun> = data.rows("profiles/conformance_fixed_config.csv");
+fn conformance(world: &World) {
+    let runs: Vec<SingleRun> = rows("profiles/conformance_fixed_config.csv");
     let error = |run: &SingleRun| {
         let gpus: Vec<u32> = run.placement.split('x').map(|gpus| gpus.parse().expect("a number of GPUs")).collect();
         let fixed = FixedRun { gpu: &run.gpu, gpus_per_node: &gpus, batch: run.target_batch };
@@ -226,19 +215,19 @@ fn conformance(data: &Data, world: &World) {
     assert!(worst <= CONFORMANCE, "the simulator does not behave as Sia's does; no score counts");
 }
 
-fn suite(data: &Data, world: &World, options: &Options) {
+fn suite(world: &World, options: &Options) {
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
     let gate = named(&["sia_philly_1", "sia_philly_2", "sia_rate10_1", "sia_saturn_1"]);
     println!("\n== heterogeneous cluster, traces on which Sia was measured (B1)");
-    section(data, world, options, &gate);
+    section(world, options, &gate);
     println!("\n== heterogeneous cluster, families (B1)");
-    section(data, world, options, &named(&["sia_philly", "sia_saturn", "sia_newtrace"]));
+    section(world, options, &named(&["sia_philly", "sia_saturn", "sia_newtrace"]));
     println!("\n== higher load (no peer measured beyond rate10_1)");
-    section(data, world, options, &named(&["sia_rate10", "sia_rate20", "sia_rate30", "sia_rate40", "sia_rate50"]));
+    section(world, options, &named(&["sia_rate10", "sia_rate20", "sia_rate30", "sia_rate40", "sia_rate50"]));
     println!("\n== 16 nodes of 4 T4 (B1h)");
-    section(data, world, &Options { homogeneous: true, ..options.clone() }, &named(&["sia_philly"]));
+    section(world, &Options { homogeneous: true, ..options.clone() }, &named(&["sia_philly"]));
     println!("\n== rigid jobs, against Gavel with tuned jobs (B1r)");
-    section(data, world, &Options { rigid: true, ..options.clone() }, &gate);
+    section(world, &Options { rigid: true, ..options.clone() }, &gate);
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -262,8 +251,8 @@ fn numbers(summary: &Summary) -> [f64; 4] {
 }
 
 /// Runs traces and prints a row for each, and one for each family of which all traces ran.
-fn section(data: &Data, world: &World, options: &Options, wanted: &[String]) {
-    let peers: Vec<PeerRow> = data.rows("reference/sia_simulator_measured.csv");
+fn section(world: &World, options: &Options, wanted: &[String]) {
+    let peers: Vec<PeerRow> = rows("reference/sia_simulator_measured.csv");
     let peer_policy = if options.rigid { "gavel" } else { "sia" };
     println!(
         "{:16} {:>7} {:>7} {:>7} {:>8} {:>7} {:>8} {:>5} {:>5} {:>6} {:>12}  vs {peer_policy} (avg p99 makespan GPU-h)",
@@ -271,7 +260,7 @@ fn section(data: &Data, world: &World, options: &Options, wanted: &[String]) {
     );
     for name in wanted {
         let mut reports = Vec::new();
-        for trace in data.traces(name, world) {
+        for trace in traces(name, world) {
             let report = run(world, options, &trace);
             let comparable = !options.homogeneous && options.scale == 1;
             let peer = peers.iter().find(|peer| comparable && peer.trace == trace.name && peer.policy == peer_policy);

@@ -5,8 +5,8 @@
 //! its share of reading the snapshot: about 5–10 µs, so 100,000 a second; the gate is 10,000. A second line measures a
 //! round on the full cluster with one more task (what a submission waits for).
 //!
-//! Deciding is all that is timed; each action then goes to [`durable`], where a control plane would write it down. That
-//! write is measured with the journal. Prints one JSON line a measure.
+//! Deciding is all that is timed; `placement_durable` of neap-storage times it with the journal. Prints one JSON line a
+//! measure.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on stops")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock and its own arguments; the library never does")]
@@ -14,18 +14,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use neap_scheduler::model::{
-    CpuMillis, Generation, JobId, Market, MemoryMib, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState,
-};
-use neap_scheduler::policy::{
-    Accounts, Action, JobDemand, JobTerms, NodeSupply, NodeTerms, Plan, Snapshot, applied, decide,
-};
-use neap_scheduler::spec::WorkerRange;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use large_cluster::{TASKS, cluster, task};
+use neap_scheduler::model::{CpuMillis, MemoryMib, NodeSize};
+use neap_scheduler::policy::{Action, Plan, Snapshot, applied, decide};
 
-const NODES: u64 = 5_000;
-const TASKS: u64 = 50_000;
+#[path = "large_cluster.rs"]
+mod large_cluster;
 
 /// Timed rounds; enough for a 95th percentile of them.
 const ROUNDS: usize = 21;
@@ -36,7 +30,7 @@ const GATE: f64 = 10_000.0;
 fn main() {
     // `cargo test --benches` runs every bench once to see that it works.
     let rounds = if std::env::args().any(|arg| arg == "--test") { 1 } else { ROUNDS };
-    let snapshot = cluster(1);
+    let snapshot = cluster();
     let (times, plan) = timed(rounds, &snapshot);
     let starts = plan.actions.iter().filter(|action| matches!(action, Action::Start { .. })).count();
     assert_eq!(starts as u64, TASKS, "every task fits");
@@ -57,15 +51,9 @@ fn timed(rounds: usize, snapshot: &Snapshot) -> (Vec<Duration>, Plan) {
         let start = Instant::now();
         last = decide(black_box(snapshot));
         times.push(start.elapsed());
-        last.actions.iter().for_each(durable);
     }
     times.sort_unstable();
     (times, last)
-}
-
-/// Where a control plane writes the action down before it acts.
-fn durable(action: &Action) {
-    black_box(action);
 }
 
 fn report(what: &str, times: &[Duration], decisions: usize) -> f64 {
@@ -80,61 +68,4 @@ fn report(what: &str, times: &[Duration], decisions: usize) -> f64 {
         p95.as_secs_f64() * 1e6 / decisions as f64
     );
     rate
-}
-
-/// Nodes of 16 to 96 cores, and tasks of 0.25 to 6 cores that fill them to about 80 %.
-fn cluster(seed: u64) -> Snapshot {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let nodes = (1..=NODES).map(|id| {
-        let cores = [16, 32, 64, 96][rng.random_range(0..4)];
-        node(id, NodeSize { cpus: CpuMillis::from_cores(cores), memory: MemoryMib(u64::from(cores) * 4_096) })
-    });
-    let nodes = nodes.collect();
-    let jobs = (1..=TASKS).map(|id| {
-        let cpus = CpuMillis(rng.random_range(1..=24) * 250);
-        task(id, NodeSize { cpus, memory: MemoryMib(rng.random_range(1..=4) * u64::from(cpus.0)) })
-    });
-    Snapshot {
-        now: Millis::from_secs(1_000),
-        generation: Generation(1),
-        jobs: jobs.collect(),
-        nodes,
-        offers: Vec::new(),
-        idle_release: Millis::from_secs(600),
-        accounts: Accounts::default(),
-    }
-}
-
-fn node(id: u64, size: NodeSize) -> NodeSupply {
-    NodeSupply {
-        id: NodeId::new(id),
-        size,
-        market: Market::OnDemand,
-        price: MicroUsdPerHour::new(1_000_000),
-        state: NodeState::Ready,
-        rented_for: None,
-        notice_until: None,
-        answers: true,
-        idle_since: Some(Millis::from_secs(900)),
-        terms: NodeTerms::default(),
-    }
-}
-
-fn task(id: u64, need: NodeSize) -> JobDemand {
-    JobDemand {
-        id: JobId::new(id),
-        submitted: Millis::new(id),
-        workers: WorkerRange { min: 1, target: 1, max: 1 },
-        need,
-        market: Market::OnDemand,
-        max_price: None,
-        separate_server: false,
-        given_up: 0,
-        started: false,
-        stopping: false,
-        hold_until: None,
-        placed: Vec::new(),
-        leaving: Vec::new(),
-        terms: JobTerms::default(),
-    }
 }

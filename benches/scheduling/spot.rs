@@ -19,6 +19,8 @@ mod data;
 mod many_zones;
 #[path = "spot_one_zone.rs"]
 mod one_zone;
+#[path = "recorded.rs"]
+mod recorded;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -42,8 +44,8 @@ fn main() -> Result {
     let arguments: Vec<String> = std::env::args().collect();
     let wanted = arguments.iter().position(|argument| argument == "--set").and_then(|at| arguments.get(at + 1));
     let run = |set: &str| wanted.is_none_or(|wanted| wanted == set);
-    if !data::folder().is_dir() {
-        println!("SKIPPED: no recordings in {}; set NEAP_BENCH_DATA", data::folder().display());
+    if !recorded::folder().is_dir() {
+        println!("SKIPPED: no recordings in {}; set NEAP_BENCH_DATA", recorded::folder().display());
         return Ok(());
     }
     for (set, gate, stretch) in ONE_ZONE.into_iter().filter(|(set, ..)| run(set)) {

@@ -1,7 +1,6 @@
 //! The recorded instances that `spot` runs, and what the peers paid for them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use neap_scheduler::model::{MicroUsd, Millis};
 use neap_scheduler::sim::read_rows;
@@ -10,16 +9,7 @@ use neap_scheduler::sim::spot::{
 };
 use serde::Deserialize;
 
-/// Where the recordings lie: `NEAP_BENCH_DATA`, or beside the workspace.
-pub(crate) fn folder() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/bench/scheduling");
-    std::env::var_os("NEAP_BENCH_DATA").map_or_else(beside, PathBuf::from)
-}
-
-pub(crate) fn read(file: &str) -> Result<String, Box<dyn std::error::Error>> {
-    let path = folder().join(file);
-    std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()).into())
-}
+use crate::recorded::read;
 
 pub(crate) fn zones(file: &str) -> Result<Vec<ZoneTrace>, Box<dyn std::error::Error>> {
     Ok(read_zone_traces(file, &read(&format!("spot/{file}.jsonl"))?)?)

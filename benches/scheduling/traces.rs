@@ -13,7 +13,6 @@
     reason = "a bench reads the clock, files and its own arguments; the library never does"
 )]
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use neap_scheduler::model::{MicroUsdPerHour, Millis};
@@ -22,18 +21,11 @@ use neap_scheduler::sim::cluster::{
     Estimate, FixedNode, Settings, SimJob, World, gpu_cluster, openb_nodes, openb_pods, philly_jobs, simulate,
 };
 
+#[path = "recorded.rs"]
+mod recorded;
+
 fn main() {
-    let folder = std::env::var_os("NEAP_BENCH_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/bench/scheduling")),
-        PathBuf::from,
-    );
-    let read = |file: &str| match std::fs::read_to_string(folder.join(file)) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            println!("SKIPPED: {}: {error}; set NEAP_BENCH_DATA", folder.join(file).display());
-            None
-        }
-    };
+    let read = |file: &str| recorded::read(file).inspect_err(|error| println!("SKIPPED: {error}")).ok();
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let pods = "job_traces/alibaba2023_openb_pod_default.csv";
     let nodes = "clusters/alibaba2023_openb_nodes.csv";

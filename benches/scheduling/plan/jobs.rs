@@ -1,7 +1,6 @@
 //! The recordings, and the jobs that are laid out over them: where the split is, and which jobs count.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use neap_scheduler::estimate::{PlanJob, Speedup};
 use neap_scheduler::model::{MarketChoice, Millis};
@@ -10,6 +9,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::recorded;
 use crate::score::Scored;
 
 /// The recordings with prices. The others hold counts only.
@@ -91,13 +91,14 @@ pub(crate) struct Job {
 
 /// Reads the recordings; says so loudly where there are none.
 pub(crate) fn read_markets() -> Option<Vec<Market>> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/bench/scheduling");
-    let folder = std::env::var("NEAP_BENCH_DATA").map_or_else(|_| PathBuf::from(beside), PathBuf::from).join("spot");
     let mut markets = Vec::new();
     for file in FILES {
-        let Ok(text) = std::fs::read_to_string(folder.join(file)) else {
-            println!("SKIPPED: {file} is not in {}; set NEAP_BENCH_DATA", folder.display());
-            continue;
+        let text = match recorded::read(&format!("spot/{file}")) {
+            Ok(text) => text,
+            Err(error) => {
+                println!("SKIPPED: {error}");
+                continue;
+            }
         };
         let zones = read_zone_traces(file, &text).expect("the recordings are well-formed");
         markets.extend(zones.into_iter().map(|zone| Market { file, zone }));

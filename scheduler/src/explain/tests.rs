@@ -1,13 +1,15 @@
 //! What an explanation says is tried out: the named change is applied and must start the job.
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::search::all_candidates;
 use super::*;
-use crate::model::{Market, MicroUsdPerHour, Millis, NodeState, WorkerId};
-use crate::policy::testing::{any_state, cluster, job, node, size, waiting_jobs};
-use crate::policy::{Backfill, Fifo, KeepReason, POLICY_NAMES, Placed, PlacedRole, Priority, WorkLeft, applied};
+use crate::model::{Market, MicroUsdPerHour, Millis, NodeId, NodeState, WorkerId};
+use crate::policy::testing::{any_state, cases, cluster, job, node, size, waiting_jobs};
+use crate::policy::{
+    Backfill, Fifo, KeepReason, NodeSupply, POLICY_NAMES, Placed, PlacedRole, Priority, WorkLeft, applied,
+};
+use crate::spec::WorkerRange;
 
 fn answer(policy: &dyn Policy, snapshot: &Snapshot, id: u64) -> String {
     match explain_job(policy, snapshot, JobId::new(id)) {
@@ -105,12 +107,11 @@ fn a_node_says_what_would_release_it() {
 }
 
 /// For each waiting job of a state under one of the policies: the named change starts it, or no change that is tried does.
-fn check(seed: u64) -> usize {
+fn check(seed: u64) {
     let snapshot = any_state(seed);
     let policy = <dyn Policy>::by_name(POLICY_NAMES[seed as usize % POLICY_NAMES.len()]).unwrap();
     let plan = decide_with(&*policy, &snapshot);
-    let waiting = waiting_jobs(&snapshot, &plan);
-    for &id in &waiting {
+    for id in waiting_jobs(&snapshot, &plan) {
         let job = snapshot.jobs.iter().find(|job| job.id == id).unwrap();
         let starts_with = |changes: &[Change]| {
             let changed = changes.iter().fold(snapshot.clone(), |state, change| change.applied(&state, id));
@@ -129,66 +130,26 @@ fn check(seed: u64) -> usize {
             }
         }
     }
-    waiting.len()
-}
-
-/// 1,000 states in eight parts, so that they run side by side.
-fn check_all(states: std::ops::Range<u64>) {
-    let (from, count) = (states.start, states.end - states.start);
-    let checked: usize = states.map(check).sum();
-    assert!(checked as u64 > count / 2, "only {checked} waiting jobs in {count} states from {from}");
 }
 
 #[test]
-fn the_named_change_does_start_the_job_in_states_0_to_125() {
-    check_all(0..125);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_125_to_250() {
-    check_all(125..250);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_250_to_375() {
-    check_all(250..375);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_375_to_500() {
-    check_all(375..500);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_500_to_625() {
-    check_all(500..625);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_625_to_750() {
-    check_all(625..750);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_750_to_875() {
-    check_all(750..875);
-}
-
-#[test]
-fn the_named_change_does_start_the_job_in_states_875_to_1000() {
-    check_all(875..1_000);
-}
-
-/// `cargo test -p neap-scheduler --release --lib -- --ignored the_named_change_does_start_the_job_in_10000_states`
-#[test]
-#[ignore = "long; the command is above"]
-fn the_named_change_does_start_the_job_in_10000_states() {
-    check_all(1_000..11_000);
+fn random_states_have_jobs_that_wait() {
+    let waiting = |seed| {
+        let snapshot = any_state(seed);
+        waiting_jobs(&snapshot, &decide_with(&Fifo, &snapshot)).len()
+    };
+    let waiting: usize = (0..200).map(waiting).sum();
+    assert!(waiting > 100, "only {waiting} in 200 states");
 }
 
 proptest! {
-    // A fixed seed: a rare history that fails is found by the long command, not by whoever changes something else.
-    #![proptest_config(ProptestConfig { cases: 48, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(cases(1_000))]
+
+    /// `PROPTEST_CASES=10000 cargo test --release -p neap-scheduler --lib explain` tries many more.
+    #[test]
+    fn the_named_change_does_start_the_job(seed in any::<u64>()) {
+        check(seed);
+    }
 
     /// What a node is said to be released by does release it.
     #[test]
@@ -209,10 +170,12 @@ proptest! {
         }
     }
 
-    /// Where every estimate is true, jobs that pass the first waiting one do not make it start later.
+    /// On nodes that stay, where jobs keep their number of workers and every estimate is true, jobs that pass the first
+    /// waiting one do not make it start later. (What is rented for a later job may carry an earlier one, which then leaves
+    /// other nodes free than it would have.)
     #[test]
     fn backfill_does_not_delay_the_first_waiting_job(seed in any::<u64>()) {
-        let snapshot = any_state(seed);
+        let snapshot = on_nodes_that_stay(any_state(seed));
         let plan = decide_with(&Backfill, &snapshot);
         let order: Vec<JobId> = Backfill.order(&snapshot).iter().map(|job| job.id).collect();
         let blocked = |id: &&JobId| matches!(plan.waiting.get(id), Some(WaitReason::NoCapacity { .. }));
@@ -222,7 +185,27 @@ proptest! {
         alone.jobs.retain(|job| job.started || !later(&job.id));
         let start = |snapshot: &Snapshot| forecast::expected_start(&Backfill, snapshot, *first).likely;
         if let Some(by_itself) = start(&alone) {
-            prop_assert!(start(&snapshot).is_some_and(|start| start <= by_itself), "{first}");
+            // Each event looked ahead rounds by up to a millisecond.
+            let latest = by_itself + Millis::new(200);
+            prop_assert!(start(&snapshot).is_some_and(|start| start <= latest), "{first}");
         }
     }
+}
+
+fn on_nodes_that_stay(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.nodes.retain(NodeSupply::takes_work);
+    let stays = |node: NodeId| snapshot.nodes.iter().any(|one| one.id == node);
+    snapshot.jobs.retain(|job| job.placed.iter().all(|placed| stays(placed.node)));
+    snapshot.offers.iter_mut().for_each(|offer| offer.available = 0);
+    snapshot.idle_release = Millis::new(u64::MAX / 2);
+    snapshot.nodes.iter_mut().for_each(|node| node.terms.again = None);
+    for job in &mut snapshot.jobs {
+        let trainers = job.placed.iter().filter(|placed| placed.role == PlacedRole::Trainer).count();
+        let workers = if job.started { trainers as u32 } else { job.workers.min };
+        job.workers = WorkerRange { min: workers, target: workers, max: workers };
+        job.hold_until = None;
+        // A reservation does not look at what the job may spend in an hour.
+        job.terms.rate_max = None;
+    }
+    snapshot
 }

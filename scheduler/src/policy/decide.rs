@@ -36,6 +36,7 @@ pub fn decide_with(policy: &dyn Policy, snapshot: &Snapshot) -> Plan {
             round.serve(job, goal);
         }
     }
+    round.move_to_cheaper();
     for node in &snapshot.nodes {
         round.keep_or_release(node);
     }
@@ -70,6 +71,8 @@ pub(super) struct Round<'a> {
     pub(super) retired: BTreeSet<WorkerId>,
     /// The first job that could not start.
     pub(super) blocked: Option<Reservation<'a>>,
+    /// Jobs that have all workers they should have, before the first one that could not start.
+    pub(super) complete: Vec<&'a JobDemand>,
 }
 
 impl<'a> Round<'a> {
@@ -105,6 +108,7 @@ impl<'a> Round<'a> {
             occupants,
             retired: BTreeSet::new(),
             blocked: None,
+            complete: Vec::new(),
         }
     }
 

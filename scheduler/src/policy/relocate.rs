@@ -2,7 +2,8 @@
 //! has the rule; here is where to look: nodes that are free, nodes already on their way for it, and offers.
 //!
 //! A worker only moves to where it would be placed afresh (cheaper per useful hour with a choice of markets; onto a node
-//! that others keep rented), so the next round does not move it back.
+//! that others keep rented), so the next round does not move it back. Moves come after everything else: a worker that left
+//! its place in the last round gets the one it left for before another can go there.
 
 use super::decide::Round;
 use super::plan::{AcquireReason, Action, KeepReason, RetireReason};
@@ -13,11 +14,16 @@ use crate::autoscale::{self, Saving};
 use crate::model::{Market, MicroUsdPerHour, Millis, NodeId};
 
 impl Round<'_> {
-    pub(super) fn move_to_cheaper(&mut self, job: &JobDemand) {
+    pub(super) fn move_to_cheaper(&mut self) {
+        for job in std::mem::take(&mut self.complete) {
+            self.move_one(job);
+        }
+    }
+
+    fn move_one(&mut self, job: &JobDemand) {
         let settled = |placed: &Placed| self.takes_work(placed.node) && !self.retired.contains(&placed.worker);
         let settled = job.started && job.leaving.is_empty() && job.placed.iter().all(settled);
-        // Behind a job that waits, a worker that left its place might not get another.
-        if self.blocked.is_some() || job.terms.work.is_none() || !settled {
+        if job.terms.work.is_none() || !settled {
             return;
         }
         if let Some(MarketNow::Only(market)) = job.terms.market_now {

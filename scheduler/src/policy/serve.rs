@@ -43,7 +43,10 @@ impl<'a> Round<'a> {
         }
         let wanted = Wanted::new(job, goal, |node| self.takes_work(node));
         if wanted.missing() == 0 {
-            self.move_to_cheaper(job);
+            // Behind a job that waits, a worker that left its place might not get another.
+            if self.blocked.is_none() {
+                self.complete.push(job);
+            }
             return;
         }
         let Some(scope) = self.scope(job, &wanted) else { return };

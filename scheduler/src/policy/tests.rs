@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::testing::{cluster, job, node, size};
+use super::testing::{cases, cluster, job, node, size};
 use super::*;
 use crate::model::{JobId, Millis, NodeId, NodeState, WorkerId};
 
@@ -93,6 +93,28 @@ fn a_separate_server_has_a_node_of_its_own() {
     assert_eq!(roles, [PlacedRole::Server, PlacedRole::Trainer, PlacedRole::Trainer]);
 }
 
+/// Two jobs chased each other round after round: the earlier one moved to the node that the later one had just left its own
+/// for, and the later one was put where the earlier one had been.
+#[test]
+fn a_worker_that_left_its_place_is_placed_before_another_job_moves() {
+    let on = |id: u64, cpus: u32, at: Option<u64>| {
+        let mut running = job(id, 1, 1);
+        (running.started, running.need) = (true, size(cpus));
+        running.terms.work = Some(WorkLeft::exactly(Millis::from_secs(36_000)));
+        let place = |node| Placed { worker: WorkerId::new(id), node: NodeId::new(node), role: PlacedRole::Trainer };
+        running.placed = at.map(place).into_iter().collect();
+        running
+    };
+    let rented = |id: u64, cpus: u32| {
+        let again = RentAgain { boot: Millis::from_secs(60), billing_min: Millis::ZERO };
+        let terms = NodeTerms { again: Some(again), ..NodeTerms::default() };
+        NodeSupply { size: size(cpus), terms, ..node(id, NodeState::Ready) }
+    };
+    let jobs = vec![on(1, 1, Some(1)), on(2, 2, Some(2)), on(3, 2, None)];
+    let plan = decide(&cluster(jobs, vec![rented(1, 4), rented(2, 5)], 0));
+    assert!(matches!(plan.actions[..], [Action::Start { job, .. }] if job == JobId::new(3)), "{:?}", plan.actions);
+}
+
 fn any_node() -> impl Strategy<Value = NodeSupply> {
     let state = prop::sample::select(vec![
         NodeState::Requested,
@@ -146,6 +168,8 @@ fn any_cluster() -> impl Strategy<Value = Snapshot> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn a_plan_is_a_function_of_the_snapshot(snapshot in any_cluster()) {
         prop_assert_eq!(decide(&snapshot), decide(&snapshot));

@@ -2,6 +2,8 @@
 
 mod states;
 
+use proptest::test_runner::Config;
+
 pub(crate) use states::{any_state, waiting_jobs};
 
 use super::{JobDemand, JobTerms, NodeSupply, NodeTerms, Snapshot};
@@ -10,6 +12,12 @@ use crate::model::{
     OfferTerms,
 };
 use crate::spec::WorkerRange;
+
+/// So many random cases, other ones in each run; `PROPTEST_CASES` asks for another number. A case that fails is printed,
+/// and becomes a named test: nothing is written beside the sources.
+pub(crate) fn cases(number: u32) -> Config {
+    Config { cases: number, failure_persistence: None, ..Config::default() }
+}
 
 pub(crate) fn size(cpus: u32) -> NodeSize {
     NodeSize { cpus: CpuMillis::from_cores(cpus), memory: MemoryMib(1_024 * u64::from(cpus)) }
