@@ -1,6 +1,7 @@
 //! `neap budget`: what the organisation and projects may spend, and what is left of it.
 
 use neap_scheduler::model::{MicroUsd, MicroUsdPerHour};
+use neap_scheduler::pricing::budget::Scope;
 
 use crate::http::body::{ScopeBudgetBody, SetBudgetBody};
 
@@ -22,6 +23,7 @@ pub(super) fn set(shell: &Shell, args: &SetBudgetArgs) -> Result<Exit, CliError>
         let why = "nothing to set: give --max-cost, --max-cost-per-hour or --warn-at, or --none to remove the budget";
         return Err(CliError::Usage(why.to_owned()));
     }
+    Scope::parse_shared(&args.scope).map_err(|error| CliError::Usage(error.to_string()))?;
     let budget = shell.client()?.set_budget(&args.scope, &change)?;
     shell.output.document(&budget, &budget.scope, || text(&budget))?;
     Ok(Exit::Ok)

@@ -43,9 +43,9 @@ fn amounts_and_scopes_that_make_no_sense_are_refused() {
     }
     home.neap(&["budget", "set", "organisation", "--warn-at", "2"]).expect(2);
     home.neap(&["budget", "set", "organisation"]).expect(2);
-    let refused = home.neap(&["budget", "set", "project/Big_Vision", "--max-cost", "5"]).expect(1);
+    let refused = home.neap(&["budget", "set", "project/Big_Vision", "--max-cost", "5"]).expect(2);
     assert!(refused.stderr.contains("E006"), "{refused:?}");
-    home.neap(&["budget", "set", "moon", "--max-cost", "5"]).expect(1);
+    home.neap(&["budget", "set", "moon", "--max-cost", "5"]).expect(2);
     home.neap(&["budget", "show", "moon"]).expect(102);
     assert_eq!(home.neap(&["budget", "list", "-o", "json"]).expect(0).stdout, "[]\n");
 }

@@ -175,3 +175,17 @@ fn jobs_of_one_round_do_not_count_on_the_same_money() {
     cluster.wait_for_step("second", 1);
     cluster.home.neap(&["stop", "second", "--now"]).expect(0);
 }
+
+#[test]
+fn a_node_is_not_kept_idle_for_a_job_that_cannot_pay_it() {
+    let cluster = dear_cluster();
+    cluster.home.neap(&["budget", "set", "project/poor", "--max-cost", "20"]).expect(0);
+    cluster.submit(&of_vision("rich"));
+    cluster.wait_for_step("rich", 1);
+    cluster.submit(&Digits { checkpoint: "project: poor\n".to_owned(), ..of_vision("poor") });
+    cluster.wait_for("poor", "its reason to wait", |job| job["reason"] == "budget");
+    cluster.home.neap(&["stop", "rich", "--now"]).expect(0);
+    cluster.wait_until("the node to go", || cluster.nodes().is_empty());
+    assert_eq!(spent(&cluster.job("poor")), 0, "somebody without money pays nothing");
+    cluster.home.neap(&["stop", "poor", "--now"]).expect(0);
+}

@@ -22,6 +22,7 @@ impl Controller {
         for (path, _, of_month) in &past {
             self.book_past(path, *of_month, now);
         }
+        self.live.money.budgets.forget_closed();
         for paid in self.paid_nodes(now) {
             let Paid { job, node, price, spent } = paid;
             let (id, path) = (self.next_reservation(), self.path_of(job));
