@@ -24,6 +24,12 @@ fn a_waiting_job_is_told_its_place_and_what_would_start_it() {
     let explained = cluster.home.neap(&["explain", "second"]).expect(0).stdout;
     assert!(explained.contains("first in the queue"), "{explained}");
     assert!(explained.contains("j1 ended or paused would start it now"), "{explained}");
+    let explained = cluster.home.neap(&["explain", "n1"]).expect(0).stdout;
+    assert!(explained.contains("carries j1") && explained.contains("serves j1"), "{explained}");
+    assert!(
+        explained.contains("would not go back when that ends") || explained.contains("after the end of j1"),
+        "{explained}"
+    );
     cluster.home.neap(&["stop", "first", "--now"]).expect(0);
     cluster.wait_for_step("second", 1);
 }
@@ -56,6 +62,11 @@ fn recorded_rounds_decide_the_same_again() {
     let replayed = cluster.home.neap(&["simulate", "replay", &rounds, "-o", "json"]).expect(0).json();
     assert!(replayed["rounds"].as_u64() >= Some(2), "{replayed}");
     assert_eq!(replayed["differing_lines"], serde_json::json!([]));
+    let home = cluster.home.path().display().to_string();
+    let args = ["simulate", "diff", &home, "--policy", "fifo", "--policy", "priority", "-o", "json"];
+    let compared = cluster.home.neap(&args).expect(0).json();
+    assert_eq!(compared["recording"]["rounds"], replayed["rounds"], "{compared}");
+    assert_eq!(compared["recording"]["plans"][0]["differing"], 0, "it was decided by fifo: {compared}");
     let text = std::fs::read_to_string(&rounds).unwrap();
     let other = text.replacen("\"why\":\"", "\"why\":\"not ", 1);
     assert_ne!(other, text, "a plan has reasons");

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use neap_scheduler::policy::{Plan, Policy, Snapshot};
 use neap_scheduler::replay::RoundRecord;
@@ -48,8 +48,42 @@ impl RoundLog {
         }
         let file = match &mut self.open {
             Some(file) => file,
-            None => self.open.insert(OpenOptions::new().create(true).append(true).open(&self.path)?),
+            None => {
+                cut_torn_line(&self.path)?;
+                self.open.insert(OpenOptions::new().create(true).append(true).open(&self.path)?)
+            }
         };
         file.write_all(format!("{line}\n").as_bytes())
+    }
+}
+
+/// Cuts off what a crash left of the last line, so that the next one does not continue it.
+fn cut_torn_line(path: &Path) -> io::Result<()> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if whole == text.len() {
+        return Ok(());
+    }
+    OpenOptions::new().write(true).open(path)?.set_len(whole as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_crash_cut_short_is_cut_off_before_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rounds.jsonl");
+        for (before, after) in
+            [("one\ntw", "one\nthree\n"), ("one\n", "one\nthree\n"), ("on", "three\n"), ("", "three\n")]
+        {
+            fs::write(&path, before).unwrap();
+            RoundLog::new(path.clone()).append("three").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use neap_scheduler::explain::{ExpectedStart, JobExplanation, explain_job};
+use neap_scheduler::explain::{ExpectedStart, JobExplanation, explain_job, explain_node};
 use neap_scheduler::model::{JobId, Millis, NodeState};
 
 use crate::clock;
@@ -105,6 +105,11 @@ impl Controller {
             NodeState::Released | NodeState::Failed => format!("ended: {}", node.why),
             _ => format!("kept because it {}", view.keep_reason),
         });
+        if !node.state.is_terminal() {
+            let snapshot = self.snapshot();
+            let explained = explain_node(self.parts.policy.as_ref(), &snapshot, node.id);
+            reasons.extend(explained.iter().flat_map(|explained| explained.outlook(snapshot.now, node.price)));
+        }
         if let Some(until) = node.notice_until.filter(|_| !node.state.is_terminal()) {
             reasons.push(format!("taken back by the provider in {}", until.since(clock::now())));
         }

@@ -1,6 +1,6 @@
 //! Why a node is kept and what would release it, and why a worker is where it is.
 
-use crate::model::{JobId, Millis, NodeId};
+use crate::model::{JobId, MicroUsdPerHour, Millis, NodeId};
 use crate::policy::{Action, JobDemand, KeepReason, Policy, ReleaseReason, Snapshot, decide_with};
 
 /// Why a node is kept or goes.
@@ -33,6 +33,39 @@ pub enum ReleasedBy {
     Taken(KeepReason),
     /// Nothing is needed: it is already going.
     Going,
+}
+
+impl NodeExplanation {
+    /// What becomes of a node at this price, as sentences, seen at `now`. Why it is kept is not among them.
+    pub fn outlook(&self, now: Millis, price: MicroUsdPerHour) -> Vec<String> {
+        let released_by = match self {
+            Self::Released(reason) => return vec![format!("goes back with the next plan: {reason}")],
+            Self::Kept { released_by, .. } => released_by,
+        };
+        match released_by {
+            ReleasedBy::Time(until) => {
+                let left = until.since(now);
+                vec![format!("goes back in {left} unless work comes, which costs {} until then", price.cost_of(left))]
+            }
+            ReleasedBy::EndOf { jobs, idle } => vec![
+                format!("serves {}", names(jobs)),
+                if *idle == Millis::ZERO {
+                    format!("would go back with the end of {}", names(jobs))
+                } else {
+                    let cost = price.cost_of(*idle);
+                    format!("would go back {idle} after the end of {}, which costs {cost} more", names(jobs))
+                },
+            ],
+            ReleasedBy::Taken(then) => {
+                vec![format!("would not go back when that ends; it would be kept because it {}", then.text(now))]
+            }
+            ReleasedBy::Going => vec!["nothing needs to change for it to go".to_owned()],
+        }
+    }
+}
+
+fn names(jobs: &[JobId]) -> String {
+    jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Explains a node; `None` if the snapshot does not have it or it is gone.

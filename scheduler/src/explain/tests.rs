@@ -99,11 +99,19 @@ fn a_node_says_what_would_release_it() {
     let here = crate::model::NodeId::new(1);
     running.placed = vec![Placed { worker: WorkerId::new(1), node: here, role: PlacedRole::Trainer }];
     let snapshot = cluster(vec![running], ready(1), 0);
+    let price = MicroUsdPerHour::new(3_600_000);
+    let outlook = |snapshot: &Snapshot| explain_node(&Fifo, snapshot, here).unwrap().outlook(snapshot.now, price);
     let Some(NodeExplanation::Kept { released_by, .. }) = explain_node(&Fifo, &snapshot, here) else { panic!() };
     assert_eq!(released_by, ReleasedBy::EndOf { jobs: vec![JobId::new(1)], idle: snapshot.idle_release });
+    let expected = ["serves j1", "would go back 15.0s after the end of j1, which costs $0.0150 more"];
+    assert_eq!(outlook(&snapshot), expected);
     let idle = cluster(vec![], ready(1), 0);
     let Some(NodeExplanation::Kept { released_by, .. }) = explain_node(&Fifo, &idle, here) else { panic!() };
     assert_eq!(released_by, ReleasedBy::Time(Millis::from_secs(16)));
+    assert_eq!(outlook(&idle), ["goes back in 14.0s unless work comes, which costs $0.0140 until then"]);
+    let mut late = idle;
+    late.now = Millis::from_secs(20);
+    assert!(outlook(&late)[0].starts_with("goes back with the next plan: idle for "), "{:?}", outlook(&late));
 }
 
 /// For each waiting job of a state under one of the policies: the named change starts it, or no change that is tried does.

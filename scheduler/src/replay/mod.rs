@@ -5,11 +5,15 @@
 //! `inputs` (both ways) and `outputs` (one way: what is replayed is decided, never read back). In the record of a plan the actions are
 //! fields and the reasons are the sentences that people saw.
 
+mod compare;
 mod inputs;
 mod outputs;
+mod recording;
 
+pub use compare::{PlanDifference, PlanDifferences, compare_plans};
 pub use inputs::SnapshotRecord;
 pub use outputs::{ActionRecord, PlanRecord};
+pub use recording::{Recording, RecordingError};
 
 use serde::{Deserialize, Serialize};
 

@@ -17,6 +17,7 @@ use neap_scheduler::sim::cluster::{
     shockwave_jobs,
 };
 
+use super::rounds::Rounds;
 use crate::cli::args::WorldArgs;
 use crate::cli::exit::CliError;
 
@@ -35,6 +36,8 @@ enum Family {
     Shockwave,
     /// Of Sia and of Pollux.
     Elastic,
+    /// Rounds of a control plane.
+    Recorded,
 }
 
 impl Family {
@@ -43,6 +46,7 @@ impl Family {
             line if line.starts_with("vc,submit_s") => Self::Philly,
             line if line.starts_with("name,cpu_milli") => Self::Openb,
             line if line.starts_with("trace,job,submit_s,app") => Self::Elastic,
+            line if line.starts_with("{\"version\"") => Self::Recorded,
             line if line.contains('\t') => Self::Shockwave,
             _ => return None,
         })
@@ -60,6 +64,7 @@ impl fmt::Display for Family {
             Self::Openb => "openb",
             Self::Shockwave => "Shockwave",
             Self::Elastic => "Sia or Pollux",
+            Self::Recorded => "recorded rounds",
         })
     }
 }
@@ -73,6 +78,8 @@ pub(super) struct Case {
     pub(super) cluster: String,
     /// What to know about how it was read.
     pub(super) notes: Vec<String>,
+    /// The rounds it was made from, if it was.
+    pub(super) rounds: Option<Rounds>,
     family: Family,
     world: World,
 }
@@ -95,15 +102,21 @@ struct ElasticWorld {
 impl Case {
     /// Reads the files that the command line names.
     pub(super) fn read(args: &WorldArgs) -> Result<Self, CliError> {
+        if args.trace.is_dir() {
+            return recorded(args);
+        }
         let text = read(&args.trace)?;
         let file = args.trace.display().to_string();
         let Some(family) = Family::of(text.lines().next().unwrap_or_default()) else {
             let known = "tables of Philly (vc,submit_s,...), openb (name,cpu_milli,...), Sia and Pollux \
-                         (trace,job,submit_s,app,...) and Shockwave (separated by tabs)";
+                         (trace,job,submit_s,app,...) and Shockwave (separated by tabs), and the rounds of a control plane";
             return Err(CliError::Usage(format!("{file}:1: not a trace that can be simulated; known are {known}")));
         };
-        only_applying(args, family)?;
-        if family == Family::Elastic { elastic(args, &file, &text) } else { rigid(args, family, &file, &text) }
+        match family {
+            Family::Recorded => recorded(args),
+            Family::Elastic => elastic(args, &file, &text),
+            _ => rigid(args, family, &file, &text),
+        }
     }
 
     /// Runs it to its end under a policy; gives the policy's name and what came of it.
@@ -160,6 +173,14 @@ fn only_applying(args: &WorldArgs, family: Family) -> Result<(), CliError> {
             ("--virtual-cluster", args.virtual_cluster.is_some(), "--trace-name picks one of its traces"),
             ("--exact-estimates", args.exact_estimates, "its policies learn how long jobs take"),
         ],
+        Family::Recorded => &[
+            ("--nodes", args.nodes.is_some(), "the recording says what could be rented"),
+            ("--gpus-per-node", args.gpus_per_node.is_some(), "the recording says what could be rented"),
+            ("--cluster", args.cluster.is_some(), "the recording says what could be rented"),
+            ("--profiles", args.profiles.is_some(), "the recording says how long its jobs ran"),
+            ("--virtual-cluster", args.virtual_cluster.is_some(), "it is one cluster"),
+            ("--trace-name", args.trace_name.is_some(), "it is one recording"),
+        ],
         _ => &[
             ("--profiles", args.profiles.is_some(), "the trace itself says how long its jobs run"),
             ("--trace-name", args.trace_name.is_some(), "the file holds one trace"),
@@ -179,6 +200,7 @@ fn file_name(path: &Path) -> String {
 
 /// Jobs of known length on nodes.
 fn rigid(args: &WorldArgs, family: Family, file: &str, text: &str) -> Result<Case, CliError> {
+    only_applying(args, family)?;
     let gpus_per_node = args.gpus_per_node.unwrap_or(GPUS_PER_NODE_DEFAULT);
     let nodes = nodes(args, family, gpus_per_node)?;
     let mut jobs: Vec<SimJob> = match family {
@@ -198,6 +220,7 @@ fn rigid(args: &WorldArgs, family: Family, file: &str, text: &str) -> Result<Cas
         name: file_name(&args.trace),
         cluster: format!("{} nodes with {gpus} GPUs, each node at {} an hour", nodes.len(), args.price),
         notes: Vec::new(),
+        rounds: None,
         family,
         world: World::Cluster(Box::new(cluster::World { jobs, nodes, providers: Vec::new(), settings })),
     })
@@ -228,8 +251,30 @@ fn described_nodes(spec: &ClusterSpec, price: MicroUsdPerHour) -> Vec<FixedNode>
     of_type.map(node).collect()
 }
 
+/// The jobs of a recording on nodes like those it rented.
+fn recorded(args: &WorldArgs) -> Result<Case, CliError> {
+    only_applying(args, Family::Recorded)?;
+    let rounds = Rounds::read(&args.trace)?;
+    let (mut found, notes) = rounds.world(args.seed);
+    found.world.jobs.truncate(args.limit.unwrap_or(usize::MAX));
+    found.world.settings.round = Millis::from_secs(args.round_seconds.unwrap_or_default());
+    if args.exact_estimates {
+        found.world.jobs.iter_mut().for_each(|job| job.estimate = Some(Estimate::EXACT));
+    }
+    let offers = found.world.providers.iter().map(|offer| format!("up to {} of {}", offer.quota, offer.name));
+    Ok(Case {
+        name: format!("the rounds in {}", file_name(&args.trace)),
+        cluster: offers.collect::<Vec<_>>().join(", "),
+        notes,
+        rounds: Some(rounds),
+        family: Family::Recorded,
+        world: World::Cluster(Box::new(found.world)),
+    })
+}
+
 /// Elastic jobs on GPUs with measured speeds.
 fn elastic(args: &WorldArgs, file: &str, text: &str) -> Result<Case, CliError> {
+    only_applying(args, Family::Elastic)?;
     let Some(profiles) = &args.profiles else {
         return Err(CliError::Usage(format!(
             "{file} says what its jobs train and not for how long: give the folder of measurements with --profiles DIR \
@@ -255,6 +300,7 @@ fn elastic(args: &WorldArgs, file: &str, text: &str) -> Result<Case, CliError> {
         name: format!("{}, {}", file_name(&args.trace), trace.name),
         cluster: format!("{types}: {} GPUs, each node at {} an hour", cluster.gpus(), args.price),
         notes,
+        rounds: None,
         family: Family::Elastic,
         world: World::Elastic(Box::new(ElasticWorld { apps, cluster, trace, round_seconds, price: price(args) })),
     })

@@ -17,6 +17,7 @@ use super::args::{DiffArgs, SimulateArgs, WorldArgs};
 use super::exit::{CliError, Exit};
 use super::report::{Course, Page, page};
 use case::Case;
+use rounds::PlanComparison;
 pub(super) use rounds::replay;
 use summary::{Summary, rows};
 
@@ -43,7 +44,9 @@ pub(super) fn diff(shell: &Shell, args: &DiffArgs) -> Result<Exit, CliError> {
     case.notes.iter().for_each(|note| shell.output.remark(note));
     let simulated = [case.simulate(before)?, case.simulate(after)?];
     let changes = sorted_changes(&simulated[0].1, &simulated[1].1);
-    let shown = lines_of(&changes, simulated[0].1.jobs.len());
+    let plans = case.rounds.as_ref().map(|rounds| rounds.compare(&args.policy)).transpose()?;
+    let mut shown = lines_of(&changes, simulated[0].1.jobs.len());
+    shown.extend(plans.iter().flat_map(PlanComparison::lines));
     write_report(shell, &args.world, &case, &simulated, shown.clone())?;
     let [old, new] = simulated.each_ref().map(|(policy, report)| Summary::of(policy, report));
     let listed = changes.iter().map(|job| {
@@ -53,8 +56,9 @@ pub(super) fn diff(shell: &Shell, args: &DiffArgs) -> Result<Exit, CliError> {
         "before": old.json(),
         "after": new.json(),
         "jobs": listed.collect::<Vec<Value>>(),
+        "recording": plans.map(|plans| plans.json()),
     });
-    let text = || format!("{}\n{}\n{}\n", old.text(), new.text(), shown.join("\n  "));
+    let text = || format!("{}\n{}\n{}\n", old.text(), new.text(), shown.join("\n"));
     shell.output.document(&document, after, text)?;
     Ok(Exit::Ok)
 }
@@ -73,7 +77,7 @@ fn lines_of(changes: &[JobChange], jobs: usize) -> Vec<String> {
     lines.extend(changes.iter().take(CHANGES_SHOWN).map(|job| {
         let seconds = |change: Option<f64>| change.map_or("-".to_owned(), |seconds| format!("{seconds:+.0} s"));
         let (wait, done) = (seconds(job.wait_s), seconds(job.completion_s));
-        format!("{}: wait {wait}, completion {done}, cost {:+.2} $", job.name, job.cost_usd)
+        format!("  {}: wait {wait}, completion {done}, cost {:+.2} $", job.name, job.cost_usd)
     }));
     lines
 }

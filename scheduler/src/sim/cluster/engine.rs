@@ -13,7 +13,7 @@ use super::world::{Provider, World};
 use crate::autoscale::Launches;
 use crate::model::{JobId, MicroUsd, Millis, NodeId, WorkerId};
 use crate::policy::{
-    Account, Accounts, Action, FairShare, KeepReason, Plan, Policy, RentAgain, RetireReason, decide_with,
+    Account, Accounts, Action, FairShare, KeepReason, Plan, Policy, RentAgain, RetireReason, Snapshot, decide_with,
 };
 
 /// How often a plan is made at one moment before time goes on: starting, moving and giving way take a few.
@@ -32,6 +32,11 @@ enum Event {
 
 /// Runs the world to its end under the policy.
 pub fn simulate(world: &World, policy: &dyn Policy) -> Report {
+    simulate_watched(world, policy, &mut |_, _| {})
+}
+
+/// The same; `watch` is shown every decision and what it was made from.
+pub fn simulate_watched(world: &World, policy: &dyn Policy, watch: &mut dyn FnMut(&Snapshot, &Plan)) -> Report {
     let mut engine = Engine::new(world, policy);
     while let Some((at, events)) = engine.next_events() {
         if world.settings.until.is_some_and(|until| at > until) {
@@ -41,7 +46,7 @@ pub fn simulate(world: &World, policy: &dyn Policy) -> Report {
         for event in events {
             engine.happen(event);
         }
-        engine.decide();
+        engine.decide(watch);
         if engine.runs.iter().all(|run| run.outcome.ended.is_some()) {
             break;
         }
@@ -209,12 +214,14 @@ impl<'a> Engine<'a> {
         self.close(node, true);
     }
 
-    fn decide(&mut self) {
+    fn decide(&mut self, watch: &mut dyn FnMut(&Snapshot, &Plan)) {
         for _ in 0..PLANS_AT_ONCE_MAX {
             for &job in &self.live {
                 self.runs[job].advance(self.now);
             }
-            let plan = decide_with(self.policy, &self.snapshot());
+            let snapshot = self.snapshot();
+            let plan = decide_with(self.policy, &snapshot);
+            watch(&snapshot, &plan);
             self.rounds += 1;
             self.look_again(&plan);
             if plan.actions.is_empty() {
