@@ -50,15 +50,18 @@ fn distribution(
     Figure { title, note, lines: lines.collect(), y: Axis::share("share of jobs"), x }
 }
 
+/// A number that a sample holds.
+type Count = fn(&UseSample) -> u32;
+
 /// Accelerators held, or nodes where there are no accelerators, and what there was of them.
 fn held(courses: &[Course<'_>], x: Axis) -> Figure {
     let has_gpus = courses.iter().any(|course| course.report.timeline.iter().any(|sample| sample.gpus > 0));
-    let (y, used, there): (_, fn(&UseSample) -> u32, fn(&UseSample) -> u32) = if has_gpus {
+    let (y, used, there): (_, Count, Count) = if has_gpus {
         ("GPUs", |sample| sample.gpus_held, |sample| sample.gpus)
     } else {
         ("nodes", |sample| sample.nodes_held, |sample| sample.nodes)
     };
-    let of = |course: &Course<'_>, value: fn(&UseSample) -> u32| {
+    let of = |course: &Course<'_>, value: Count| {
         gather(&stairs(&over_time(course.report, |sample| f64::from(value(sample)))), &x)
     };
     let mut lines: Vec<Line> = Vec::new();

@@ -93,19 +93,15 @@ fn write_report(
     let Some(path) = &args.report else { return Ok(()) };
     let courses: Vec<Course<'_>> = simulated.iter().map(|(policy, report)| Course { policy, report }).collect();
     let summaries: Vec<Summary> = simulated.iter().map(|(policy, report)| Summary::of(policy, report)).collect();
-    let text = page(&Page {
-        trace: &case.name,
-        courses: &courses,
-        summary: rows(&summaries),
-        remarks,
-        made: vec![
-            ("command", shell.typed()),
-            ("trace", args.trace.display().to_string()),
-            ("cluster", case.cluster.clone()),
-            ("seed", args.seed.to_string()),
-            ("version", format!("neap {}", env!("CARGO_PKG_VERSION"))),
-        ],
-    })?;
+    let mut made = vec![
+        ("command", shell.typed()),
+        ("trace", args.trace.display().to_string()),
+        ("cluster", case.cluster.clone()),
+        ("seed", args.seed.to_string()),
+        ("version", format!("neap {}", env!("CARGO_PKG_VERSION"))),
+    ];
+    made.extend(case.notes.iter().map(|note| ("note", note.clone())));
+    let text = page(&Page { trace: &case.name, courses: &courses, summary: rows(&summaries), remarks, made })?;
     fs::write(path, text).map_err(|source| CliError::WriteFile { path: path.clone(), source })?;
     shell.output.remark(&format!("{} shows the figures", path.display()));
     Ok(())

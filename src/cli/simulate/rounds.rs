@@ -82,7 +82,8 @@ impl Rounds {
     pub(super) fn compare(&self, policies: &[String]) -> Result<PlanComparison, CliError> {
         let compare = |name: &String| {
             let policy = <dyn Policy>::by_name(name).map_err(|error| CliError::Usage(error.to_string()))?;
-            Ok((name.clone(), self.differences(policy.as_ref())))
+            let (differing, first) = self.differences(policy.as_ref());
+            Ok(PolicyPlans { policy: name.clone(), differing, first })
         };
         let by_policy = policies.iter().map(compare).collect::<Result<_, CliError>>()?;
         Ok(PlanComparison { rounds: self.all().count(), by_policy })
@@ -102,14 +103,20 @@ impl Rounds {
 /// How the plans of some policies differ from the recorded ones.
 pub(super) struct PlanComparison {
     rounds: usize,
-    /// By policy: rounds in which it would have done something else, and the first of them with its file.
-    by_policy: Vec<(String, (u64, Option<(PathBuf, PlanDifference)>))>,
+    by_policy: Vec<PolicyPlans>,
+}
+
+/// Rounds in which a policy would have done something else, and the first of them with its file.
+struct PolicyPlans {
+    policy: String,
+    differing: u64,
+    first: Option<(PathBuf, PlanDifference)>,
 }
 
 impl PlanComparison {
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (policy, (differing, first)) in &self.by_policy {
+        for PolicyPlans { policy, differing, first } in &self.by_policy {
             lines.push(format!("{policy} would have planned otherwise in {differing} of {} rounds", self.rounds));
             let Some((path, first)) = first else { continue };
             let list = |effects: &[String]| if effects.is_empty() { "nothing".to_owned() } else { effects.join(", ") };
@@ -135,8 +142,8 @@ impl PlanComparison {
                 "only_planned": first.only_planned,
             })
         };
-        let plans = self.by_policy.iter().map(|(policy, (differing, difference))| {
-            json!({ "policy": policy, "differing": differing, "first": difference.as_ref().map(first) })
+        let plans = self.by_policy.iter().map(|plans| {
+            json!({ "policy": plans.policy, "differing": plans.differing, "first": plans.first.as_ref().map(first) })
         });
         json!({ "rounds": self.rounds, "plans": plans.collect::<Vec<Value>>() })
     }
