@@ -215,7 +215,7 @@ pub struct SimulateArgs {
     /// The trace.
     #[command(flatten)]
     pub world: WorldArgs,
-    /// The policy: fifo, backfill, fair_share or priority.
+    /// The policy: fifo, backfill, fair_share, priority or turnaround.
     #[arg(long, default_value = "fifo")]
     pub policy: String,
 }

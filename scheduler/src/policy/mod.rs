@@ -26,6 +26,7 @@ mod fair_share;
 mod fifo;
 mod priority;
 mod rule;
+mod turnaround;
 
 mod applied;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use snapshot::{JobDemand, NodeSupply, Placed, PlacedRole, Snapshot};
 pub use terms::{
     Account, Accounts, JobTerms, NodeTerms, Objective, PRIORITY_DEFAULT, PRIORITY_MAX, RentAgain, WorkLeft,
 };
+pub use turnaround::{PATIENCE, Turnaround};
 
 #[cfg(test)]
 mod properties;

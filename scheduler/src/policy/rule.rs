@@ -9,6 +9,7 @@ use super::fair_share::FairShare;
 use super::fifo::Fifo;
 use super::priority::Priority;
 use super::snapshot::{JobDemand, Snapshot};
+use super::turnaround::Turnaround;
 use crate::autoscale;
 use crate::model::{JobId, MicroUsd, MicroUsdPerHour, Millis};
 
@@ -31,6 +32,12 @@ pub trait Policy: Debug + Send + Sync {
     /// What may happen behind a job that cannot start yet.
     fn behind(&self) -> Behind {
         Behind::Waits
+    }
+
+    /// Whether a job that cannot start yet holds nobody back so far: it keeps nothing, and later ones take what is left.
+    fn lets_pass(&self, job: &JobDemand, now: Millis) -> bool {
+        let _ = (job, now);
+        false
     }
 
     /// Whether running `victim` should give way to `job`, and why.
@@ -90,7 +97,7 @@ pub struct UnknownPolicy {
 }
 
 /// The names of all policies, the default first.
-pub const POLICY_NAMES: [&str; 4] = ["fifo", "backfill", "fair_share", "priority"];
+pub const POLICY_NAMES: [&str; 5] = ["fifo", "backfill", "fair_share", "priority", "turnaround"];
 
 impl dyn Policy {
     /// The policy of this name, with its default settings.
@@ -104,6 +111,7 @@ impl dyn Policy {
             "backfill" => Box::new(Backfill),
             "fair_share" => Box::new(FairShare::default()),
             "priority" => Box::new(Priority),
+            "turnaround" => Box::new(Turnaround),
             _ => return Err(UnknownPolicy { name: name.to_owned() }),
         })
     }
@@ -126,6 +134,6 @@ mod tests {
             assert_eq!(<dyn Policy>::by_name(name).unwrap().name(), name);
         }
         let error = <dyn Policy>::by_name("lottery").unwrap_err().to_string();
-        assert_eq!(error, "no policy is named `lottery`; there are fifo, backfill, fair_share, priority");
+        assert_eq!(error, "no policy is named `lottery`; there are fifo, backfill, fair_share, priority, turnaround");
     }
 }
