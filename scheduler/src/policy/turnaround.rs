@@ -112,7 +112,9 @@ mod tests {
     fn a_wide_gang_lets_others_pass_for_a_night_and_no_longer() {
         let starts = |now| {
             let mut jobs = vec![job(1, 3, 3), job(2, 1, 1)];
-            jobs.iter_mut().for_each(|job| job.terms.work = Some(WorkLeft::exactly(Millis::from_secs(90))));
+            for (job, seconds) in jobs.iter_mut().zip([90, 20]) {
+                job.terms.work = Some(WorkLeft::exactly(Millis::from_secs(seconds)));
+            }
             let mut snapshot = cluster(jobs, vec![node(1, NodeState::Ready), node(2, NodeState::Ready)], 0);
             snapshot.now = now;
             let plan = decide_with(&Turnaround, &snapshot);
