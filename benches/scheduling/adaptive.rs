@@ -9,6 +9,7 @@
 //! cargo bench -p neap-scheduler --bench adaptive                  everything but the scaled clusters
 //! cargo bench -p neap-scheduler --bench adaptive -- --trace sia_saturn_1 --scale 32
 //!   --trace NAME,...      traces or families; --policy goodput|fifo|least_service; --rigid; --homogeneous
+//!   --pollux              only Pollux's workloads, as its own simulator runs them
 //!   --scale N             N copies of each job on N times the cluster; --json; --set KEY=VALUE (see `set`)
 //! ```
 //!
@@ -30,6 +31,8 @@ use neap_scheduler::sim::adaptive::{
 use neap_scheduler::sim::read_rows;
 use serde::Deserialize;
 
+#[path = "adaptive_pollux.rs"]
+mod pollux;
 #[path = "recorded.rs"]
 mod recorded;
 
@@ -54,7 +57,9 @@ fn main() {
     }
     let started = Instant::now();
     let world = profiles();
-    if options.traces.is_empty() {
+    if options.pollux {
+        pollux::run(&world, &options);
+    } else if options.traces.is_empty() {
         conformance(&world);
         suite(&world, &options);
     } else {
@@ -69,6 +74,7 @@ struct Options {
     policy: Option<String>,
     rigid: bool,
     homogeneous: bool,
+    pollux: bool,
     json: bool,
     scale: u32,
     settings: GoodputSettings,
@@ -87,6 +93,7 @@ impl Options {
                 "--set" => set(&mut options.settings, &value()),
                 "--rigid" => options.rigid = true,
                 "--homogeneous" => options.homogeneous = true,
+                "--pollux" => options.pollux = true,
                 "--json" => options.json = true,
                 other => panic!("unknown option {other}; the head of benches/scheduling/adaptive.rs lists them"),
             }
@@ -226,6 +233,8 @@ fn suite(world: &World, options: &Options) {
     section(world, options, &named(&["sia_rate10", "sia_rate20", "sia_rate30", "sia_rate40", "sia_rate50"]));
     println!("\n== 16 nodes of 4 T4 (B1h)");
     section(world, &Options { homogeneous: true, ..options.clone() }, &named(&["sia_philly"]));
+    println!("\n== 16 nodes of 4 T4, Pollux's own simulator semantics (B2)");
+    pollux::run(world, options);
     println!("\n== rigid jobs, against Gavel with tuned jobs (B1r)");
     section(world, &Options { rigid: true, ..options.clone() }, &gate);
 }

@@ -35,7 +35,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The scheduling policy: `fifo`, `backfill`, `fair_share`, `priority` or `goodput`.
+    /// The scheduling policy: `fifo`, `backfill`, `fair_share`, `priority`, `goodput` or `turnaround`.
     pub policy: String,
     /// How long an idle node is kept.
     pub idle_release_ms: u64,

@@ -27,6 +27,7 @@ mod fifo;
 mod goodput;
 mod priority;
 mod rule;
+mod turnaround;
 
 mod applied;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use snapshot::{JobDemand, NodeSupply, Placed, PlacedRole, Snapshot};
 pub use terms::{
     Account, Accounts, JobTerms, MarketNow, NodeTerms, Objective, PRIORITY_DEFAULT, PRIORITY_MAX, RentAgain, WorkLeft,
 };
+pub use turnaround::{PATIENCE, Turnaround};
 
 #[cfg(test)]
 mod properties;

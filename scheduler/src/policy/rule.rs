@@ -11,6 +11,7 @@ use super::fifo::Fifo;
 use super::goodput::Goodput;
 use super::priority::Priority;
 use super::snapshot::{JobDemand, Snapshot};
+use super::turnaround::Turnaround;
 use crate::autoscale;
 use crate::model::{JobId, MicroUsd, MicroUsdPerHour, Millis};
 
@@ -40,6 +41,12 @@ pub trait Policy: Debug + Send + Sync {
     /// What may happen behind a job that cannot start yet.
     fn behind(&self) -> Behind {
         Behind::Waits
+    }
+
+    /// Whether a job that cannot start yet holds nobody back so far: it keeps nothing, and later ones take what is left.
+    fn lets_pass(&self, job: &JobDemand, now: Millis) -> bool {
+        let _ = (job, now);
+        false
     }
 
     /// Whether running `victim` should give way to `job`, and why.
@@ -102,7 +109,7 @@ pub struct UnknownPolicy {
 }
 
 /// The names of all policies, the default first.
-pub const POLICY_NAMES: [&str; 5] = ["fifo", "backfill", "fair_share", "priority", "goodput"];
+pub const POLICY_NAMES: [&str; 6] = ["fifo", "backfill", "fair_share", "priority", "goodput", "turnaround"];
 
 impl dyn Policy {
     /// The policy of this name, with its default settings.
@@ -117,6 +124,7 @@ impl dyn Policy {
             "fair_share" => Box::new(FairShare::default()),
             "priority" => Box::new(Priority),
             "goodput" => Box::new(Goodput),
+            "turnaround" => Box::new(Turnaround),
             _ => return Err(UnknownPolicy { name: name.to_owned(), known: &POLICY_NAMES }),
         })
     }
@@ -139,6 +147,7 @@ mod tests {
             assert_eq!(<dyn Policy>::by_name(name).unwrap().name(), name);
         }
         let error = <dyn Policy>::by_name("lottery").unwrap_err().to_string();
-        assert_eq!(error, "no policy is named `lottery`; there are fifo, backfill, fair_share, priority, goodput");
+        let names = "fifo, backfill, fair_share, priority, goodput, turnaround";
+        assert_eq!(error, format!("no policy is named `lottery`; there are {names}"));
     }
 }

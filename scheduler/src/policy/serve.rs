@@ -228,6 +228,10 @@ impl<'a> Round<'a> {
             WaitReason::Behind(first)
         } else if let Some(offer) = cheapest_fit(job, &self.snapshot.offers, true) {
             let name = offer.name.clone();
+            if self.policy.lets_pass(job, self.snapshot.now) {
+                self.plan.waiting.insert(job.id, WaitReason::NoCapacity { offer: name });
+                return;
+            }
             self.hold(job, homes);
             homes.iter().for_each(|node| self.free.hand_over(*node, &mut self.held));
             self.block(job, wanted.least - have - on_the_way, homes);

@@ -71,7 +71,7 @@ pub struct SimulateArgs {
     /// The trace.
     #[command(flatten)]
     pub world: WorldArgs,
-    /// The policy: fifo, backfill, fair_share or priority; for Sia and Pollux goodput, fifo or least_service.
+    /// The policy: fifo, backfill, fair_share, priority, goodput or turnaround; for Sia and Pollux goodput, fifo or least_service.
     #[arg(long, default_value = "fifo")]
     pub policy: String,
 }
