@@ -12,6 +12,7 @@ mod afford;
 mod agents;
 mod api;
 mod budgets;
+mod carry_out;
 mod deadlines;
 mod exhausted;
 mod known;

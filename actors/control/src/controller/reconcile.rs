@@ -1,26 +1,16 @@
 //! Bringing what is in line with what should be: ask `decide`, carry the plan out, see to leases and to what is ending.
 //! Every step looks at the state it finds, so that it can be interrupted anywhere and simply done again.
 
-use neap_runtime::Role;
-use neap_runtime::codec;
-use neap_runtime::join::JoinToken;
-use neap_runtime::wire::agent::{AgentCommand, StartWorker};
-use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
-use neap_runtime::workload::LAUNCH_BYTES_MAX;
-use neap_scheduler::model::{FailReason, JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
+use neap_scheduler::model::{JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
 use neap_scheduler::policy::{
-    Accounts, Action, JobDemand, NodeSupply, Placed, PlacedRole, Plan, RetireReason, Snapshot, WaitReason, decide_with,
+    Accounts, JobDemand, NodeSupply, Placed, PlacedRole, Plan, Snapshot, WaitReason, decide_with,
 };
 use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
 use super::Controller;
 use crate::clock;
-use crate::provider::StartNode;
 use crate::state::{JobEntry, NodeEntry};
-
-/// How long a join token can be used: a node that has not joined by then never will.
-const TOKEN_LIFE: Millis = Millis::from_secs(15 * 60);
 
 impl Controller {
     pub(super) async fn reconcile(&mut self) {
@@ -140,117 +130,6 @@ impl Controller {
             answers: self.live.answers(node.id),
             idle_since: self.live.idle_since.get(&node.id).copied(),
             terms: self.node_terms(node),
-        }
-    }
-
-    async fn carry_out(&mut self, plan: &Plan) {
-        self.live.generation.0 += 1;
-        for action in &plan.actions {
-            match action {
-                Action::Acquire { job, offer, reason } => self.acquire(*job, offer, &reason.to_string()).await,
-                Action::Start { job, node, role, reason } => {
-                    tracing::info!(%job, %node, %reason, "starting a worker");
-                    self.start_worker(*job, *node, *role).await;
-                }
-                Action::Retire { job, worker, reason } => self.retire(*job, *worker, *reason),
-                Action::Release { node, reason } => self.release(*node, &reason.to_string()).await,
-            }
-        }
-    }
-
-    async fn acquire(&mut self, job: JobId, offer: &str, why: &str) {
-        let Some(offer) = self.offers().into_iter().find(|one| one.name == offer) else { return };
-        let node = self.state.next_node(0);
-        if !self.set_aside(job, node, offer.price) {
-            return;
-        }
-        let token = JoinToken::generate(self.parts.authority.fingerprint());
-        let at = clock::now();
-        let intent = format!("{}/{node}", self.state.cluster);
-        let records = vec![
-            Record::NodeRequested {
-                node,
-                offer: offer.name.clone(),
-                size: offer.size,
-                market: offer.market,
-                price: offer.price,
-                for_job: Some(job),
-                client_token: blake3::hash(intent.as_bytes()).to_hex().to_string(),
-                at,
-            },
-            Record::JoinTokenMade { node, secret_hash: hex::encode(token.secret_hash()), expires_at: at + TOKEN_LIFE },
-        ];
-        if self.commit_event(records).await {
-            tracing::info!(%node, %job, offer = offer.name, why, "renting a node");
-            self.parts.provider.start(StartNode {
-                node,
-                offer: offer.name,
-                size: offer.size,
-                market: offer.market,
-                token,
-                join: self.parts.addresses.join,
-                control: self.parts.addresses.control,
-            });
-        }
-    }
-
-    async fn start_worker(&mut self, job: JobId, node: NodeId, role: PlacedRole) {
-        let price = self.state.nodes.get(&node).map(|node| node.price).unwrap_or_default();
-        if !self.set_aside(job, node, price) {
-            return;
-        }
-        let worker = self.state.next_worker(0);
-        let start = match self.launch(job, worker) {
-            Ok(start) => start,
-            Err(error) => {
-                let why = format!("its workers cannot be launched: {error}");
-                let record = self.job_record(job, JobState::Failed(FailReason::InvalidAtRuntime), why);
-                self.commit_event(record.into_iter().collect()).await;
-                return;
-            }
-        };
-        let server = role == PlacedRole::Server;
-        let record = Record::WorkerStarted { job, worker, node, server, at: clock::now() };
-        if self.commit_event(vec![record]).await {
-            self.live.tell(node, AgentCommand::StartWorker(start));
-        }
-    }
-
-    fn launch(&self, job: JobId, worker: WorkerId) -> Result<StartWorker, Box<dyn std::error::Error + Send + Sync>> {
-        let entry = self.state.jobs.get(&job).ok_or("the job is gone")?;
-        let home = &self.parts.home;
-        let place = LaunchPlace {
-            job,
-            job_name: entry.name.clone(),
-            spec_hash: entry.spec_hash.clone(),
-            checkpoint_folder: home.checkpoints(job).to_string_lossy().into_owned(),
-            model_folder: home.model(job).to_string_lossy().into_owned(),
-        };
-        Ok(StartWorker {
-            job,
-            worker,
-            identity: self.parts.authority.issue(Role::Worker { job, worker })?,
-            compute_threads: entry.spec.resources.cpus.cores_ceil().max(1),
-            workload: TRAIN_WORKLOAD.to_owned(),
-            args: codec::encode::<_, LAUNCH_BYTES_MAX>(&TrainLaunch::new(&entry.spec, place))?,
-        })
-    }
-
-    fn retire(&mut self, job: JobId, worker: WorkerId, reason: RetireReason) {
-        if matches!(reason, RetireReason::Preempted(_) | RetireReason::AwaitsSpot) {
-            self.live.giving_up.insert(job, reason.to_string());
-        }
-        if self.live.retiring.insert(worker) {
-            tracing::info!(%job, %worker, %reason, "retiring a worker");
-        }
-    }
-
-    pub(super) async fn release(&mut self, node: NodeId, why: &str) {
-        let record = self.node_record(node, NodeState::Releasing, why);
-        if let Some(record) = record
-            && self.commit_event(vec![record]).await
-        {
-            self.parts.provider.end(node);
         }
     }
 
