@@ -199,8 +199,8 @@ pub struct RunArgs {
     /// Start without asking. Without a terminal nobody is asked: the plan is shown and the job starts.
     #[arg(short, long)]
     pub yes: bool,
-    /// Start even if the job will most likely cost more than its budget.
-    #[arg(long)]
+    /// Start even if the job will most likely cost more than its budget, or hardly ever be done.
+    #[arg(long, visible_alias = "allow-unsafe-spot")]
     pub force: bool,
 }
 

@@ -25,7 +25,7 @@ pub(super) enum Consent {
     Start(Option<EstimateBody>),
     /// It is not.
     Declined,
-    /// It cannot be done in time.
+    /// It cannot be done in time, or would hardly ever be done.
     Hopeless(PlanRefusal),
 }
 
@@ -35,10 +35,13 @@ pub(super) fn consent(shell: &Shell, args: &RunArgs, spec: &JobSpec) -> Consent 
     if shell.output.quiet && !limited {
         return Consent::Start(None);
     }
-    let how = How { trace: None, measure: MEASURE, seed: 0, unsafe_spot: UnsafeSpot::Allow };
+    let unsafe_spot = if args.force { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
+    let how = How { trace: None, measure: MEASURE, seed: 0, unsafe_spot };
     let plan = make(shell, spec, &how);
     match &plan {
-        Err(CliError::NoPlan(refusal @ PlanRefusal::DeadlineUnreachable { .. })) if !args.force => {
+        Err(CliError::NoPlan(refusal @ (PlanRefusal::DeadlineUnreachable { .. } | PlanRefusal::UnsafeSpot { .. })))
+            if !args.force =>
+        {
             return Consent::Hopeless(refusal.clone());
         }
         Ok(plan) => shell.output.remark(plan.brief().trim_end()),

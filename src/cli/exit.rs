@@ -128,7 +128,7 @@ pub enum CliError {
     /// The job cannot be planned.
     #[error(transparent)]
     NoPlan(PlanRefusal),
-    /// The job cannot be done in time.
+    /// The job cannot be done in time, or would hardly ever be done.
     #[error("{0}; `--force` starts it anyway")]
     Hopeless(PlanRefusal),
     /// A code that no fault has.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use neap_control::{Config, LocalOffer, spec_hash};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
-    self, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob, PlanRefusal, Speedup, UnsafeSpot,
+    self, AssumedPrices, AssumedStays, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob,
+    PlanRefusal, Speedup, UnsafeSpot,
 };
 use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
@@ -79,9 +80,10 @@ pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Resul
     let offer = cheapest(spec, &config).ok_or_else(|| CliError::Usage(no_offer(spec)))?;
     let past = past_runs(shell, spec);
     let job = plan_job(spec, &measured, &past)?;
-    let zones = match how.trace {
-        Some(path) => read_trace(path)?,
-        None => vec![steady_market(&offer, &job)],
+    let (zones, market) = match (how.trace, observed_stays(shell, &offer)) {
+        (Some(path), _) => (read_trace(path)?, KnownMarket::Recorded),
+        (None, Some(stays)) => (vec![observed_market(&offer, &job, stays, how.seed)], KnownMarket::Observed(stays)),
+        (None, None) => (vec![steady_market(&offer, &job)], KnownMarket::Nothing),
     };
     let history = MarketHistory::new(zones.iter().collect(), usize::MAX, job.workers);
     let (likeness, fitted) = estimate::FITTED;
@@ -96,7 +98,7 @@ pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Resul
         seed: how.seed,
     };
     let plan = estimate::plan(&input, how.unsafe_spot).map_err(CliError::NoPlan)?;
-    Ok(Shown { spec, job, measured, past, plan, recorded: how.trace.is_some() })
+    Ok(Shown { spec, job, measured, past, plan, market })
 }
 
 /// The job's launch data, of which only what decides the computing is looked at.
@@ -185,6 +187,50 @@ fn plan_job(spec: &JobSpec, measured: &Measured, past: &[Millis]) -> Result<Plan
     })
 }
 
+/// What a plan's spot market was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KnownMarket {
+    /// A recording of one.
+    Recorded,
+    /// How often the control plane's nodes were taken back, on average after this time.
+    Observed(AssumedStays),
+    /// Nothing: it never runs out.
+    Nothing,
+}
+
+impl KnownMarket {
+    /// In a few words, for people.
+    fn text(self) -> String {
+        match self {
+            Self::Recorded => "recorded".to_owned(),
+            Self::Observed(AssumedStays { with, .. }) => {
+                format!("taken back after {} on average, as seen here", coarse(with))
+            }
+            Self::Nothing => "never sold out".to_owned(),
+        }
+    }
+}
+
+/// How long spot nodes of an offer were kept, where the control plane has seen some taken back.
+fn observed_stays(shell: &Shell, offer: &LocalOffer) -> Option<AssumedStays> {
+    let name = format!("local/{}/{}", offer.name, Market::Spot);
+    let offers = shell.client().ok()?.offers().ok()?;
+    let seen = offers.into_iter().find(|one| one.name == name && one.interruptions > 0)?;
+    let with = Millis::new(seen.observed_ms.get() / seen.interruptions).max(Millis::new(1));
+    // Another one is asked for at once; how long that may fail was not seen.
+    Some(AssumedStays { with, without: seen.boot_ms.max(Millis::new(1)) })
+}
+
+/// A market that takes nodes back as often as was seen.
+fn observed_market(offer: &LocalOffer, job: &PlanJob, stays: AssumedStays, seed: u64) -> ZoneTrace {
+    let steady = steady_market(offer, job);
+    let spot = steady.spot.first().copied().unwrap_or_default();
+    let prices = AssumedPrices { spot, on_demand: steady.on_demand.unwrap_or(spot) };
+    let zone = stays.zone_of(steady.tick, steady.counts.len(), prices, seed);
+    let counts = zone.counts.iter().map(|there| there * job.workers).collect();
+    ZoneTrace { counts, on_demand: steady.on_demand, zone: steady.zone, instance: steady.instance, ..zone }
+}
+
 /// A market that never runs out: that of this machine, where nothing was recorded.
 fn steady_market(offer: &LocalOffer, job: &PlanJob) -> ZoneTrace {
     let tick = Millis::new((job.work.get() / ROUNDS_MIN).max(1_000));
@@ -208,8 +254,7 @@ pub(super) struct Shown<'a> {
     measured: Measured,
     past: Vec<Millis>,
     plan: Plan,
-    /// Whether a recorded market was planned with.
-    recorded: bool,
+    market: KnownMarket,
 }
 
 impl Shown<'_> {
@@ -264,10 +309,7 @@ impl Shown<'_> {
             ("work", Some(format!("{} samples, {work} on {workers} worker(s)", self.measured.samples))),
             ("measured", self.past.is_empty().then(|| format!("{rate} samples/s on one thread, computing alone"))),
             ("before", self.past.first().map(|_| format!("the same job ran {} time(s)", self.past.len()))),
-            (
-                "market",
-                Some(format!("{}{}", self.spec.market, if self.recorded { ", recorded" } else { ", never sold out" })),
-            ),
+            ("market", Some(format!("{}, {}", self.spec.market, self.market.text()))),
             ("cost", Some(self.cost_text())),
             ("done after", Some(self.done_text())),
             ("keeps budget", plan.keeps_budget.map(percent)),
@@ -309,7 +351,11 @@ impl Shown<'_> {
             "past_runs": self.past.len(),
             "workers": self.job.workers,
             "work_ms": self.job.work,
-            "recorded_market": self.recorded,
+            "recorded_market": self.market == KnownMarket::Recorded,
+            "observed_stay_ms": match self.market {
+                KnownMarket::Observed(stays) => Some(stays.with),
+                KnownMarket::Recorded | KnownMarket::Nothing => None,
+            },
             "cost_p50_micro_usd": plan.cost_p50,
             "cost_p95_micro_usd": plan.cost_p95,
             "finish_p50_ms": plan.finish_p50,

@@ -6,7 +6,7 @@
 //! scatter more widely, so a plan made this way is surer of itself than it should be; the first days of a recording of
 //! the market itself are better.
 
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::model::{MicroUsdPerHour, Millis};
@@ -46,6 +46,11 @@ impl AssumedStays {
         // What never ended in the recordings is assumed to end right after them.
         let mean = |state: usize| Millis::new(time[state] / ends[state].max(1));
         (time != [0, 0]).then(|| Self { with: mean(1), without: mean(0) })
+    }
+
+    /// As [`Self::zone`], drawn from a seed.
+    pub fn zone_of(self, tick: Millis, ticks: usize, prices: AssumedPrices, seed: u64) -> ZoneTrace {
+        self.zone(tick, ticks, prices, &mut ChaCha8Rng::seed_from_u64(seed))
     }
 
     /// A recording of `ticks` ticks as such a market could have made it, to be used as a history.
