@@ -2,7 +2,7 @@
 
 use neap_scheduler::model::{JobId, MicroUsd, Millis};
 use neap_scheduler::pricing::LedgerLine;
-use neap_scheduler::pricing::attribution::AttributedLine;
+use neap_scheduler::pricing::attribution::{AttributedLine, lose};
 use neap_scheduler::pricing::budget::{LimitKind, Month, Scope};
 use neap_scheduler::pricing::forecast::{Forecast, ForecastInput, QueuedSpend, RunningSpend, forecast, hourly};
 
@@ -22,13 +22,14 @@ pub(crate) struct Outlook {
 }
 
 /// All lines of a bill up to the moment of `open`: those written down before it, and the open ones. What was written down
-/// since is in the open lines already.
+/// since is in the open lines already. Work that was thrown away is booked as lost.
 pub(crate) fn whole_bill(stored: Vec<AttributedLine>, open: &OpenBill) -> Vec<AttributedLine> {
     let before = |line: &AttributedLine| {
         let continued = open.lines.iter().find(|open| open.line.node == line.line.node);
         line.line.to <= continued.map_or(open.now, |open| open.line.from)
     };
-    stored.into_iter().filter(before).chain(open.lines.iter().cloned()).collect()
+    let lines = stored.into_iter().filter(before).chain(open.lines.iter().cloned()).collect();
+    open.losses.iter().fold(lines, |lines, loss| lose(lines, *loss))
 }
 
 /// Forecasts what the organisation and everybody with a limit will spend until `until`.
@@ -136,7 +137,7 @@ mod tests {
 
     fn open(lines: Vec<AttributedLine>) -> OpenBill {
         let job = |number, project: &str| (JobId::new(number), (format!("job-{number}"), project.to_owned()));
-        OpenBill { now: NOW, lines, jobs: BTreeMap::from([job(1, "vision"), job(2, "speech")]) }
+        OpenBill { now: NOW, lines, losses: Vec::new(), jobs: BTreeMap::from([job(1, "vision"), job(2, "speech")]) }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a control plane is started with, and its configuration file.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -27,6 +28,8 @@ pub struct Settings {
 ///
 /// ```yaml
 /// idle_release_ms: 15000
+/// policy: fair_share
+/// shares: {vision: 2, speech: 1}
 /// local:
 ///   offers:
 ///     - {name: small, cpus: 1, memory_mib: 2048, on_demand: "0.040", spot: "0.012", boot_ms: 200, max_nodes: 8}
@@ -37,6 +40,8 @@ pub struct Settings {
 pub struct Config {
     /// The scheduling policy: `fifo`, `backfill`, `fair_share`, `priority`, `goodput` or `turnaround`.
     pub policy: String,
+    /// The part of the cluster that projects are entitled to, in proportion to each other; one that is not named has 1.
+    pub shares: BTreeMap<String, u32>,
     /// How long an idle node is kept.
     pub idle_release_ms: u64,
     /// How long a node's lease runs without being renewed.
@@ -61,6 +66,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: Fifo.name().to_owned(),
+            shares: BTreeMap::new(),
             idle_release_ms: IDLE_RELEASE_MS,
             lease_ms: LEASE_MS,
             dead_man_ms: DEAD_MAN_MS,
@@ -262,11 +268,12 @@ mod tests {
 
     #[test]
     fn the_documented_example_parses() {
-        let text = "idle_release_ms: 15000\nlocal:\n  offers:\n    - {name: small, cpus: 1, memory_mib: 2048, \
+        let text = "idle_release_ms: 15000\npolicy: fair_share\nshares: {vision: 2, speech: 1}\nlocal:\n  offers:\n    - {name: small, cpus: 1, memory_mib: 2048, \
                     on_demand: \"0.040\", spot: \"0.012\", boot_ms: 200, max_nodes: 8}\n  \
                     preemption: {mean_ms: 600000, notice_ms: 5000, seed: 7}\n";
         let config = Config::parse(text).unwrap();
         assert_eq!(config.local.offers[0].size().cpus, CpuMillis::from_cores(1));
+        assert_eq!(config.shares.get("vision"), Some(&2));
         assert_eq!(config.local.preemption.unwrap().seed, 7);
     }
 

@@ -181,6 +181,18 @@ impl CostView {
         *time = *time + line.to.since(line.from);
     }
 
+    /// Books busy time that was added before as lost.
+    pub fn lose(&mut self, line: &LedgerLine) {
+        let time = line.to.since(line.from);
+        let busy = self.by_category.entry(Category::Busy).or_default();
+        *busy = *busy - line.amount;
+        let busy_time = self.time_by_category.entry(Category::Busy).or_default();
+        *busy_time = busy_time.since(time);
+        *self.by_category.entry(Category::Lost).or_default() += line.amount;
+        let lost_time = self.time_by_category.entry(Category::Lost).or_default();
+        *lost_time = *lost_time + time;
+    }
+
     /// The share of the money that bought no work, 0 to 1.
     pub fn idle_share(&self) -> f64 {
         let idle = self.by_category.get(&Category::Idle).copied().unwrap_or_default();

@@ -58,7 +58,7 @@ mod tests {
         let whole = Recording::read(&format!("{one}\n{two}\n")).unwrap();
         assert_eq!((whole.rounds.len(), whole.rounds[1].0, whole.torn), (2, 2, None));
         assert_eq!(Recording::read(&format!("{one}\n{two}")).unwrap(), whole, "only the end of the line is missing");
-        for cut in [1, one.len() / 2, two.len() - 1] {
+        for cut in [1, two.len() / 2, two.len() - 1] {
             let torn = Recording::read(&format!("{one}\n{}", &two[..cut])).unwrap();
             assert_eq!((torn.rounds.len(), torn.torn), (1, Some(2)));
         }

@@ -3,8 +3,8 @@
 
 use neap_runtime::wire::worker::Progress;
 use neap_scheduler::autoscale::Pace;
-use neap_scheduler::model::{JobId, MembershipEpoch, Millis, NodeId, NodeState, Offer};
-use neap_scheduler::policy::{JobTerms, NodeTerms, RentAgain, WorkLeft};
+use neap_scheduler::model::{JobId, MembershipEpoch, MicroUsd, Millis, NodeId, NodeState, Offer};
+use neap_scheduler::policy::{Account, Accounts, JobTerms, NodeTerms, RentAgain, WorkLeft};
 use neap_scheduler::spec::CheckpointEvery;
 
 use super::Controller;
@@ -95,6 +95,19 @@ impl Controller {
             CheckpointEvery::Never => return None,
         };
         Some(Millis::new((steps * per_step / rate * 1_000.0) as u64))
+    }
+
+    /// What projects have used and are entitled to.
+    pub(super) fn accounts(&self) -> Accounts {
+        let shares = |project: &String| self.parts.config.shares.get(project).copied().unwrap_or(1);
+        let used = self.state.usage.iter().map(|(project, used)| {
+            let account = Account { shares: shares(project), ..*used };
+            (project.clone(), account)
+        });
+        let unused = self.parts.config.shares.iter().map(|(project, shares)| {
+            (project.clone(), Account { shares: *shares, used: MicroUsd::ZERO, at: Millis::ZERO })
+        });
+        Accounts { projects: unused.chain(used).collect() }
     }
 
     /// What could be rented, with what was seen of it.

@@ -18,6 +18,7 @@ impl Controller {
         let _ = reply.send(Ok(OpenBill {
             now,
             lines: self.state.live_nodes().flat_map(|node| self.state.open_attributed(node.id, now)).collect(),
+            losses: self.state.jobs.values().flat_map(|job| job.losses.iter().copied()).collect(),
             jobs: self.state.jobs.values().map(names).collect(),
         }));
         Changed::No

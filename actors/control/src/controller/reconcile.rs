@@ -2,9 +2,7 @@
 //! Every step looks at the state it finds, so that it can be interrupted anywhere and simply done again.
 
 use neap_scheduler::model::{JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
-use neap_scheduler::policy::{
-    Accounts, JobDemand, NodeSupply, Placed, PlacedRole, Plan, Snapshot, WaitReason, decide_with,
-};
+use neap_scheduler::policy::{JobDemand, NodeSupply, Placed, PlacedRole, Plan, Snapshot, WaitReason, decide_with};
 use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
@@ -90,7 +88,7 @@ impl Controller {
             nodes: self.state.live_nodes().map(|node| self.supply(node)).collect(),
             offers: self.offers(),
             idle_release: Millis::new(self.parts.config.idle_release_ms),
-            accounts: Accounts::default(),
+            accounts: self.accounts(),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, MicroUsd, Millis, NodeId, PendingReason, WorkerId};
-use neap_scheduler::pricing::attribution::ActorName;
+use neap_scheduler::pricing::attribution::{ActorName, AttributedLine, Loss, lose};
 use neap_scheduler::pricing::budget::Month;
-use neap_scheduler::pricing::{LedgerLine, cut};
+use neap_scheduler::pricing::{Category, LedgerLine, cut};
 use neap_scheduler::spec::{JobSpec, OnPreempt};
 use neap_storage::record::{CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord, Record};
 
@@ -76,6 +76,10 @@ pub(crate) struct JobEntry {
     pub(crate) cost_by_node: BTreeMap<NodeId, MicroUsd>,
     /// What was booked for each month.
     pub(crate) cost_by_month: BTreeMap<Month, MicroUsd>,
+    /// What was booked for work that no checkpoint holds yet.
+    unsaved: Vec<LedgerLine>,
+    /// Work that was thrown away.
+    pub(crate) losses: Vec<Loss>,
     pub(crate) recoveries: u32,
     /// Workers lost to preemption that the job does not want replaced.
     pub(crate) given_up: u32,
@@ -137,6 +141,8 @@ impl JobEntry {
             cost: CostView::default(),
             cost_by_node: BTreeMap::new(),
             cost_by_month: BTreeMap::new(),
+            unsaved: Vec::new(),
+            losses: Vec::new(),
             recoveries: 0,
             given_up: 0,
             history,
@@ -148,6 +154,9 @@ impl JobEntry {
         self.cost.add(line);
         *self.cost_by_node.entry(line.node).or_default() += line.amount;
         add_by_month(&mut self.cost_by_month, line);
+        if line.category == Category::Busy {
+            self.unsaved.push(line.clone());
+        }
     }
 
     /// How much work would be lost if all its workers ended at `now`.
@@ -202,8 +211,10 @@ impl JobEntry {
     }
 
     pub(super) fn regroup(&mut self, mut entry: MembershipEntry, at: Millis, why: &str) {
-        if let Some(before) = self.membership.as_ref().filter(|before| before.server == entry.server) {
-            entry.server_since = before.server_since;
+        match &self.membership {
+            Some(before) if before.server == entry.server => entry.server_since = before.server_since,
+            Some(_) => self.lose_unsaved(at),
+            None => {}
         }
         let members: Vec<_> = entry
             .members
@@ -233,6 +244,19 @@ impl JobEntry {
         self.history.push_newest(at, "checkpoint at step ", &checkpoint.step.to_string());
         self.checkpoint = Some(checkpoint.clone());
         self.checkpoint_at = at;
+        self.unsaved.retain(|line| line.to > at);
+    }
+
+    /// A new parameter server begins with the last checkpoint: what was done since is thrown away, and booked as lost.
+    fn lose_unsaved(&mut self, until: Millis) {
+        let loss = Loss { job: self.id, node: None, since: self.checkpoint_at, until };
+        let lines = std::mem::take(&mut self.unsaved).into_iter().map(|line| AttributedLine { line, actor: None });
+        let mut lost =
+            lose(lines.collect(), loss).into_iter().filter(|line| line.line.category == Category::Lost).peekable();
+        if lost.peek().is_some() {
+            self.losses.push(loss);
+        }
+        lost.for_each(|line| self.cost.lose(&line.line));
     }
 
     /// The newest checkpoint, to look at.

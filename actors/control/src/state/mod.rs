@@ -7,6 +7,7 @@ mod observed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use neap_scheduler::model::{JobId, MicroUsd, Millis, NodeId, WorkerId};
+use neap_scheduler::policy::{Account, FairShare};
 use neap_scheduler::pricing::attribution::{ActorUse, AttributedLine, attribute};
 use neap_scheduler::pricing::budget::{Limit, Month, Scope};
 use neap_scheduler::pricing::{Category, LedgerLine, Use};
@@ -48,6 +49,8 @@ pub(crate) struct ClusterState {
     pub(crate) tokens: BTreeMap<NodeId, (String, Millis)>,
     /// What no job caused.
     pub(crate) unattributed: CostView,
+    /// What projects have used, as fair share counts it.
+    pub(crate) usage: BTreeMap<String, Account>,
     /// What was seen of the nodes of each offer.
     pub(crate) observed: Observed,
     /// The same by month.
@@ -284,7 +287,12 @@ impl ClusterState {
     fn book(&mut self, line: &LedgerLine) -> Result<(), ReplayError> {
         self.node_mut(line.node)?.book(line);
         match line.job.and_then(|job| self.jobs.get_mut(&job)) {
-            Some(job) => job.book(line),
+            Some(job) => {
+                job.book(line);
+                let nothing = Account { shares: 1, used: MicroUsd::ZERO, at: Millis::ZERO };
+                let account = self.usage.entry(job.project.clone()).or_insert(nothing);
+                *account = FairShare::default().charged(account, line.to, line.amount);
+            }
             None => {
                 self.unattributed.add(line);
                 job::add_by_month(&mut self.unattributed_by_month, line);

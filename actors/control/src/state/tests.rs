@@ -3,7 +3,9 @@
 use neap_scheduler::model::{
     CpuMillis, JobId, Market, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
-use neap_storage::record::{BilledLine, MemberRecord, Record};
+use neap_scheduler::pricing::Category;
+use neap_scheduler::pricing::attribution::{AttributedLine, lose};
+use neap_storage::record::{BilledLine, CheckpointRecord, MemberRecord, Record};
 use proptest::prelude::*;
 
 use super::ClusterState;
@@ -24,6 +26,7 @@ enum Step {
     StartWorker { job: usize, node: usize },
     Group { job: usize },
     EndWorker { pick: usize },
+    Save { job: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -33,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0usize..2, 0usize..8).prop_map(|(job, node)| Step::StartWorker { job, node }),
         (0usize..2).prop_map(|job| Step::Group { job }),
         (0usize..8).prop_map(|pick| Step::EndWorker { pick }),
+        (0usize..2).prop_map(|job| Step::Save { job }),
     ]
 }
 
@@ -138,6 +142,18 @@ impl History {
                 let Some(&(job, worker, node)) = all.get(pick % all.len().max(1)) else { return };
                 self.take(&Record::WorkerEnded { job, worker, node, at, why: String::new() });
             }
+            Step::Save { job } => {
+                let job = JobId::new(job as u64 + 1);
+                let checkpoint = CheckpointRecord {
+                    membership: self.state.jobs[&job].epoch(),
+                    step: 1,
+                    epoch: 0,
+                    uri: "c".to_owned(),
+                    digest: String::new(),
+                    bytes: 1,
+                };
+                self.take(&Record::CheckpointPublished { job, checkpoint, at });
+            }
         }
     }
 }
@@ -160,8 +176,38 @@ proptest! {
         let booked: MicroUsd = history.state.jobs.values().map(|job| job.cost.total).sum();
         prop_assert_eq!(booked + history.state.unattributed.total, written);
         let months = history.state.jobs.values().flat_map(|job| job.cost_by_month.values());
+        let bill = history.lines.iter().map(|line| AttributedLine { line: line.into(), actor: None }).collect();
+        let losses = history.state.jobs.values().flat_map(|job| &job.losses);
+        let bill: Vec<AttributedLine> = losses.fold(bill, |bill, loss| lose(bill, *loss));
+        for job in history.state.jobs.values() {
+            for category in Category::ALL {
+                let mine = bill.iter().map(|line| &line.line).filter(|line| line.job == Some(job.id));
+                let amount: MicroUsd = mine.filter(|line| line.category == category).map(|line| line.amount).sum();
+                prop_assert_eq!(job.cost.by_category.get(&category).copied().unwrap_or_default(), amount, "{}", category);
+            }
+        }
         prop_assert_eq!(months.chain(history.state.unattributed_by_month.values()).copied().sum::<MicroUsd>(), written);
     }
+}
+
+#[test]
+fn work_since_the_last_checkpoint_is_lost_with_its_server_and_no_other() {
+    let mut history = History::new();
+    let second = |history: &mut History, steps: &[Step]| {
+        steps.iter().for_each(|step| history.run(step));
+        history.now = history.now + Millis::from_secs(1);
+    };
+    let advance = Step::Advance { node: 0 };
+    second(&mut history, &[Step::Rent { price: 3_600_000_000, cpus: 1 }, advance.clone(), advance.clone(), advance]);
+    second(&mut history, &[Step::StartWorker { job: 0, node: 0 }, Step::Group { job: 0 }]);
+    second(&mut history, &[Step::Save { job: 0 }]);
+    second(&mut history, &[Step::EndWorker { pick: 0 }]);
+    second(&mut history, &[Step::StartWorker { job: 0, node: 0 }, Step::Group { job: 0 }]);
+    second(&mut history, &[Step::Group { job: 0 }]);
+    let cost = &history.state.jobs[&JobId::new(1)].cost;
+    let dollars = |category| cost.by_category.get(&category).map_or(0.0, |amount| amount.as_dollars());
+    // A dollar a second: one was saved, one was not, one had no worker, and one is the new server's.
+    assert_eq!((dollars(Category::Busy), dollars(Category::Lost)), (2.0, 1.0));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use neap_scheduler::model::{JobId, MicroUsd, Millis, Offer};
-use neap_scheduler::pricing::attribution::AttributedLine;
+use neap_scheduler::pricing::attribution::{AttributedLine, Loss};
 use neap_scheduler::pricing::breakdown::Part;
 use neap_scheduler::pricing::budget::{LimitKind, Scope};
 use neap_scheduler::pricing::forecast::{Basis, Range};
@@ -55,6 +55,8 @@ pub struct OpenBill {
     pub now: Millis,
     /// The lines of the stretches that are running.
     pub lines: Vec<AttributedLine>,
+    /// Work that was thrown away.
+    pub losses: Vec<Loss>,
     /// The name and the project of every job.
     pub jobs: BTreeMap<JobId, (String, String)>,
 }
