@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use neap_runtime::wire::worker::WorkerCommand;
 use neap_scheduler::autoscale;
 use neap_scheduler::model::{FailReason, JobId, JobState, Market, MarketChoice, MicroUsd, Millis, Offer};
 use neap_scheduler::policy::deadline::{
@@ -16,9 +15,9 @@ use neap_scheduler::policy::deadline::{
 use neap_scheduler::policy::{JobDemand, MarketNow};
 
 use super::Controller;
-use super::api::STOP_WAIT;
 use super::known::{Advance, RESTART};
 use crate::clock;
+use crate::handle::Stop;
 use crate::state::{JobEntry, NodeEntry};
 
 /// The work a policy plans with is only changed when the estimate has moved by this part of it: its tables are solved
@@ -58,10 +57,11 @@ impl Controller {
         let jobs: Vec<JobId> =
             self.state.live_jobs().filter(|job| job.spec.deadline.is_some()).map(|job| job.id).collect();
         self.live.deadlines.0.retain(|job, _| jobs.contains(job));
+        let offers = if jobs.is_empty() { Vec::new() } else { self.offers() };
         for job in jobs {
             if self.is_late(job, now) {
                 self.stop_late(job).await;
-            } else if let Some(sight) = self.sight(job) {
+            } else if let Some(sight) = self.sight(job, &offers) {
                 self.ask_policy(job, &sight, now);
             }
         }
@@ -77,10 +77,9 @@ impl Controller {
     }
 
     /// What a job's policy would see; nothing if the job leaves no choice, or its pace is not known.
-    fn sight(&self, job: JobId) -> Option<Sight> {
+    fn sight(&self, job: JobId, offers: &[Offer]) -> Option<Sight> {
         let entry = self.state.jobs.get(&job).filter(|job| job.spec.market == MarketChoice::Auto)?;
         let (work, left) = self.live.advance.get(&job).and_then(Advance::whole)?;
-        let offers = self.offers();
         let demand = JobDemand { terms: super::api::terms_of(&entry.spec, entry.submitted), ..self.demand(entry) };
         let on = |market| {
             let accepted = |offer: &&Offer| offer.market == market && autoscale::accepts(&demand, offer);
@@ -168,22 +167,7 @@ impl Controller {
 
     /// Ends a job that is not done at its deadline; its state is saved, so that it can be gone on with.
     async fn stop_late(&mut self, job: JobId) {
-        let Some(entry) = self.state.jobs.get(&job).filter(|job| job.state != JobState::Stopping) else { return };
-        let server = entry.membership.as_ref().map(|group| group.server);
-        match server.filter(|server| self.live.workers.contains_key(server)) {
-            Some(server) => {
-                let why = format!("{LATE}; saving its state");
-                let record = self.job_record(job, JobState::Stopping, why);
-                if self.commit_event(record.into_iter().collect()).await {
-                    self.live.stop_until.insert(job, clock::now() + STOP_WAIT);
-                    self.tell_worker(job, server, WorkerCommand::Stop { save: true });
-                }
-            }
-            None => {
-                let record = self.job_record(job, JobState::Failed(FailReason::DeadlineMissed), LATE);
-                self.commit_event(record.into_iter().collect()).await;
-            }
-        }
+        self.stop_because(job, FailReason::DeadlineMissed, LATE.to_owned(), Stop::Save).await;
     }
 
     /// The state in which a job that is stopped after its deadline ends.

@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neap_runtime::wire::worker::WorkerCommand;
-use neap_scheduler::model::{CancelReason, FailReason, JobId, JobState, NodeId, NodeState};
+use neap_scheduler::model::{FailReason, JobId, NodeId, NodeState};
 use neap_scheduler::pricing::budget::{Refusal, Scope};
 use neap_scheduler::spec::OnExceed;
 
 use super::Controller;
-use super::api::STOP_WAIT;
 use super::money::Short;
-use crate::clock;
+use crate::handle::Stop;
 
 impl Controller {
     /// The jobs to stop: one that makes way, and those that cannot wait for its money.
@@ -40,24 +38,12 @@ impl Controller {
 
     /// Ends a job whose budget cannot carry its nodes on: after a last checkpoint, if it wants one.
     pub(super) async fn stop_exhausted(&mut self, job: JobId, refusal: Refusal) {
-        let Some(entry) = self.state.jobs.get(&job).filter(|job| !job.state.is_terminal()) else { return };
-        let server = entry.membership.as_ref().map(|group| group.server);
-        let saves = entry.spec.budget.is_none_or(|budget| budget.on_exceed == OnExceed::CheckpointAndStop);
-        let running = server.filter(|server| saves && self.live.workers.contains_key(server));
-        let (stopping, why) = (entry.state == JobState::Stopping, exhausted_text(&refusal));
-        let (state, why) = match running {
-            Some(_) => (JobState::Stopping, format!("{why}; saving its state")),
-            None => (JobState::Failed(FailReason::BudgetExceeded), why),
-        };
-        let record = self.job_record(job, state, why).filter(|_| !stopping);
+        let budget = self.state.jobs.get(&job).and_then(|entry| entry.spec.budget);
+        let saves = budget.is_none_or(|budget| budget.on_exceed == OnExceed::CheckpointAndStop);
+        let saves = if saves { Stop::Save } else { Stop::Now };
         // What cannot be written down is tried again at the next look.
-        if !self.commit_event(record.into_iter().collect()).await {
-            return;
-        }
-        self.live.money.exhausted.insert(job, refusal);
-        if let Some(server) = running.filter(|_| !stopping) {
-            self.live.stop_until.insert(job, clock::now() + STOP_WAIT);
-            self.tell_worker(job, server, WorkerCommand::Stop { save: true });
+        if self.stop_because(job, FailReason::BudgetExceeded, exhausted_text(&refusal), saves).await {
+            self.live.money.exhausted.insert(job, refusal);
         }
     }
 
@@ -85,16 +71,8 @@ impl Controller {
             self.release(node, "the budget that paid for it is needed by others").await;
         }
     }
-
-    /// The state that a stopped job ends in, and why.
-    pub(super) fn stopped_state(&self, job: JobId, on_request: &str) -> (JobState, String) {
-        match self.live.money.exhausted.get(&job) {
-            Some(refusal) => (JobState::Failed(FailReason::BudgetExceeded), exhausted_text(refusal)),
-            None => self.late_state(job).unwrap_or((JobState::Cancelled(CancelReason::User), on_request.to_owned())),
-        }
-    }
 }
 
-fn exhausted_text(refusal: &Refusal) -> String {
+pub(super) fn exhausted_text(refusal: &Refusal) -> String {
     format!("{refusal} to keep its nodes until they can be given back")
 }

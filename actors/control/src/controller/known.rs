@@ -1,6 +1,8 @@
 //! What is known about the work of jobs and about offers, for decisions: how much is left, how fast it goes, how long
 //! nodes take to come and how often they are taken back.
 
+use std::collections::BTreeMap;
+
 use neap_runtime::wire::worker::Progress;
 use neap_scheduler::autoscale::Pace;
 use neap_scheduler::model::{JobId, MembershipEpoch, MicroUsd, Millis, NodeId, NodeState, Offer};
@@ -15,6 +17,9 @@ use crate::state::{JobEntry, NodeEntry};
 /// From a ready node to the first step: a worker process starts, reads its data and connects. Measured on small machines:
 /// 0.25 to 0.7 s for small data, 1.8 s for 60,000 images.
 pub(super) const RESTART: Millis = Millis::from_secs(2);
+
+/// Billed time of nodes that still run, by the name of their offer.
+pub(super) type RunningTimes<'a> = BTreeMap<&'a str, Millis>;
 
 /// How a job comes along, as its workers report it.
 #[derive(Debug, Default)]
@@ -113,9 +118,10 @@ impl Controller {
     /// What could be rented, with what was seen of it.
     pub(crate) fn offers(&self) -> Vec<Offer> {
         let live: Vec<&str> = self.state.live_nodes().map(|node| node.offer.as_str()).collect();
+        let running = self.running_times();
         let mut offers = self.parts.provider.offers(&live);
         for offer in &mut offers {
-            offer.terms.interruptions_per_1000_h = self.interruptions(&offer.name);
+            offer.terms.interruptions_per_1000_h = self.interruptions(&offer.name, &running);
             offer.terms.hold_until = self.live.launches.get(&offer.name).and_then(|launches| launches.hold_until());
             if let Some(boot) = self.state.observed.of(&offer.name).and_then(|seen| seen.boot()) {
                 offer.boot = boot;
@@ -124,23 +130,27 @@ impl Controller {
         offers
     }
 
-    fn interruptions(&self, offer: &str) -> u32 {
+    fn interruptions(&self, offer: &str, running: &RunningTimes<'_>) -> u32 {
         let seen = self.state.observed.of(offer);
-        seen.map_or(0, |seen| seen.interruptions_per_1000_h(self.running_time(offer)))
+        seen.map_or(0, |seen| seen.interruptions_per_1000_h(running.get(offer).copied().unwrap_or_default()))
     }
 
-    /// Billed time of the nodes of an offer that still run.
-    pub(super) fn running_time(&self, offer: &str) -> Millis {
+    /// Billed time of the nodes of each offer that still run.
+    pub(super) fn running_times(&self) -> RunningTimes<'_> {
         let now = clock::now();
-        let of_offer = self.state.live_nodes().filter(|node| node.offer == offer);
-        Millis::new(of_offer.map(|node| node.time(now).get()).sum())
+        let mut running = RunningTimes::new();
+        for node in self.state.live_nodes() {
+            let time = running.entry(&node.offer).or_default();
+            *time = *time + node.time(now);
+        }
+        running
     }
 
-    pub(super) fn node_terms(&self, node: &NodeEntry) -> NodeTerms {
+    pub(super) fn node_terms(&self, node: &NodeEntry, running: &RunningTimes<'_>) -> NodeTerms {
         let boot = self.state.observed.of(&node.offer).and_then(|seen| seen.boot());
         NodeTerms {
             again: boot.map(|boot| RentAgain { boot, billing_min: Millis::ZERO }),
-            interruptions_per_1000_h: self.interruptions(&node.offer),
+            interruptions_per_1000_h: self.interruptions(&node.offer, running),
             ..NodeTerms::default()
         }
     }

@@ -177,8 +177,15 @@ impl Live {
                 self.idle_since.remove(node);
                 self.awaited.remove(node);
             }
+            Record::JobStateChanged { job, state, .. } => {
+                if state.is_terminal() {
+                    self.advance.remove(job);
+                    self.giving_up.remove(job);
+                    self.given_up.remove(job);
+                }
+                self.touch(*job);
+            }
             Record::JobSubmitted { job, .. }
-            | Record::JobStateChanged { job, .. }
             | Record::WorkerStarted { job, .. }
             | Record::MembershipChanged { job, .. }
             | Record::CheckpointPublished { job, .. }

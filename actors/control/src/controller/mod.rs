@@ -24,6 +24,7 @@ mod outlook;
 mod reconcile;
 mod regroup;
 mod reports;
+mod stopping;
 mod take_over;
 
 use std::sync::Arc;

@@ -88,10 +88,13 @@ impl Controller {
 
     /// What could be rented now, with what was seen of such nodes.
     pub(super) fn answer_offers(&self, reply: Reply<Vec<OfferView>>) -> Changed {
+        let running = self.running_times();
         let view = |offer: Offer| {
             let seen = self.state.observed.of(&offer.name);
             let interruptions = seen.map_or(0, |seen| u64::from(seen.interruptions));
-            let observed = seen.map_or(Millis::ZERO, |seen| seen.node_time(self.running_time(&offer.name)));
+            let observed = seen.map_or(Millis::ZERO, |seen| {
+                seen.node_time(running.get(offer.name.as_str()).copied().unwrap_or_default())
+            });
             OfferView { offer, interruptions, observed }
         };
         let _ = reply.send(Ok(self.offers().into_iter().map(view).collect()));

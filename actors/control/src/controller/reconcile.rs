@@ -7,6 +7,7 @@ use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
 use super::Controller;
+use super::known::RunningTimes;
 use crate::clock;
 use crate::state::{JobEntry, NodeEntry};
 
@@ -81,11 +82,12 @@ impl Controller {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
+        let running = self.running_times();
         Snapshot {
             now: clock::now(),
             generation: self.live.generation,
             jobs: self.state.live_jobs().map(|job| self.demand(job)).collect(),
-            nodes: self.state.live_nodes().map(|node| self.supply(node)).collect(),
+            nodes: self.state.live_nodes().map(|node| self.supply(node, &running)).collect(),
             offers: self.offers(),
             idle_release: Millis::new(self.parts.config.idle_release_ms),
             accounts: self.accounts(),
@@ -116,7 +118,7 @@ impl Controller {
         }
     }
 
-    fn supply(&self, node: &NodeEntry) -> NodeSupply {
+    fn supply(&self, node: &NodeEntry, running: &RunningTimes<'_>) -> NodeSupply {
         NodeSupply {
             id: node.id,
             size: node.size,
@@ -127,7 +129,7 @@ impl Controller {
             notice_until: node.notice_until,
             answers: self.live.answers(node.id),
             idle_since: self.live.idle_since.get(&node.id).copied(),
-            terms: self.node_terms(node),
+            terms: self.node_terms(node, running),
         }
     }
 
