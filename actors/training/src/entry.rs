@@ -7,9 +7,13 @@ use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamKind, ParamValue};
 use crate::data::SampleShape;
 use crate::model::{BurnNetwork, Cnn, Mlp, Network};
 use crate::optimiser::{AdamSettings, OptimiserSettings, SgdSettings};
+use crate::update::{Decay, RateSchedule, UpdateSettings};
 
 /// Hidden layers wider than this are a typing error.
 const HIDDEN_MAX: i64 = 65_536;
+
+/// More steps than this are a typing error.
+const STEPS_MAX: i64 = 1_000_000_000_000;
 
 /// The batch where a job names none.
 const DEFAULT_BATCH: u32 = 128;
@@ -56,30 +60,42 @@ pub fn entries() -> Vec<EntryInfo> {
     let entry = |name: &str, own: &[ParamInfo]| EntryInfo {
         name: name.to_owned(),
         default_batch: DEFAULT_BATCH,
-        params: own.iter().cloned().chain(optimiser_params()).collect(),
+        params: own.iter().cloned().chain(update_params()).collect(),
     };
     vec![entry("cnn", &[]), entry("mlp", &mlp)]
 }
 
-fn optimiser_params() -> Vec<ParamInfo> {
+fn update_params() -> Vec<ParamInfo> {
     let float = |name: &str, min, max, default| ParamInfo {
         name: name.to_owned(),
         kind: ParamKind::Float { min, max },
         default: Some(ParamValue::Float(default)),
     };
-    let optimizer = ParamInfo {
-        name: "optimizer".to_owned(),
-        kind: ParamKind::Text { choices: vec!["adam".to_owned(), "sgd".to_owned()] },
-        default: Some(ParamValue::Text("sgd".to_owned())),
+    let choice = |name: &str, choices: &[&str], default: &str| ParamInfo {
+        name: name.to_owned(),
+        kind: ParamKind::Text { choices: choices.iter().map(|&choice| choice.to_owned()).collect() },
+        default: Some(ParamValue::Text(default.to_owned())),
+    };
+    let steps = |name: &str, min, default| ParamInfo {
+        name: name.to_owned(),
+        kind: ParamKind::Int { min, max: STEPS_MAX },
+        default: Some(ParamValue::Int(default)),
     };
     vec![
-        optimizer,
+        choice("optimizer", &["adam", "adamw", "sgd"], "sgd"),
         float("lr", 0.0, 1_000.0, 0.1),
         float("momentum", 0.0, 0.999_999, 0.9),
         float("weight_decay", 0.0, 1_000.0, 0.0),
         float("beta1", 0.0, 0.999_999, 0.9),
         float("beta2", 0.0, 0.999_999, 0.999),
         float("epsilon", 1.0e-12, 1.0, 1.0e-8),
+        // 0: gradients are not clipped.
+        float("clip_norm", 0.0, 1.0e9, 0.0),
+        choice("lr_schedule", &["constant", "cosine", "linear", "step"], "constant"),
+        steps("lr_warmup_steps", 0, 0),
+        float("lr_end", 0.0, 1.0, 0.0),
+        steps("lr_step_size", 1, 1_000),
+        float("lr_gamma", 0.0, 1.0, 0.1),
     ]
 }
 
@@ -145,6 +161,35 @@ impl Params {
         }
     }
 
+    /// What they say about steps: the optimiser, the schedule of its rate, clipping.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::Param`] where a setting is missing.
+    pub fn update(&self) -> Result<UpdateSettings, EntryError> {
+        let end = self.float("lr_end")?;
+        let word = |name| match self.0.get(name) {
+            Some(ParamValue::Text(word)) => word.as_str(),
+            _ => "",
+        };
+        let decay = match word("lr_schedule") {
+            "linear" => Decay::Linear { end },
+            "cosine" => Decay::Cosine { end },
+            "step" => Decay::Steps { every: self.count("lr_step_size")? as u64, by: self.float("lr_gamma")? },
+            _ => Decay::None,
+        };
+        let warmup = match self.0.get("lr_warmup_steps") {
+            Some(&ParamValue::Int(steps)) => steps.unsigned_abs(),
+            _ => 0,
+        };
+        let clip = self.float("clip_norm")? as f32;
+        Ok(UpdateSettings {
+            optimiser: self.optimiser()?,
+            rate: RateSchedule { warmup, decay },
+            clip_norm: (clip > 0.0).then_some(clip),
+        })
+    }
+
     /// The optimiser they describe.
     ///
     /// # Errors
@@ -154,13 +199,11 @@ impl Params {
         let float = |name| self.float(name).map(|value| value as f32);
         let (lr, weight_decay) = (float("lr")?, float("weight_decay")?);
         match self.0.get("optimizer") {
-            Some(ParamValue::Text(name)) if name == "adam" => Ok(OptimiserSettings::Adam(AdamSettings {
-                lr,
-                weight_decay,
-                beta1: float("beta1")?,
-                beta2: float("beta2")?,
-                epsilon: float("epsilon")?,
-            })),
+            Some(ParamValue::Text(name)) if name == "adam" || name == "adamw" => {
+                let (beta1, beta2, epsilon) = (float("beta1")?, float("beta2")?, float("epsilon")?);
+                let adam = AdamSettings { lr, weight_decay, beta1, beta2, epsilon };
+                Ok(if name == "adam" { OptimiserSettings::Adam(adam) } else { OptimiserSettings::AdamW(adam) })
+            }
             _ => Ok(OptimiserSettings::Sgd(SgdSettings { lr, weight_decay, momentum: float("momentum")? })),
         }
     }
@@ -227,7 +270,23 @@ mod tests {
         let params = params("mlp", &[("lr", ParamValue::Int(1))]).unwrap();
         assert_eq!(params.count("hidden1").unwrap(), 256);
         let expected = SgdSettings { lr: 1.0, momentum: 0.9, weight_decay: 0.0 };
-        assert_eq!(params.optimiser().unwrap(), OptimiserSettings::Sgd(expected));
+        assert_eq!(params.update().unwrap(), UpdateSettings::plain(OptimiserSettings::Sgd(expected)));
+    }
+
+    #[test]
+    fn a_schedule_and_clipping_are_read() {
+        let word = |word: &str| ParamValue::Text(word.to_owned());
+        let given = [
+            ("optimizer", word("adamw")),
+            ("lr_schedule", word("cosine")),
+            ("lr_warmup_steps", ParamValue::Int(10)),
+            ("lr_end", ParamValue::Float(0.1)),
+            ("clip_norm", ParamValue::Int(1)),
+        ];
+        let update = params("mlp", &given).unwrap().update().unwrap();
+        assert_eq!(update.rate, RateSchedule { warmup: 10, decay: Decay::Cosine { end: 0.1 } });
+        assert_eq!(update.clip_norm, Some(1.0));
+        assert!(matches!(update.optimiser, OptimiserSettings::AdamW(_)));
     }
 
     #[test]
@@ -235,7 +294,7 @@ mod tests {
         let fault = |name, value| params("cnn", &[(name, value)]).unwrap_err().to_string();
         assert_eq!(fault("lr", ParamValue::Float(-1.0)), "`train.params.lr` must be from 0 to 1000, not -1");
         assert_eq!(fault("hidden1", ParamValue::Int(3)), "`train.params.hidden1` is not a setting of `cnn`");
-        assert!(fault("optimizer", ParamValue::Text("lamb".into())).contains("one of adam, sgd, not `lamb`"));
+        assert!(fault("optimizer", ParamValue::Text("lamb".into())).contains("one of adam, adamw, sgd, not `lamb`"));
         assert!(params("rnn", &[]).unwrap_err().to_string().contains("there are: cnn, mlp"));
     }
 }

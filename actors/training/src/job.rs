@@ -7,8 +7,8 @@ use neap_scheduler::model::JobId;
 use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
 use crate::entry::{EntryError, Params};
-use crate::optimiser::OptimiserSettings;
 use crate::schedule::Schedule;
+use crate::update::UpdateSettings;
 
 /// A training job.
 #[derive(Debug, Clone)]
@@ -23,8 +23,8 @@ pub(crate) struct TrainJob {
     pub(crate) entry: String,
     /// Its settings, complete.
     pub(crate) params: Params,
-    /// The optimiser they describe.
-    pub(crate) optimiser: OptimiserSettings,
+    /// What they say about steps.
+    pub(crate) update: UpdateSettings,
     /// The training data.
     pub(crate) train_data: DataSpec,
     /// The evaluation data.
@@ -64,7 +64,7 @@ impl TrainJob {
             id: launch.job,
             name: launch.job_name,
             spec_hash: launch.spec_hash,
-            optimiser: params.optimiser()?,
+            update: params.update()?,
             params,
             entry: launch.entry,
             train_data: data_spec(launch.train_data),

@@ -4,11 +4,11 @@
 //! session            obeys the control plane; starts and connects the rest          [`workload`]
 //!   loader           batches ahead of time, data for other workers                  [`loader`], [`data`]
 //!   trainer          gradients of the logical shards this worker carries            [`model`], [`reduction`]
-//!   server           parameters, optimiser, sample ledger; one commit a step        [`state`], [`optimiser`], [`ledger`]
+//!   server           parameters, optimiser, sample ledger; one commit a step        [`state`], [`update`], [`ledger`]
 //!     keeper         evaluation, checkpoints, the trained model
 //! ```
 //!
-//! The core ([`state`], [`reduction`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors nor wire; its result
+//! The core ([`state`], [`reduction`], [`update`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors nor wire; its result
 //! does not depend on how many workers carried the logical shards. Actors take messages from the wire and hand them to
 //! threads; nothing is computed on a thread that serves the network. What is not here: who carries what, and when that
 //! changes; the control plane decides it and says so with a membership.
@@ -36,6 +36,8 @@ pub mod state;
 pub mod reduction;
 
 pub mod optimiser;
+
+pub mod update;
 
 pub mod ledger;
 

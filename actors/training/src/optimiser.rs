@@ -1,6 +1,6 @@
 //! Optimisers over the flat buffer, one pass over memory a step.
 //!
-//! The formulas are those of burn 0.22 (`SgdConfig` with dampening 0, `AdamConfig`), so that a job gives what the same
+//! The formulas are those of burn 0.22 (`SgdConfig` with dampening 0, `AdamConfig`, `AdamWConfig`), so that a job gives what the same
 //! burn program gives. Every value depends on its own position only: the result has no order of summation to keep.
 
 /// Which optimiser, and its settings.
@@ -10,6 +10,22 @@ pub enum OptimiserSettings {
     Sgd(SgdSettings),
     /// Adam (Kingma and Ba 2015).
     Adam(AdamSettings),
+    /// Adam whose pull towards 0 is taken from the parameters and not put into the gradient (Loshchilov and Hutter 2019).
+    AdamW(AdamSettings),
+}
+
+/// How far one step goes, beside what the settings say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// The step size is multiplied by this: what a schedule says.
+    pub rate: f32,
+    /// The gradient is multiplied by this: what clipping says.
+    pub gradient: f32,
+}
+
+impl Scale {
+    /// Neither schedule nor clipping. Multiplying by 1 changes no bit.
+    pub const ONE: Self = Self { rate: 1.0, gradient: 1.0 };
 }
 
 /// Settings of stochastic gradient descent.
@@ -34,7 +50,7 @@ pub struct AdamSettings {
     pub beta2: f32,
     /// Keeps the division away from 0.
     pub epsilon: f32,
-    /// Pull towards 0, added to the gradient.
+    /// Pull towards 0: added to the gradient (Adam), or taken off the parameters (AdamW).
     pub weight_decay: f32,
 }
 
@@ -54,7 +70,7 @@ impl Optimiser {
         let buffers = match settings {
             OptimiserSettings::Sgd(SgdSettings { momentum: 0.0, .. }) => 0,
             OptimiserSettings::Sgd(_) => 1,
-            OptimiserSettings::Adam(_) => 2,
+            OptimiserSettings::Adam(_) | OptimiserSettings::AdamW(_) => 2,
         };
         Self { settings, time: 0, moments: vec![vec![0.0; length]; buffers] }
     }
@@ -77,40 +93,50 @@ impl Optimiser {
     }
 
     /// Takes one step along `gradient`.
-    pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32]) {
+    pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32], scale: Scale) {
         assert_eq!(parameters.len(), gradient.len(), "gradients are checked where they come in");
         self.time += 1;
         match (self.settings, &mut self.moments[..]) {
-            (OptimiserSettings::Sgd(sgd), []) => plain_step(sgd, parameters, gradient),
-            (OptimiserSettings::Sgd(sgd), [velocity]) => momentum_step(sgd, parameters, gradient, velocity),
+            (OptimiserSettings::Sgd(sgd), []) => plain_step(sgd, scale, parameters, gradient),
+            (OptimiserSettings::Sgd(sgd), [velocity]) => momentum_step(sgd, scale, parameters, gradient, velocity),
             (OptimiserSettings::Adam(adam), [first, second]) => {
-                adam_step(adam, self.time, parameters, gradient, first, second);
+                adam_step(adam, scale, self.time, parameters, gradient, first, second);
+            }
+            (OptimiserSettings::AdamW(adam), [first, second]) => {
+                let kept = 1.0 - adam.lr * scale.rate * adam.weight_decay;
+                parameters.iter_mut().for_each(|parameter| *parameter *= kept);
+                let pulled = AdamSettings { weight_decay: 0.0, ..adam };
+                adam_step(pulled, scale, self.time, parameters, gradient, first, second);
             }
             _ => unreachable!("the constructors make the buffers that the settings need"),
         }
     }
 }
 
-fn plain_step(SgdSettings { lr, weight_decay, .. }: SgdSettings, parameters: &mut [f32], gradient: &[f32]) {
+fn plain_step(settings: SgdSettings, scale: Scale, parameters: &mut [f32], gradient: &[f32]) {
+    let lr = settings.lr * scale.rate;
     for (parameter, &slope) in parameters.iter_mut().zip(gradient) {
-        *parameter -= lr * (slope + weight_decay * *parameter);
+        *parameter -= lr * (slope * scale.gradient + settings.weight_decay * *parameter);
     }
 }
 
 fn momentum_step(
     SgdSettings { lr, momentum, weight_decay }: SgdSettings,
+    scale: Scale,
     parameters: &mut [f32],
     gradient: &[f32],
     velocity: &mut [f32],
 ) {
+    let lr = lr * scale.rate;
     for ((parameter, &slope), speed) in parameters.iter_mut().zip(gradient).zip(velocity) {
-        *speed = slope + weight_decay * *parameter + momentum * *speed;
+        *speed = slope * scale.gradient + weight_decay * *parameter + momentum * *speed;
         *parameter -= lr * *speed;
     }
 }
 
 fn adam_step(
     AdamSettings { lr, beta1, beta2, epsilon, weight_decay }: AdamSettings,
+    scale: Scale,
     time: u64,
     parameters: &mut [f32],
     gradient: &[f32],
@@ -122,8 +148,9 @@ fn adam_step(
     let second_correction = (1.0 - beta2.powi(exponent)).sqrt();
     let factor = second_correction / (1.0 - beta1.powi(exponent));
     let floor = epsilon * second_correction;
+    let lr = lr * scale.rate;
     for (((parameter, &slope), mean), square) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
-        let slope = slope + weight_decay * *parameter;
+        let slope = slope * scale.gradient + weight_decay * *parameter;
         *mean = beta1 * *mean + (1.0 - beta1) * slope;
         *square = beta2 * *square + (1.0 - beta2) * slope * slope;
         *parameter -= lr * (*mean * factor / (square.sqrt() + floor));
@@ -136,7 +163,7 @@ mod tests {
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::decay::WeightDecayConfig;
     use burn::optim::momentum::MomentumConfig;
-    use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+    use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
     use burn::tensor::{Device, Tensor, TensorData};
 
     use super::*;
@@ -157,7 +184,7 @@ mod tests {
         let mut ours = Optimiser::new(settings, LENGTH);
         for step in 0..20 {
             let gradient: Vec<f32> = (0..LENGTH).map(|at| ((at * 7 + step * 3) as f32).cos() * 0.3).collect();
-            ours.step(&mut parameters, &gradient);
+            ours.step(&mut parameters, &gradient, Scale::ONE);
             let mut gradients = GradientsParams::new();
             let tensor = Tensor::<2>::from_data(TensorData::new(gradient, [4, 6]), &Device::flex());
             gradients.register(model.weight.id, tensor);
@@ -190,6 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn adamw_is_burns_adamw() {
+        let settings = AdamSettings { lr: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
+        let config = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.1);
+        check(OptimiserSettings::AdamW(settings), config.init(), 0.01);
+    }
+
+    #[test]
+    fn a_scaled_step_is_a_step_with_a_scaled_rate_and_gradient() {
+        let settings = |lr| OptimiserSettings::Sgd(SgdSettings { lr, momentum: 0.9, weight_decay: 0.0 });
+        let (mut scaled, mut plain) = (Optimiser::new(settings(0.5), 2), Optimiser::new(settings(0.125), 2));
+        let (mut ours, mut theirs) = (vec![1.0, -1.0], vec![1.0, -1.0]);
+        for _ in 0..3 {
+            scaled.step(&mut ours, &[4.0, 8.0], Scale { rate: 0.25, gradient: 0.5 });
+            plain.step(&mut theirs, &[2.0, 4.0], Scale::ONE);
+        }
+        assert_eq!(ours, theirs);
+    }
+
+    #[test]
     fn a_restored_optimiser_goes_on_as_if_nothing_had_happened() {
         let settings = OptimiserSettings::Adam(AdamSettings {
             lr: 0.01,
@@ -200,11 +246,11 @@ mod tests {
         });
         let mut one = Optimiser::new(settings, 3);
         let mut parameters = vec![1.0, 2.0, 3.0];
-        one.step(&mut parameters, &[0.1, 0.2, 0.3]);
+        one.step(&mut parameters, &[0.1, 0.2, 0.3], Scale::ONE);
         let mut other = Optimiser::restore(settings, 3, one.time(), one.moments().to_vec()).unwrap();
         let mut copy = parameters.clone();
-        one.step(&mut parameters, &[0.3, 0.2, 0.1]);
-        other.step(&mut copy, &[0.3, 0.2, 0.1]);
+        one.step(&mut parameters, &[0.3, 0.2, 0.1], Scale::ONE);
+        other.step(&mut copy, &[0.3, 0.2, 0.1], Scale::ONE);
         assert_eq!(parameters, copy);
         assert!(Optimiser::restore(settings, 3, 1, vec![vec![0.0; 3]]).is_none());
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use neap_scheduler::elastic::{ReductionTree, SampleOrder, TreeNode};
 
 use crate::ledger::{LedgerError, SampleLedger};
-use crate::optimiser::{Optimiser, OptimiserSettings};
+use crate::optimiser::Optimiser;
 use crate::reduction::{Buffers, Floats, Part, Reducer};
 use crate::schedule::Schedule;
+use crate::update::UpdateSettings;
 
 /// Old parameter buffers that are kept until nobody reads them any more.
 const RETIRED_MAX: usize = 4;
@@ -21,6 +22,7 @@ pub struct TrainingState {
     tree: ReductionTree,
     parameters: Arc<Vec<f32>>,
     retired: Vec<Arc<Vec<f32>>>,
+    settings: UpdateSettings,
     optimiser: Optimiser,
     step: u64,
     order: SampleOrder,
@@ -99,19 +101,19 @@ pub struct EpochSummary {
 
 impl TrainingState {
     /// The state before the first step.
-    pub fn new(schedule: Schedule, settings: OptimiserSettings, parameters: Vec<f32>) -> Self {
-        let optimiser = Optimiser::new(settings, parameters.len());
-        Self::build(schedule, optimiser, Arc::new(parameters), 0)
+    pub fn new(schedule: Schedule, settings: UpdateSettings, parameters: Vec<f32>) -> Self {
+        let optimiser = Optimiser::new(settings.optimiser, parameters.len());
+        Self::build(schedule, settings, optimiser, Arc::new(parameters), 0)
     }
 
     /// The state of a snapshot; `None` where it does not fit the job.
-    pub fn restore(schedule: Schedule, settings: OptimiserSettings, length: usize, snapshot: Snapshot) -> Option<Self> {
+    pub fn restore(schedule: Schedule, settings: UpdateSettings, length: usize, snapshot: Snapshot) -> Option<Self> {
         let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss } = snapshot;
         if parameters.len() != length || step > schedule.steps_total() {
             return None;
         }
-        let optimiser = Optimiser::restore(settings, length, optimiser_time, moments)?;
-        let mut state = Self::build(schedule, optimiser, parameters, step);
+        let optimiser = Optimiser::restore(settings.optimiser, length, optimiser_time, moments)?;
+        let mut state = Self::build(schedule, settings, optimiser, parameters, step);
         (state.epoch_loss, state.last_epoch_loss) = (epoch_loss, last_epoch_loss);
         let (_, cursor) = schedule.place(step);
         for done in 0..cursor {
@@ -120,7 +122,13 @@ impl TrainingState {
         Some(state)
     }
 
-    fn build(schedule: Schedule, optimiser: Optimiser, parameters: Arc<Vec<f32>>, step: u64) -> Self {
+    fn build(
+        schedule: Schedule,
+        settings: UpdateSettings,
+        optimiser: Optimiser,
+        parameters: Arc<Vec<f32>>,
+        step: u64,
+    ) -> Self {
         let tree = ReductionTree::new(schedule.logical_shards);
         let (epoch, _) = schedule.place(step);
         Self {
@@ -128,6 +136,7 @@ impl TrainingState {
             tree,
             parameters,
             retired: Vec::new(),
+            settings,
             optimiser,
             step,
             order: schedule.order(epoch),
@@ -223,7 +232,9 @@ impl TrainingState {
         self.ledger.commit(&sum.samples)?;
         self.make_parameters_unique();
         let parameters = Arc::get_mut(&mut self.parameters).expect("made unique right before");
-        self.optimiser.step(parameters, sum.gradient.values());
+        let gradient = sum.gradient.values();
+        let scale = self.settings.scale(self.step, self.schedule.steps_total(), gradient);
+        self.optimiser.step(parameters, gradient, scale);
         sum.gradient.into_vec().into_iter().for_each(|buffer| self.buffers.put(buffer));
         // One after the other in shard order: the loss too is the same bits for any workers.
         let loss = sum.losses.iter().sum::<f64>();
@@ -276,11 +287,13 @@ mod tests {
     use neap_scheduler::spec::TrainLength;
 
     use super::*;
-    use crate::optimiser::SgdSettings;
+    use crate::optimiser::{OptimiserSettings, SgdSettings};
     use crate::reduction::{Leaves, reduce_block};
 
-    const SETTINGS: OptimiserSettings =
-        OptimiserSettings::Sgd(SgdSettings { lr: 0.1, momentum: 0.9, weight_decay: 0.01 });
+    const SETTINGS: UpdateSettings = UpdateSettings {
+        clip_norm: Some(0.5),
+        ..UpdateSettings::plain(OptimiserSettings::Sgd(SgdSettings { lr: 0.1, momentum: 0.9, weight_decay: 0.01 }))
+    };
 
     fn schedule() -> Schedule {
         // 103 samples, batches of 24: the last step has 7 samples for 8 shards, so one shard is empty.

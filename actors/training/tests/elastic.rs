@@ -96,9 +96,16 @@ async fn a_lost_server_is_replaced_from_its_last_checkpoint() {
     let longer = |cluster: &mut Cluster| {
         cluster.launch.length = Length::Steps(200);
         cluster.launch.checkpoint_every = Every::Steps(30);
-        cluster.launch.params.push(("optimizer".to_owned(), Param::Text("adam".to_owned())));
         cluster.launch.params.retain(|(name, _)| name != "lr");
-        cluster.launch.params.push(("lr".to_owned(), Param::Float(0.001)));
+        let params = [
+            ("optimizer", Param::Text("adamw".to_owned())),
+            ("lr", Param::Float(0.001)),
+            ("weight_decay", Param::Float(0.01)),
+            ("lr_schedule", Param::Text("cosine".to_owned())),
+            ("lr_warmup_steps", Param::Int(20)),
+            ("clip_norm", Param::Float(0.5)),
+        ];
+        cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
     };
     let alone = undisturbed(longer).await;
     let mut cluster = Cluster::new();

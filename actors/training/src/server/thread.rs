@@ -142,9 +142,9 @@ impl Server {
             }
         };
         let state = match snapshot {
-            None => TrainingState::new(*schedule, job.optimiser, layout.initial(job.seed)),
+            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
             Some((name, snapshot)) => {
-                let state = TrainingState::restore(*schedule, job.optimiser, layout.len(), snapshot);
+                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
                 state
                     .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
             }
