@@ -114,7 +114,9 @@ impl Controller {
         self.live.touch(job);
         self.parts.changes.send_modify(|version| *version += 1);
         let state = self.state.jobs.get(&job).map(|job| job.state);
-        let regrouped = matches!(state, Some(JobState::Resizing | JobState::Recovering(_)));
+        // What a worker that was let go still reports does not make the job run again.
+        let carried = !self.live.given_up.contains(&job);
+        let regrouped = carried && matches!(state, Some(JobState::Resizing | JobState::Recovering(_)));
         let record = regrouped.then(|| self.job_record(job, JobState::Running, "steps are committed again")).flatten();
         record.into_iter().collect()
     }
