@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use neap_control::{Config, LocalOffer, spec_hash};
+use neap_control::{Config, LocalOffer, RESTART, spec_hash};
 use neap_runtime::wire::training::{LaunchPlace, TrainLaunch};
 use neap_scheduler::estimate::{
     self, AssumedPrices, AssumedStays, Calibration, Cause, Change, MarketHistory, Plan, PlanInput, PlanJob,
@@ -35,10 +35,6 @@ use super::validate::JobFile;
 
 /// How long the job's steps are measured.
 const MEASURE: Duration = Duration::from_secs(1);
-
-/// From a ready node to the first step: a worker process starts, reads its data and connects. Measured on this kind of
-/// machine: 0.25 to 0.7 s for small data, 1.8 s for 60,000 images.
-const RESTART: Millis = Millis::from_secs(2);
 
 /// A job is simulated in at least this many rounds.
 const ROUNDS_MIN: u64 = 64;

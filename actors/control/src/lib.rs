@@ -41,7 +41,7 @@ mod plane;
 
 mod clock;
 
-pub use controller::spec_hash;
+pub use controller::{RESTART, spec_hash};
 pub use handle::{BudgetChange, ControlError, ControlHandle, Stop, Submission, Which};
 pub use home::Home;
 pub use plane::{ControlPlane, StartError};

@@ -57,7 +57,8 @@ impl Controller {
         let jobs: Vec<JobId> =
             self.state.live_jobs().filter(|job| job.spec.deadline.is_some()).map(|job| job.id).collect();
         self.live.deadlines.0.retain(|job, _| jobs.contains(job));
-        let offers = if jobs.is_empty() { Vec::new() } else { self.offers() };
+        let steers = self.state.live_jobs().any(|job| job.spec.deadline.is_some() && leaves_choice(job));
+        let offers = if steers { self.offers() } else { Vec::new() };
         for job in jobs {
             if self.is_late(job, now) {
                 self.stop_late(job).await;
@@ -78,7 +79,7 @@ impl Controller {
 
     /// What a job's policy would see; nothing if the job leaves no choice, or its pace is not known.
     fn sight(&self, job: JobId, offers: &[Offer]) -> Option<Sight> {
-        let entry = self.state.jobs.get(&job).filter(|job| job.spec.market == MarketChoice::Auto)?;
+        let entry = self.state.jobs.get(&job).filter(|job| leaves_choice(job))?;
         let (work, left) = self.live.advance.get(&job).and_then(Advance::whole)?;
         let demand = JobDemand { terms: super::api::terms_of(&entry.spec, entry.submitted), ..self.demand(entry) };
         let on = |market| {
@@ -175,6 +176,10 @@ impl Controller {
         let late = self.is_late(job, clock::now());
         late.then(|| (JobState::Failed(FailReason::DeadlineMissed), LATE.to_owned()))
     }
+}
+
+fn leaves_choice(job: &JobEntry) -> bool {
+    job.spec.market == MarketChoice::Auto
 }
 
 const LATE: &str = "its deadline has passed";

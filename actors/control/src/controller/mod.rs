@@ -47,6 +47,7 @@ use crate::settings::Config;
 use crate::state::ClusterState;
 use crate::store::Store;
 pub use api::spec_hash;
+pub use known::RESTART;
 use live::Live;
 
 /// What a controller is made of.
