@@ -141,7 +141,7 @@ pub(crate) fn one_process(folder: &Path, shards: u32) -> Measurement {
             commands: inbox,
             reports: sender,
         };
-        let running = tokio::spawn(Arc::new(neap_training::workload()).start(context));
+        let running = tokio::spawn(Arc::new(neap_training::workload(neap_training::Entries::builtin())).start(context));
         let me = (worker, node.local_addr());
         commands.send(membership(&[me], me, shards)).await.expect("the worker listens");
         let measurement = measure(&mut reports, &[std::process::id()]).await;
@@ -204,7 +204,7 @@ pub(crate) fn separate(folder: &Path) -> Measurement {
 
 /// What this binary does as a worker process.
 pub(crate) fn run_worker_process() {
-    let workloads = Workloads::default().with(neap_training::workload());
+    let workloads = Workloads::default().with(neap_training::workload(neap_training::Entries::builtin()));
     let run = async {
         let input = std::io::stdin().as_fd().try_clone_to_owned().expect("a standard input");
         run_worker(workloads, pipe::Receiver::from_owned_fd(input).expect("a pipe")).await

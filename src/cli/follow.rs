@@ -15,7 +15,7 @@ use crate::http::body::{EpochBody, JobBody, ProgressBody};
 use super::Shell;
 use super::client::{Client, ClientError};
 use super::exit::CliError;
-use super::output::{percent, say, thousands};
+use super::output::{harmless, percent, say, thousands};
 
 /// How long the server holds one long poll.
 const POLL_WAIT: Duration = Duration::from_secs(20);
@@ -293,6 +293,9 @@ fn epoch_text(epoch: &EpochBody) -> String {
     if let Some(accuracy) = epoch.eval_accuracy {
         text.push_str(&format!(", test accuracy {}", percent(accuracy)));
     }
+    for (name, value) in &epoch.eval_metrics {
+        text.push_str(&format!(", test {} {value:.4}", harmless(name)));
+    }
     text
 }
 
@@ -318,8 +321,9 @@ mod tests {
             train_loss: 0.5,
             eval_loss: None,
             eval_accuracy: Some(0.875),
+            eval_metrics: [("mae".to_owned(), 0.25)].into(),
         });
-        assert_eq!(told.news(&job), ["epoch 1 done: train loss 0.5000, test accuracy 87.50 %"]);
+        assert_eq!(told.news(&job), ["epoch 1 done: train loss 0.5000, test accuracy 87.50 %, test mae 0.2500"]);
         assert!(told.news(&job).is_empty());
     }
 

@@ -1,5 +1,6 @@
 //! `neap ps`, `status`, `logs` and `stop`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::http::body::{BudgetBody, JobBody, JobStateBody, StatusBody, StopBody};
@@ -203,7 +204,7 @@ fn workers(job: &JobBody) -> Listing {
 }
 
 fn epochs(job: &JobBody) -> Listing {
-    let mut listing = Listing::new(&["EPOCH", "SAMPLES", "TRAIN LOSS", "TEST LOSS", "TEST ACCURACY"]);
+    let mut listing = Listing::new(&["EPOCH", "SAMPLES", "TRAIN LOSS", "TEST LOSS", "TEST ACCURACY", "OTHER METRICS"]);
     for epoch in &job.epochs {
         let cells = [
             (epoch.epoch + 1).to_string(),
@@ -211,10 +212,17 @@ fn epochs(job: &JobBody) -> Listing {
             format!("{:.4}", epoch.train_loss),
             epoch.eval_loss.map_or_else(dash, |loss| format!("{loss:.4}")),
             epoch.eval_accuracy.map_or_else(dash, percent),
+            metrics_text(&epoch.eval_metrics).unwrap_or_else(dash),
         ];
         listing.row(cells.map(|text| (text, Tone::Plain)));
     }
     listing
+}
+
+/// `mae 0.2500, r2 0.9100`; nothing where there are none.
+pub(super) fn metrics_text(metrics: &BTreeMap<String, f64>) -> Option<String> {
+    let texts: Vec<String> = metrics.iter().map(|(name, value)| format!("{} {value:.4}", harmless(name))).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 /// `$1.50 in all, $0.04/h at once; $0.0062 set aside until its nodes can be gone`.

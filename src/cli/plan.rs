@@ -20,6 +20,7 @@ use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
 use neap_scheduler::spec::JobSpec;
+use neap_training::Entries;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
 
@@ -71,7 +72,7 @@ pub(super) struct How<'a> {
 ///
 /// Why there is no plan.
 pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Result<Shown<'a>, CliError> {
-    let measured = measure(launch(spec), how.measure).map_err(CliError::Measure)?;
+    let measured = measure(launch(spec), &Entries::builtin(), how.measure).map_err(CliError::Measure)?;
     let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
     let offer = cheapest(spec, &config).ok_or_else(|| CliError::Usage(no_offer(spec)))?;
     let past = past_runs(shell, spec);

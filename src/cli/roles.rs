@@ -15,6 +15,7 @@ use neap_agent::AgentSettings;
 use neap_control::{Config, ControlPlane, Settings};
 use neap_runtime::workload::{Workloads, run_worker};
 use neap_scheduler::model::NodeSize;
+use neap_training::Entries;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::runtime::{Builder, Runtime};
@@ -58,7 +59,7 @@ pub(super) fn agent(args: AgentArgs) -> Result<Exit, CliError> {
 }
 
 pub(super) fn worker() -> Result<Exit, CliError> {
-    let workloads = Workloads::default().with(neap_training::workload());
+    let workloads = Workloads::default().with(neap_training::workload(Entries::builtin()));
     run_role("the worker", WORKER_RUNTIME_THREADS, async { Ok(run_worker(workloads, launch_pipe()?).await?) })
 }
 
@@ -88,7 +89,7 @@ async fn run_control(home: &Home, args: &ControlArgs) -> Result<(), RoleError> {
     let mut signals = Signals::listen()?;
     let _lock = lock(home).await?;
     let listener = listen(args.http).await?;
-    let entries = neap_training::entries();
+    let entries = Entries::builtin().infos();
     let mut plane = ControlPlane::start(Settings {
         home: home.path().to_owned(),
         quic_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

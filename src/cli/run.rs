@@ -13,6 +13,7 @@ use super::client::ClientError;
 use super::consent::{Consent, consent};
 use super::exit::{CliError, Exit};
 use super::follow::{self, Ending, Show};
+use super::jobs::metrics_text;
 use super::output::{coarse, fields, percent};
 use super::validate::JobFile;
 
@@ -111,6 +112,7 @@ fn summary(job: &JobBody) -> String {
         ("job", Some(format!("{} ({}) {}", job.name, job.id, job.state_text()))),
         ("why", (job.state != JobStateBody::Succeeded).then(|| job.why.clone())),
         ("test accuracy", result.and_then(|result| result.eval_accuracy).map(percent)),
+        ("test metrics", result.and_then(|result| metrics_text(&result.eval_metrics))),
         ("train loss", result.map(|result| format!("{:.4}", result.train_loss))),
         ("wall time", wall),
         ("cost", Some(format!("{}{per_epoch}", job.cost.total_micro_usd))),

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use neap_scheduler::spec::{self, Fault, ParseContext, ParsedJob};
+use neap_training::Entries;
 use serde_json::json;
 
 use super::args::Format;
@@ -62,7 +63,7 @@ impl JobFile {
     }
 
     fn context(&self) -> ParseContext {
-        ParseContext { base_dir: self.base_dir.clone(), entries: neap_training::entries() }
+        ParseContext { base_dir: self.base_dir.clone(), entries: Entries::builtin().infos() }
     }
 
     fn show_faults(&self, found: &[Fault], output: Output) -> Result<(), CliError> {
@@ -93,7 +94,7 @@ pub(super) fn validate(shell: &Shell, path: &Path) -> Result<Exit, CliError> {
 }
 
 pub(super) fn schema(shell: &Shell) -> Result<Exit, CliError> {
-    let schema = spec::json_schema(&neap_training::entries());
+    let schema = spec::json_schema(&Entries::builtin().infos());
     shell.output.text(&format!("{schema:#}\n"))?;
     Ok(Exit::Ok)
 }

@@ -239,6 +239,9 @@ pub struct EpochBody {
     pub eval_loss: Option<f64>,
     /// Evaluation accuracy, 0 to 1.
     pub eval_accuracy: Option<f64>,
+    /// The entry's other metrics.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub eval_metrics: BTreeMap<String, f64>,
 }
 
 /// A published checkpoint.
@@ -284,6 +287,9 @@ pub struct ResultBody {
     pub eval_loss: Option<f64>,
     /// Evaluation accuracy, 0 to 1.
     pub eval_accuracy: Option<f64>,
+    /// The entry's other metrics.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub eval_metrics: BTreeMap<String, f64>,
 }
 
 /// One node.

@@ -95,8 +95,8 @@ impl From<ProgressView> for ProgressBody {
 
 impl From<EpochView> for EpochBody {
     fn from(epoch: EpochView) -> Self {
-        let EpochView { epoch, samples, sample_digest, train_loss, eval_loss, eval_accuracy } = epoch;
-        Self { epoch, samples, sample_digest, train_loss, eval_loss, eval_accuracy }
+        let EpochView { epoch, samples, sample_digest, train_loss, eval_loss, eval_accuracy, eval_metrics } = epoch;
+        Self { epoch, samples, sample_digest, train_loss, eval_loss, eval_accuracy, eval_metrics }
     }
 }
 
@@ -128,6 +128,7 @@ impl From<ResultView> for ResultBody {
             train_loss: result.train_loss,
             eval_loss: result.eval_loss,
             eval_accuracy: result.eval_accuracy,
+            eval_metrics: result.eval_metrics,
         }
     }
 }

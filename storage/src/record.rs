@@ -4,6 +4,8 @@
 //! grows: a new kind is a new variant, a new field has a default, and nothing is renamed or given another meaning. What
 //! earlier versions wrote is kept in `tests/golden/` and must go on decoding.
 
+use std::collections::BTreeMap;
+
 use neap_scheduler::model::{
     JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
@@ -169,6 +171,9 @@ pub enum Record {
         /// Accuracy on the evaluation data.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         eval_accuracy: Option<f64>,
+        /// The entry's other metrics on the evaluation data.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        eval_metrics: BTreeMap<String, f64>,
         /// blake3 of the model's file, hexadecimal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model_blake3: Option<String>,
@@ -289,6 +294,9 @@ pub struct EpochRecord {
     /// Accuracy on the evaluation data, where there is some.
     #[serde(default)]
     pub eval_accuracy: Option<f64>,
+    /// The entry's other metrics on the evaluation data.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub eval_metrics: BTreeMap<String, f64>,
     /// Digest of the sample ids used, hexadecimal; see `neap_scheduler::elastic`.
     pub sample_digest: String,
     /// When.

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,7 @@ fn samples() -> Vec<Record> {
             train_loss: Some(0.125),
             eval_loss: None,
             eval_accuracy: Some(0.9375),
+            eval_metrics: BTreeMap::new(),
             sample_digest: "0123456789abcdef".to_owned(),
             at,
         }),
@@ -138,6 +140,7 @@ fn samples() -> Vec<Record> {
             train_loss: Some(0.125),
             eval_loss: Some(0.25),
             eval_accuracy: Some(0.9375),
+            eval_metrics: BTreeMap::new(),
             model_blake3: Some("cd".repeat(32)),
         },
         Record::PreemptionNotice { node, at, deadline: at + Millis::new(5_000) },

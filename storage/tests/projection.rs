@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -69,6 +70,7 @@ fn history() -> Vec<Record> {
             train_loss: Some(0.5),
             eval_loss: None,
             eval_accuracy: Some(0.75),
+            eval_metrics: BTreeMap::new(),
             sample_digest: "aa".to_owned(),
             at: Millis::new(20),
         }),

@@ -112,6 +112,8 @@ pub struct EpochView {
     pub eval_loss: Option<f64>,
     /// Evaluation accuracy, 0 to 1.
     pub eval_accuracy: Option<f64>,
+    /// The entry's other metrics.
+    pub eval_metrics: BTreeMap<String, f64>,
 }
 
 /// A published checkpoint.
@@ -219,6 +221,8 @@ pub struct ResultView {
     pub eval_loss: Option<f64>,
     /// Evaluation accuracy, 0 to 1.
     pub eval_accuracy: Option<f64>,
+    /// The entry's other metrics.
+    pub eval_metrics: BTreeMap<String, f64>,
 }
 
 /// One node.

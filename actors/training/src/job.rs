@@ -6,7 +6,7 @@ use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Tra
 use neap_scheduler::model::JobId;
 use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
-use crate::entry::{EntryError, Params};
+use crate::entry::{Entries, EntryError, Params};
 use crate::schedule::Schedule;
 use crate::update::UpdateSettings;
 
@@ -53,9 +53,9 @@ impl TrainJob {
     /// # Errors
     ///
     /// [`EntryError`] where the entry does not exist or does not take its settings.
-    pub(crate) fn new(launch: TrainLaunch) -> Result<Self, EntryError> {
+    pub(crate) fn new(launch: TrainLaunch, entries: &Entries) -> Result<Self, EntryError> {
         let given = launch.params.into_iter().map(|(name, value)| (name, param(value))).collect();
-        let params = Params::for_entry(&launch.entry, &given)?;
+        let params = entries.params(&launch.entry, &given)?;
         let positive = |name: &str, value: u32| match value {
             0 => Err(EntryError::Param { name: name.to_owned(), fault: "must be at least 1".to_owned() }),
             _ => Ok(value),

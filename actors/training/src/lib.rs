@@ -49,5 +49,5 @@ pub mod data;
 
 pub mod measure;
 
-pub use entry::entries;
+pub use entry::Entries;
 pub use workload::workload;

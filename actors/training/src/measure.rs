@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use neap_runtime::wire::training::{DataSet, TrainLaunch};
 
 use crate::data::DataError;
-use crate::entry::{self, EntryError};
+use crate::entry::{Entries, EntryError};
 use crate::job::TrainJob;
 use crate::loader::LocalData;
 use crate::model::{Network, Write};
@@ -45,14 +45,14 @@ pub enum MeasureError {
 /// # Errors
 ///
 /// [`MeasureError`].
-pub fn measure(launch: TrainLaunch, time: Duration) -> Result<Measured, MeasureError> {
-    let job = TrainJob::new(launch)?;
+pub fn measure(launch: TrainLaunch, entries: &Entries, time: Duration) -> Result<Measured, MeasureError> {
+    let (job, entries) = (TrainJob::new(launch, entries)?, entries.clone());
     let run = move || {
         compute_alone();
         let data = LocalData::open(&job.train_data, None)?;
         let schedule = job.schedule(data.facts().train_samples);
         let facts = data.facts();
-        let mut network = entry::build(&job.entry, facts.shape, facts.class_names.len(), &job.params)?;
+        let mut network = entries.build(&job.entry, facts.shape, &facts.target, &job.params)?;
         let initial = network.layout().initial(job.seed);
         network.load(&initial);
         let samples_per_second = rate(network.as_mut(), &data, &schedule, time);
@@ -109,7 +109,7 @@ mod tests {
             "version: 1\nkind: train\ndata: {{train: {{uri: {data}, split: {{rows: 0..100}}, label: label}}}}\n\
              train: {{entry: mlp, epochs: 3, global_batch: 40}}\n{lines}"
         );
-        let context = ParseContext { base_dir: "/".to_owned(), entries: crate::entries() };
+        let context = ParseContext { base_dir: "/".to_owned(), entries: Entries::builtin().infos() };
         let spec = parse(&text, &context).unwrap().spec;
         let place = LaunchPlace {
             job: JobId::new(1),
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn all_epochs_count_and_checkpoints_are_found() {
-        let measured = measure(launch(""), Duration::ZERO).unwrap();
+        let measured = measure(launch(""), &Entries::builtin(), Duration::ZERO).unwrap();
         assert_eq!((measured.samples, measured.samples_per_checkpoint), (300, Some(100)));
         assert!(measured.samples_per_second > 0.0);
-        let none = measure(launch("checkpoint: {every: none}\n"), Duration::ZERO).unwrap();
+        let none = measure(launch("checkpoint: {every: none}\n"), &Entries::builtin(), Duration::ZERO).unwrap();
         assert_eq!(none.samples_per_checkpoint, None);
-        let steps = measure(launch("checkpoint: {every: 2steps}\n"), Duration::ZERO).unwrap();
+        let steps = measure(launch("checkpoint: {every: 2steps}\n"), &Entries::builtin(), Duration::ZERO).unwrap();
         assert_eq!(steps.samples_per_checkpoint, Some(80));
     }
 }

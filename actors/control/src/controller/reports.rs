@@ -1,7 +1,11 @@
 //! What workers report through their agents. A report of an older membership is acknowledged and has no effect.
 
 use neap_runtime::wire::agent::{AgentReport, WorkerExit};
-use neap_runtime::wire::worker::{CheckpointPublished, EpochFinished, FailureKind, Finished, Progress, WorkerReport};
+use std::collections::BTreeMap;
+
+use neap_runtime::wire::worker::{
+    ACCURACY, CheckpointPublished, EpochFinished, EvalMetrics, FailureKind, Finished, Progress, WorkerReport,
+};
 use neap_scheduler::model::{FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId};
 use neap_storage::record::{CheckpointRecord, EpochRecord, Record};
 
@@ -145,8 +149,9 @@ impl Controller {
             steps: finished.steps,
             epochs: finished.epochs,
             train_loss: number(finished.train_loss),
-            eval_loss: finished.eval.and_then(|eval| number(eval.loss)),
-            eval_accuracy: finished.eval.and_then(|eval| number(eval.accuracy)),
+            eval_loss: finished.eval.as_ref().and_then(|eval| number(eval.loss)),
+            eval_accuracy: finished.eval.as_ref().and_then(accuracy),
+            eval_metrics: finished.eval.as_ref().map(other_metrics).unwrap_or_default(),
             model_blake3: Some(hex::encode(finished.model_digest)),
         };
         let done = self.job_record(job, JobState::Succeeded, "all steps are committed and the model is written");
@@ -190,11 +195,22 @@ fn epoch_record(job: JobId, finished: &EpochFinished) -> Record {
         step: finished.step,
         samples: finished.samples,
         train_loss: number(finished.train_loss),
-        eval_loss: finished.eval.and_then(|eval| number(eval.loss)),
-        eval_accuracy: finished.eval.and_then(|eval| number(eval.accuracy)),
+        eval_loss: finished.eval.as_ref().and_then(|eval| number(eval.loss)),
+        eval_accuracy: finished.eval.as_ref().and_then(accuracy),
+        eval_metrics: finished.eval.as_ref().map(other_metrics).unwrap_or_default(),
         sample_digest: hex::encode(finished.sample_digest),
         at: clock::now(),
     })
+}
+
+fn accuracy(eval: &EvalMetrics) -> Option<f64> {
+    eval.metric(ACCURACY).and_then(number)
+}
+
+/// All metrics but the accuracy, which has a field of its own.
+fn other_metrics(eval: &EvalMetrics) -> BTreeMap<String, f64> {
+    let others = eval.metrics.iter().filter(|(name, value)| name != ACCURACY && value.is_finite());
+    others.cloned().collect()
 }
 
 /// A loss that is no number any more is left out: JSON has no word for it.

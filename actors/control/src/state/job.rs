@@ -237,6 +237,7 @@ impl JobEntry {
             train_loss: epoch.train_loss.unwrap_or(f64::NAN),
             eval_loss: epoch.eval_loss,
             eval_accuracy: epoch.eval_accuracy,
+            eval_metrics: epoch.eval_metrics.clone(),
         });
     }
 
@@ -274,6 +275,7 @@ impl JobEntry {
             train_loss,
             eval_loss,
             eval_accuracy,
+            eval_metrics,
             model_blake3,
             ..
         } = record
@@ -289,6 +291,7 @@ impl JobEntry {
             train_loss: train_loss.unwrap_or(f64::NAN),
             eval_loss: *eval_loss,
             eval_accuracy: *eval_accuracy,
+            eval_metrics: eval_metrics.clone(),
         });
     }
 

@@ -328,9 +328,9 @@ pub enum LoaderReply {
         features: Vec<u8>,
         /// Whether a feature is an `f32`.
         wide: bool,
-        /// Classes, a little-endian `u16` each.
+        /// Targets: a little-endian `u16` a class, or a little-endian `f32` a value.
         #[serde(with = "serde_bytes")]
-        classes: Vec<u8>,
+        targets: Vec<u8>,
     },
     /// This loader has not read the data, or cannot.
     Unavailable(String),
@@ -345,8 +345,8 @@ pub struct DataDescription {
     pub eval_samples: Option<u32>,
     /// Height, width, channels of a sample.
     pub shape: [u32; 3],
-    /// The classes, in the order of their numbers.
-    pub class_names: Vec<String>,
+    /// What there is to predict.
+    pub target: TargetDescription,
     /// What is taken from a feature: one value, or one a feature.
     pub mean: Vec<f32>,
     /// What a feature is then multiplied with.
@@ -355,4 +355,13 @@ pub struct DataDescription {
     pub train_digest: [u8; 32],
     /// Digest (blake3) of the evaluation data.
     pub eval_digest: Option<[u8; 32]>,
+}
+
+/// What there is to predict of a sample.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetDescription {
+    /// One of these classes, in the order of their numbers.
+    Classes(Vec<String>),
+    /// A value.
+    Value,
 }

@@ -231,15 +231,25 @@ pub struct EpochFinished {
     pub eval: Option<EvalMetrics>,
 }
 
+/// The metric of classifiers: the share of samples whose class was predicted, 0 to 1.
+pub const ACCURACY: &str = "accuracy";
+
 /// Outcome on the evaluation data.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalMetrics {
     /// Mean loss per sample.
     pub loss: f64,
-    /// Share of samples whose class was predicted, 0 to 1.
-    pub accuracy: f64,
+    /// Means over the samples by name, in the entry's order; `accuracy` is the share of samples whose class was predicted.
+    pub metrics: Vec<(String, f64)>,
     /// How many samples.
     pub samples: u64,
+}
+
+impl EvalMetrics {
+    /// One metric.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|(known, _)| known == name).map(|&(_, value)| value)
+    }
 }
 
 /// A checkpoint that was published.

@@ -97,6 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::Targets;
 
     fn fault(text: &str, label: Option<&str>) -> String {
         read_table(text.as_bytes(), label).unwrap_err().what
@@ -106,21 +107,24 @@ mod tests {
     fn a_table_of_bytes_with_the_class_last() {
         let data = read_table(&b"a,b,class\n0,255,1\n3,4,0\n"[..], None).unwrap();
         assert_eq!(data.features(), &Features::Bytes(vec![0, 255, 3, 4]));
-        assert_eq!((data.class(0), data.class(1), data.class_names()), (1, 0, &["0".to_owned(), "1".to_owned()][..]));
+        assert_eq!(
+            (data.targets(), data.target_info().class_names()),
+            (&Targets::Classes(vec![1, 0]), &["0".to_owned(), "1".to_owned()][..])
+        );
     }
 
     #[test]
     fn text_classes_are_numbered_in_sorted_order_and_the_label_can_be_any_column() {
         let data = read_table(&b"kind,x\nrose,1.5\nlily,-2\nrose,3\n"[..], Some("kind")).unwrap();
         assert_eq!(data.features(), &Features::Floats(vec![1.5, -2.0, 3.0]));
-        assert_eq!(data.class_names(), ["lily", "rose"]);
-        assert_eq!((data.class(0), data.class(1)), (1, 0));
+        assert_eq!(data.target_info().class_names(), ["lily", "rose"]);
+        assert_eq!(data.targets(), &Targets::Classes(vec![1, 0, 1]));
     }
 
     #[test]
     fn numbers_as_classes_keep_their_order() {
         let data = read_table(&b"x,y\n1,10\n1,2\n1,1\n"[..], None).unwrap();
-        assert_eq!(data.class_names(), ["1", "2", "10"]);
+        assert_eq!(data.target_info().class_names(), ["1", "2", "10"]);
     }
 
     #[test]

@@ -101,6 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::Targets;
 
     fn images_file(count: u32, height: u32, width: u32, pixels: &[u8]) -> Vec<u8> {
         let header = [IMAGES_MAGIC, count, height, width];
@@ -116,8 +117,8 @@ mod tests {
         let images = read_images(&images_file(2, 1, 3, &[1, 2, 3, 4, 5, 6])[..], 100).unwrap();
         let labels = read_labels(&[0, 0, 8, 1, 0, 0, 0, 2, 4, 0][..], 100).unwrap();
         let data = join(images, &labels).unwrap();
-        assert_eq!((data.len(), data.shape().len(), data.class_names().len()), (2, 3, 5));
-        assert_eq!((data.class(0), data.class(1)), (4, 0));
+        assert_eq!((data.len(), data.shape().len(), data.target_info().class_names().len()), (2, 3, 5));
+        assert_eq!(data.targets(), &Targets::Classes(vec![4, 0]));
     }
 
     #[test]

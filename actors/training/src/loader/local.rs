@@ -1,10 +1,10 @@
 //! A job's data, read by this process.
 
-use neap_runtime::wire::training::{DataDescription, DataSet, LoaderReply};
+use neap_runtime::wire::training::{DataDescription, DataSet, LoaderReply, TargetDescription};
 use neap_scheduler::spec::DataSpec;
 
 use super::DataFacts;
-use crate::data::{self, DataError, Dataset, Features, Normalisation, SampleShape};
+use crate::data::{self, DataError, Dataset, Features, Normalisation, SampleShape, TargetInfo};
 use crate::model::Batch;
 
 /// A job's data in memory.
@@ -27,7 +27,7 @@ impl LocalData {
             train_samples: training.len() as u32,
             eval_samples: eval.as_ref().map(|eval| eval.len() as u32),
             shape: training.shape(),
-            class_names: training.class_names().to_vec(),
+            target: training.target_info().clone(),
             normalisation: Normalisation::of(&training),
             train_digest: training.digest(),
             eval_digest: eval.as_ref().map(Dataset::digest),
@@ -45,7 +45,7 @@ impl LocalData {
         let Some(data) = self.set(set) else { return Batch::default() };
         let mut features = Vec::with_capacity(ids.len() * self.facts.shape.len());
         data.gather(ids, &self.facts.normalisation, &mut features);
-        Batch { features, classes: ids.iter().map(|&id| data.class(id)).collect() }
+        Batch { features, targets: data.targets().pick(ids) }
     }
 
     /// The samples with these ids as they are stored; `None` where one does not exist.
@@ -62,8 +62,8 @@ impl LocalData {
                 (ranges.flat_map(|range| bytemuck::cast_slice(&floats[range]).iter().copied()).collect(), true)
             }
         };
-        let classes = ids.iter().flat_map(|&id| data.class(id).to_le_bytes()).collect();
-        Some(LoaderReply::Samples { features, wide, classes })
+        let targets = data.targets().pick(ids).as_bytes().to_vec();
+        Some(LoaderReply::Samples { features, wide, targets })
     }
 
     fn set(&self, set: DataSet) -> Option<&Dataset> {
@@ -80,7 +80,7 @@ fn open_eval(spec: &DataSpec, training: &Dataset) -> Result<Dataset, DataError> 
         fault,
         help: "evaluate on data of the same kind as `data.train`".to_owned(),
     };
-    data::open(spec)?.aligned_with(training.shape(), training.class_names()).map_err(malformed)
+    data::open(spec)?.aligned_with(training.shape(), training.target_info()).map_err(malformed)
 }
 
 impl From<&DataFacts> for DataDescription {
@@ -90,7 +90,10 @@ impl From<&DataFacts> for DataDescription {
             train_samples: facts.train_samples,
             eval_samples: facts.eval_samples,
             shape: [height, width, channels],
-            class_names: facts.class_names.clone(),
+            target: match &facts.target {
+                TargetInfo::Classes(names) => TargetDescription::Classes(names.clone()),
+                TargetInfo::Value => TargetDescription::Value,
+            },
             mean: facts.normalisation.mean().to_vec(),
             scale: facts.normalisation.scale().to_vec(),
             train_digest: facts.train_digest,
@@ -106,7 +109,10 @@ impl From<DataDescription> for DataFacts {
             train_samples: description.train_samples,
             eval_samples: description.eval_samples,
             shape: SampleShape { height, width, channels },
-            class_names: description.class_names,
+            target: match description.target {
+                TargetDescription::Classes(names) => TargetInfo::Classes(names),
+                TargetDescription::Value => TargetInfo::Value,
+            },
             normalisation: Normalisation::from_parts(description.mean, description.scale),
             train_digest: description.train_digest,
             eval_digest: description.eval_digest,

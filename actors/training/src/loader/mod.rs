@@ -17,7 +17,7 @@ pub use feed::{Feed, FeedError, ShardBatch, StepBatch};
 pub use local::LocalData;
 pub use remote::RemoteData;
 
-use crate::data::{DataError, Normalisation, SampleShape};
+use crate::data::{DataError, Normalisation, SampleShape, TargetInfo};
 use crate::model::Batch;
 
 /// What everybody has to know about a job's data.
@@ -29,8 +29,8 @@ pub struct DataFacts {
     pub eval_samples: Option<u32>,
     /// The shape of a sample.
     pub shape: SampleShape,
-    /// The classes, in the order of their numbers.
-    pub class_names: Vec<String>,
+    /// What there is to predict.
+    pub target: TargetInfo,
     /// Taken over the training data, applied to both.
     pub normalisation: Normalisation,
     /// Digest of the training data.

@@ -8,7 +8,7 @@ use neap_runtime::wire::training::{DataSet, LoaderProtocol, LoaderReply, LoaderR
 use tokio::runtime::Handle;
 
 use super::{DataFacts, FetchError};
-use crate::data::SampleShape;
+use crate::data::{SampleShape, TargetInfo, Targets};
 use crate::model::Batch;
 
 /// How long one request may take.
@@ -97,7 +97,7 @@ impl RemoteData {
 
 /// Appends the samples of an answer; an answer that does not fit the facts changes nothing.
 fn decode(reply: &LoaderReply, facts: &DataFacts, count: usize, batch: &mut Batch) -> Result<(), String> {
-    let LoaderReply::Samples { features, wide, classes } = reply else {
+    let LoaderReply::Samples { features, wide, targets } = reply else {
         return Err(match reply {
             LoaderReply::Unavailable(reason) => reason.clone(),
             _ => "an answer to another question".to_owned(),
@@ -105,11 +105,10 @@ fn decode(reply: &LoaderReply, facts: &DataFacts, count: usize, batch: &mut Batc
     };
     let values = count * SampleShape::len(facts.shape);
     let width = if *wide { size_of::<f32>() } else { 1 };
-    let classes: Vec<u16> = classes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
-    let known = |class: &u16| usize::from(*class) < facts.class_names.len();
-    if features.len() != values * width || classes.len() != count || !classes.iter().all(known) {
-        return Err(format!("{} bytes and {} classes for {count} samples", features.len(), classes.len()));
-    }
+    let decoded = decode_targets(targets, &facts.target).filter(|targets| targets.len() == count);
+    let Some(decoded) = decoded.filter(|_| features.len() == values * width) else {
+        return Err(format!("{} bytes and {} of targets for {count} samples", features.len(), targets.len()));
+    };
     for sample in features.chunks_exact(facts.shape.len() * width) {
         if *wide {
             let floats: Vec<f32> = bytemuck::pod_collect_to_vec(sample);
@@ -118,8 +117,22 @@ fn decode(reply: &LoaderReply, facts: &DataFacts, count: usize, batch: &mut Batc
             facts.normalisation.apply_bytes(sample, &mut batch.features);
         }
     }
-    batch.classes.extend(classes);
+    batch.append_targets(decoded);
     Ok(())
+}
+
+/// Targets as they travel; `None` where a class does not exist.
+fn decode_targets(bytes: &[u8], target: &TargetInfo) -> Option<Targets> {
+    match target {
+        TargetInfo::Classes(names) => {
+            let classes: Vec<u16> = bytemuck::pod_collect_to_vec(bytes);
+            let known = classes.iter().all(|&class| usize::from(class) < names.len());
+            (known && bytes.len().is_multiple_of(2)).then_some(Targets::Classes(classes))
+        }
+        TargetInfo::Value => {
+            bytes.len().is_multiple_of(4).then(|| Targets::Values(bytemuck::pod_collect_to_vec(bytes)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -133,27 +146,31 @@ mod tests {
             train_samples: 9,
             eval_samples: None,
             shape: SampleShape { height: 1, width: 2, channels: 1 },
-            class_names: vec!["a".into(), "b".into()],
+            target: TargetInfo::Classes(vec!["a".into(), "b".into()]),
             normalisation: Normalisation::from_parts(vec![1.0], vec![2.0]),
             train_digest: [0; 32],
             eval_digest: None,
         };
-        let samples = |features: Vec<u8>, wide, classes: &[u8]| LoaderReply::Samples {
+        let samples = |features: Vec<u8>, wide, targets: &[u8]| LoaderReply::Samples {
             features,
             wide,
-            classes: classes.to_vec(),
+            targets: targets.to_vec(),
         };
         let mut batch = Batch::default();
         decode(&samples(vec![1, 2], false, &[1, 0]), &facts, 1, &mut batch).unwrap();
         let wide = bytemuck::cast_slice::<f32, u8>(&[0.5, 1.5]).to_vec();
         decode(&samples(wide, true, &[0, 0]), &facts, 1, &mut batch).unwrap();
         assert_eq!(batch.features, [0.0, 2.0, -1.0, 1.0]);
-        assert_eq!(batch.classes, [1, 0]);
+        assert_eq!(batch.targets, Targets::Classes(vec![1, 0]));
         for bad in
             [samples(vec![1], false, &[1, 0]), samples(vec![1, 2], false, &[1]), samples(vec![1, 2], false, &[2, 0])]
         {
             assert!(decode(&bad, &facts, 1, &mut batch).is_err());
         }
-        assert_eq!(batch.classes.len(), 2);
+        assert_eq!(batch.targets.len(), 2);
+        let facts = DataFacts { target: TargetInfo::Value, ..facts };
+        let mut batch = Batch::default();
+        decode(&samples(vec![1, 2], false, &1.5f32.to_le_bytes()), &facts, 1, &mut batch).unwrap();
+        assert_eq!(batch.targets, Targets::Values(vec![1.5]));
     }
 }

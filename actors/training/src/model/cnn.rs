@@ -7,9 +7,9 @@ use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
-use super::Model;
+use super::{Model, NoParams};
 use crate::data::SampleShape;
-use crate::entry::{EntryError, Params};
+use crate::entry::EntryError;
 
 /// Channels after the first and the second convolution, and width of the hidden linear layer.
 const CHANNELS1: usize = 16;
@@ -32,7 +32,10 @@ pub struct Cnn {
 }
 
 impl Model for Cnn {
-    fn build(shape: SampleShape, classes: usize, _: &Params, device: &Device) -> Result<Self, EntryError> {
+    const NAME: &'static str = "cnn";
+    type Params = NoParams;
+
+    fn build(shape: SampleShape, outputs: usize, _: &NoParams, device: &Device) -> Result<Self, EntryError> {
         let channels = shape.channels as usize;
         let side = square_side(shape)?;
         let conv = |from, to| {
@@ -43,7 +46,7 @@ impl Model for Cnn {
             conv2: conv(CHANNELS1, CHANNELS2),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
             layer1: LinearConfig::new(CHANNELS2 * (side / 4) * (side / 4), HIDDEN).init(device),
-            layer2: LinearConfig::new(HIDDEN, classes).init(device),
+            layer2: LinearConfig::new(HIDDEN, outputs).init(device),
             channels,
             side,
         })
@@ -77,10 +80,11 @@ fn square_side(shape: SampleShape) -> Result<usize, EntryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Batch, BurnNetwork, Layout, Network, Write};
+    use crate::data::{TargetInfo, Targets};
+    use crate::model::{Batch, Layout, Network, StandardNetwork, Write};
 
     fn build(height: u32, width: u32) -> Result<Cnn, EntryError> {
-        Cnn::build(SampleShape { height, width, channels: 1 }, 10, &Params::default(), &Device::flex())
+        Cnn::build(SampleShape { height, width, channels: 1 }, 10, &NoParams {}, &Device::flex())
     }
 
     #[test]
@@ -95,10 +99,11 @@ mod tests {
     #[test]
     fn a_step_along_the_gradient_lowers_the_loss() {
         let shape = SampleShape { height: 1, width: 64, channels: 1 };
-        let mut network = BurnNetwork::<Cnn>::new(shape, 3, &Params::default()).unwrap();
+        let three = TargetInfo::Classes(["a", "b", "c"].map(str::to_owned).to_vec());
+        let mut network = StandardNetwork::<Cnn>::new(shape, &three, &NoParams {}).unwrap();
         let mut parameters = network.layout().initial(2);
         let features = (0..6 * 64).map(|at| ((at * 37) % 64) as f32 / 32.0 - 1.0).collect();
-        let batch = Batch { features, classes: vec![0, 1, 2, 2, 1, 0] };
+        let batch = Batch { features, targets: Targets::Classes(vec![0, 1, 2, 2, 1, 0]) };
         network.load(&parameters);
         let mut gradient = vec![0.0; parameters.len()];
         let before = network.gradient(batch.clone(), 1.0 / 6.0, &mut gradient, Write::Replace);

@@ -11,12 +11,13 @@ use neap_runtime::wire::worker::{
     CheckpointPublished, CheckpointRef, EpochFinished, EvalMetrics, FailureKind, Finished, WorkerReport,
 };
 use neap_scheduler::model::{MembershipEpoch, Millis};
-use neap_scheduler::spec::ParamValue;
 use neap_storage::checkpoint::{CheckpointStore, Published};
 use neap_storage::model::{CARD_FORMAT, ModelCard, write_model};
 use tokio::sync::oneshot;
 
 use super::checkpoint;
+use crate::data::TargetInfo;
+use crate::entry::json;
 use crate::job::TrainJob;
 use crate::links::{Outbox, PanicGuard};
 use crate::loader::{FetchError, JobData};
@@ -173,7 +174,7 @@ impl KeeperThread {
             Err(error) => return self.outbox.fail(FailureKind::User, format!("the model is no safetensors: {error}")),
         };
         let (steps, epochs) = (snapshot.step, self.schedule.epochs_total());
-        let card = self.card(steps, epochs, train_loss, eval);
+        let card = self.card(steps, epochs, train_loss, eval.as_ref());
         match write_model(&self.job.model_folder, &weights, &card) {
             Ok(written) => self.outbox.report(WorkerReport::Finished(Finished {
                 membership,
@@ -192,19 +193,21 @@ impl KeeperThread {
         }
     }
 
-    fn card(&self, steps: u64, epochs: u32, train_loss: f64, eval: Option<EvalMetrics>) -> ModelCard {
+    fn card(&self, steps: u64, epochs: u32, train_loss: f64, eval: Option<&EvalMetrics>) -> ModelCard {
         let facts = self.data.facts();
         let mut data_hash = BTreeMap::from([("train".to_owned(), hex::encode(facts.train_digest))]);
         data_hash.extend(facts.eval_digest.map(|digest| ("eval".to_owned(), hex::encode(digest))));
         let mut metrics = BTreeMap::from([("train_loss".to_owned(), train_loss)]);
         if let Some(eval) = eval {
             metrics.insert("eval_loss".to_owned(), eval.loss);
-            metrics.insert("eval_accuracy".to_owned(), eval.accuracy);
+            metrics.extend(eval.metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value)));
         }
         metrics.retain(|_, value| value.is_finite());
         let mut params: serde_json::Map<_, _> =
             self.job.params.values().iter().map(|(name, value)| (name.clone(), json(value))).collect();
-        params.insert("classes".to_owned(), facts.class_names.clone().into());
+        if let TargetInfo::Classes(names) = &facts.target {
+            params.insert("classes".to_owned(), names.clone().into());
+        }
         params.insert("input_mean".to_owned(), facts.normalisation.mean().into());
         params.insert("input_scale".to_owned(), facts.normalisation.scale().into());
         params
@@ -227,19 +230,15 @@ impl KeeperThread {
 
     /// The metrics of a snapshot on the evaluation data; outer `None` where that ended the job.
     fn evaluate(&mut self, snapshot: &Snapshot) -> Option<Option<EvalMetrics>> {
-        if let Some((_, metrics)) = self.evaluated.filter(|(step, _)| *step == snapshot.step) {
-            return Some(metrics);
+        if let Some((_, metrics)) = self.evaluated.as_ref().filter(|(step, _)| *step == snapshot.step) {
+            return Some(metrics.clone());
         }
         let metrics = match self.data.facts().eval_samples {
             None => None,
             Some(samples) => {
                 self.network.load(&snapshot.parameters);
                 match self.score(samples) {
-                    Ok(score) => Some(EvalMetrics {
-                        loss: score.loss / f64::from(samples),
-                        accuracy: score.correct as f64 / f64::from(samples),
-                        samples: u64::from(samples),
-                    }),
+                    Ok(score) => Some(self.means(&score, samples)),
                     Err(error) => {
                         self.outbox.fail(FailureKind::Invalid, format!("evaluation: {}", chain(&error)));
                         return None;
@@ -247,28 +246,27 @@ impl KeeperThread {
                 }
             }
         };
-        self.evaluated = Some((snapshot.step, metrics));
+        self.evaluated = Some((snapshot.step, metrics.clone()));
         Some(metrics)
+    }
+
+    fn means(&self, score: &Score, samples: u32) -> EvalMetrics {
+        let mean = |sum: f64| sum / f64::from(samples);
+        let metrics = self.network.metrics().iter().zip(&score.metrics);
+        EvalMetrics {
+            loss: mean(score.loss),
+            metrics: metrics.map(|(name, &sum)| ((*name).to_owned(), mean(sum))).collect(),
+            samples: u64::from(samples),
+        }
     }
 
     fn score(&self, samples: u32) -> Result<Score, FetchError> {
         let mut total = Score::default();
         for start in (0..samples).step_by(EVAL_BATCH as usize) {
             let ids: Vec<u32> = (start..samples.min(start + EVAL_BATCH)).collect();
-            let score = self.network.score(self.data.batch(DataSet::Eval, &ids)?);
-            total.loss += score.loss;
-            total.correct += score.correct;
+            total.add(&self.network.score(self.data.batch(DataSet::Eval, &ids)?));
         }
         Ok(total)
-    }
-}
-
-fn json(value: &ParamValue) -> serde_json::Value {
-    match value {
-        ParamValue::Int(value) => (*value).into(),
-        ParamValue::Float(value) => (*value).into(),
-        ParamValue::Text(value) => value.clone().into(),
-        ParamValue::Bool(value) => (*value).into(),
     }
 }
 

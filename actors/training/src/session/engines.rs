@@ -8,6 +8,7 @@ use neap_runtime::wire::training::{
     LOADER_ACTOR, LoaderProtocol, SERVER_ACTOR, ServerProtocol, TRAINER_ACTOR, TrainerHello, TrainerProtocol,
 };
 use neap_runtime::wire::worker::Membership;
+use neap_runtime::workload::WorkerContext;
 use neap_runtime::{Access, Node, Role};
 use neap_scheduler::elastic::ShardRange;
 use neap_scheduler::model::WorkerId;
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::SessionError;
 use super::follow::{self, ServerAddress};
-use crate::entry;
+use crate::entry::Entries;
 use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
@@ -81,6 +82,7 @@ where
 pub(super) struct Engines {
     actors: Actors,
     job: Arc<TrainJob>,
+    entries: Entries,
     worker: WorkerId,
     node: Node,
     compute_threads: u32,
@@ -102,9 +104,8 @@ impl Engines {
     pub(super) async fn new(
         actors: Actors,
         job: Arc<TrainJob>,
-        worker: WorkerId,
-        node: Node,
-        compute_threads: u32,
+        entries: Entries,
+        context: &WorkerContext,
     ) -> Result<Self, SessionError> {
         let reader = job.clone();
         let opened =
@@ -124,7 +125,17 @@ impl Engines {
         };
         // The actor lives as long as this struct.
         let _ = actors.loader.cast(LoaderMsg::Opened(told));
-        Ok(Self { actors, job, worker, node, compute_threads, data, server: None, follower: None })
+        Ok(Self {
+            actors,
+            job,
+            entries,
+            worker: context.worker,
+            node: context.node.clone(),
+            compute_threads: context.compute_threads,
+            data,
+            server: None,
+            follower: None,
+        })
     }
 
     /// Takes up what this worker has to do under a membership.
@@ -242,7 +253,7 @@ impl Engines {
         keep_freed_memory();
         let facts = data.facts();
         let schedule = self.job.schedule(facts.train_samples);
-        let build = || entry::build(&self.job.entry, facts.shape, facts.class_names.len(), &self.job.params);
+        let build = || self.entries.build(&self.job.entry, facts.shape, &facts.target, &self.job.params);
         let own = build()?;
         let layout = own.layout().clone();
         let helpers = self.compute_threads.min(self.job.logical_shards).saturating_sub(1);

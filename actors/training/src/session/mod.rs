@@ -26,7 +26,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use crate::data::DataError;
-use crate::entry::EntryError;
+use crate::entry::{Entries, EntryError};
 use crate::job::TrainJob;
 use crate::links::{Outbox, SESSION_QUEUE_MAX, SessionEvent};
 use crate::loader::FetchError;
@@ -81,12 +81,12 @@ impl From<FetchError> for SessionError {
 }
 
 /// Runs until the control plane says stop, or the job cannot go on.
-pub(crate) async fn run(mut context: WorkerContext) -> Result<(), SessionError> {
+pub(crate) async fn run(mut context: WorkerContext, entries: Entries) -> Result<(), SessionError> {
     let (pump, reports) = ReportPump::start(context.reports.clone());
     let (session, events) = mpsc::channel(SESSION_QUEUE_MAX);
     let outbox = Outbox { reports, session };
     let mut epoch = MembershipEpoch::default();
-    let ended = work(&mut context, outbox.clone(), events, &mut epoch).await;
+    let ended = work(&mut context, entries, outbox.clone(), events, &mut epoch).await;
     if let Err(SessionError::Failed { kind, message }) = &ended {
         // Fenced like everything else: a membership must be known before the job can fail in its name.
         if epoch == MembershipEpoch::default() {
@@ -111,19 +111,20 @@ async fn first_membership(commands: &mut mpsc::Receiver<WorkerCommand>) -> Optio
 
 async fn work(
     context: &mut WorkerContext,
+    entries: Entries,
     outbox: Outbox,
     mut events: mpsc::Receiver<SessionEvent>,
     epoch: &mut MembershipEpoch,
 ) -> Result<(), SessionError> {
     let launch = codec::decode::<TrainLaunch, LAUNCH_BYTES_MAX>(&context.args).map_err(SessionError::Launch)?;
-    let job = Arc::new(TrainJob::new(launch)?);
+    let job = Arc::new(TrainJob::new(launch, &entries)?);
     let mut peer_events = context.node.peer_events();
     let actors = Actors::start(&context.node, &job, &outbox).await?;
     let mut session = Session {
         worker: context.worker,
         node: context.node.clone(),
         outbox,
-        engines: Engines::new(actors, job, context.worker, context.node.clone(), context.compute_threads).await?,
+        engines: Engines::new(actors, job, entries, context).await?,
         membership: None,
         lost: BTreeSet::new(),
     };

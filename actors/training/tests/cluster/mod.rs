@@ -64,7 +64,7 @@ impl Cluster {
             commands: inbox,
             reports: sender,
         };
-        let task = tokio::spawn(Arc::new(neap_training::workload()).start(context));
+        let task = tokio::spawn(Arc::new(neap_training::workload(neap_training::Entries::builtin())).start(context));
         self.workers.push(Worker { id, addr: node.local_addr(), node, commands, reports, task });
         self.workers.len() - 1
     }

@@ -1,71 +1,19 @@
-//! What can be trained: the built-in entries, their settings, and the optimiser that every entry has.
+//! The settings of an entry: its own hyper-parameters, and those of the optimiser that every entry has.
 
 use std::collections::BTreeMap;
 
 use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamKind, ParamValue};
 
-use crate::data::SampleShape;
-use crate::model::{BurnNetwork, Cnn, Mlp, Network};
+use super::{EntryError, schema};
+use crate::model::Hyper;
 use crate::optimiser::{AdamSettings, OptimiserSettings, SgdSettings};
 use crate::update::{Decay, RateSchedule, UpdateSettings};
-
-/// Hidden layers wider than this are a typing error.
-const HIDDEN_MAX: i64 = 65_536;
 
 /// More steps than this are a typing error.
 const STEPS_MAX: i64 = 1_000_000_000_000;
 
-/// The batch where a job names none.
-const DEFAULT_BATCH: u32 = 128;
-
-/// Why an entry cannot be trained as asked.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum EntryError {
-    /// There is no such entry.
-    #[error("no entry `{name}`; there are: {known}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// A setting is missing, of another type or out of range.
-    #[error("`train.params.{name}` {fault}")]
-    Param {
-        /// The setting.
-        name: String,
-        /// What is wrong.
-        fault: String,
-    },
-    /// The data has samples that the entry cannot take.
-    #[error("entry `{entry}` cannot take samples of {found}; it takes {wanted}")]
-    Shape {
-        /// The entry.
-        entry: &'static str,
-        /// What the data has.
-        found: String,
-        /// What the entry takes.
-        wanted: &'static str,
-    },
-}
-
-/// The built-in entries, for the parser of job files.
-pub fn entries() -> Vec<EntryInfo> {
-    let count = |name: &str, default| ParamInfo {
-        name: name.to_owned(),
-        kind: ParamKind::Int { min: 1, max: HIDDEN_MAX },
-        default: Some(ParamValue::Int(default)),
-    };
-    let mlp = [count("hidden1", 256), count("hidden2", 128)];
-    let entry = |name: &str, own: &[ParamInfo]| EntryInfo {
-        name: name.to_owned(),
-        default_batch: DEFAULT_BATCH,
-        params: own.iter().cloned().chain(update_params()).collect(),
-    };
-    vec![entry("cnn", &[]), entry("mlp", &mlp)]
-}
-
-fn update_params() -> Vec<ParamInfo> {
+/// The settings of the optimiser, as every entry has them.
+pub(super) fn update_params() -> Vec<ParamInfo> {
     let float = |name: &str, min, max, default| ParamInfo {
         name: name.to_owned(),
         kind: ParamKind::Float { min, max },
@@ -104,19 +52,12 @@ fn update_params() -> Vec<ParamInfo> {
 pub struct Params(BTreeMap<String, ParamValue>);
 
 impl Params {
-    /// Bare settings, without an entry's defaults.
-    pub fn new<'a>(values: impl IntoIterator<Item = (&'a str, ParamValue)>) -> Self {
-        Self(values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-    }
-
-    /// The settings of `entry`, checked against what it takes.
+    /// The settings of an entry, checked against what it takes.
     ///
     /// # Errors
     ///
-    /// [`EntryError`] for an unknown entry or setting, and for a value that the setting does not take.
-    pub fn for_entry(entry: &str, given: &BTreeMap<String, ParamValue>) -> Result<Self, EntryError> {
-        let infos = entries();
-        let info = infos.iter().find(|info| info.name == entry).ok_or_else(|| unknown(entry))?;
+    /// [`EntryError`] for an unknown setting, and for a value that the setting does not take.
+    pub fn for_entry(info: &EntryInfo, given: &BTreeMap<String, ParamValue>) -> Result<Self, EntryError> {
         let mut values = BTreeMap::new();
         for param in &info.params {
             if let Some(value) = given.get(&param.name).or(param.default.as_ref()) {
@@ -125,10 +66,23 @@ impl Params {
         }
         match given.keys().find(|name| !values.contains_key(*name)) {
             Some(name) => {
-                Err(EntryError::Param { name: name.clone(), fault: format!("is not a setting of `{entry}`") })
+                Err(EntryError::Param { name: name.clone(), fault: format!("is not a setting of `{}`", info.name) })
             }
             None => Ok(Self(values)),
         }
+    }
+
+    /// The entry's own ones, as the struct it takes them in.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::Param`] where the struct refuses what its schema allows.
+    pub fn own<P: Hyper>(&self) -> Result<P, EntryError> {
+        let known = schema::param_names::<P>();
+        let given = self.0.iter().filter(|(name, _)| known.contains(*name));
+        let given = given.map(|(name, value)| (name.clone(), json(value))).collect();
+        serde_json::from_value(serde_json::Value::Object(given))
+            .map_err(|error| EntryError::Param { name: "*".to_owned(), fault: format!("cannot be used: {error}") })
     }
 
     /// All settings by name.
@@ -209,22 +163,14 @@ impl Params {
     }
 }
 
-/// Builds the network of an entry.
-///
-/// # Errors
-///
-/// [`EntryError`] where the entry is unknown or cannot take the samples.
-pub fn build(entry: &str, shape: SampleShape, classes: usize, params: &Params) -> Result<Box<dyn Network>, EntryError> {
-    Ok(match entry {
-        "mlp" => Box::new(BurnNetwork::<Mlp>::new(shape, classes, params)?),
-        "cnn" => Box::new(BurnNetwork::<Cnn>::new(shape, classes, params)?),
-        _ => return Err(unknown(entry)),
-    })
-}
-
-fn unknown(name: &str) -> EntryError {
-    let known = entries().into_iter().map(|info| info.name).collect::<Vec<_>>().join(", ");
-    EntryError::Unknown { name: name.to_owned(), known }
+/// A setting as JSON.
+pub(crate) fn json(value: &ParamValue) -> serde_json::Value {
+    match value {
+        ParamValue::Int(value) => (*value).into(),
+        ParamValue::Float(value) => (*value).into(),
+        ParamValue::Text(value) => value.clone().into(),
+        ParamValue::Bool(value) => (*value).into(),
+    }
 }
 
 fn checked(param: &ParamInfo, value: &ParamValue) -> Result<ParamValue, EntryError> {
@@ -260,15 +206,18 @@ fn checked(param: &ParamInfo, value: &ParamValue) -> Result<ParamValue, EntryErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Entries;
+    use crate::model::MlpParams;
 
     fn params(entry: &str, given: &[(&str, ParamValue)]) -> Result<Params, EntryError> {
-        Params::for_entry(entry, &given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Entries::builtin().params(entry, &given)
     }
 
     #[test]
     fn defaults_fill_what_is_not_said() {
         let params = params("mlp", &[("lr", ParamValue::Int(1))]).unwrap();
-        assert_eq!(params.count("hidden1").unwrap(), 256);
+        assert_eq!(params.own::<MlpParams>().unwrap().hidden1, 256);
         let expected = SgdSettings { lr: 1.0, momentum: 0.9, weight_decay: 0.0 };
         assert_eq!(params.update().unwrap(), UpdateSettings::plain(OptimiserSettings::Sgd(expected)));
     }
