@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TRAIN_WORKLOAD, TrainLaunch};
+use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch};
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
     WorkerLaunch, WorkerProtocol, WorkerReport,
@@ -74,6 +74,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         checkpoint_every: Every::Never,
         checkpoint_keep: 2,
         model_folder: folder.join("model").display().to_string(),
+        strategy: Strategy::ParameterServer,
     };
     codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")
 }

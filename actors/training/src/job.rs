@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
 use neap_scheduler::model::JobId;
 use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
@@ -37,6 +37,10 @@ pub(crate) struct TrainJob {
     pub(crate) logical_shards: u32,
     /// When it ends.
     pub(crate) length: TrainLength,
+    /// How gradients become a step.
+    pub(crate) strategy: Strategy,
+    /// Whether the result must be bit-identical whatever the workers.
+    pub(crate) strict: bool,
     /// Where checkpoints go.
     pub(crate) checkpoint_folder: PathBuf,
     /// How often.
@@ -76,6 +80,8 @@ impl TrainJob {
                 Length::Epochs(epochs) => TrainLength::Epochs(epochs),
                 Length::Steps(steps) => TrainLength::Steps(steps),
             },
+            strategy: launch.strategy,
+            strict: launch.strict,
             checkpoint_folder: launch.checkpoint_folder.into(),
             checkpoint_every: match launch.checkpoint_every {
                 Every::Epochs(epochs) => CheckpointEvery::Epochs(epochs),

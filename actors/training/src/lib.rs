@@ -6,6 +6,7 @@
 //!   trainer          gradients of the logical shards this worker carries            [`model`], [`reduction`]
 //!   server           parameters, optimiser, sample ledger; one commit a step        [`state`], [`update`], [`ledger`]
 //!     keeper         evaluation, checkpoints, the trained model
+//!   collective       in place of trainer and server, under `strategy: allreduce`
 //! ```
 //!
 //! The core ([`state`], [`reduction`], [`update`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors nor wire; its result
@@ -28,6 +29,8 @@ mod links;
 mod trainer;
 
 mod server;
+
+mod collective;
 
 pub mod loader;
 

@@ -190,6 +190,8 @@ pub enum DataPart {
 pub struct TrainSpec {
     /// A registered entry: `mlp`, `cnn`.
     pub entry: String,
+    /// How gradients become a step.
+    pub strategy: Strategy,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
     /// Samples per step over all logical shards; a multiple of `logical_shards`.
@@ -204,6 +206,16 @@ pub struct TrainSpec {
     pub seed: u64,
     /// The entry's own parameters, checked by the entry.
     pub params: BTreeMap<String, ParamValue>,
+}
+
+/// How gradients become a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// A parameter server adds them up and sends the parameters out.
+    ParameterServer,
+    /// The workers add them up among themselves, and each takes the step itself: in the fixed order under
+    /// [`Determinism::Strict`], around a ring otherwise.
+    AllReduce,
 }
 
 /// Where the parameter server lives.

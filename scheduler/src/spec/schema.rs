@@ -420,6 +420,9 @@ enum Backend {
 enum Strategy {
     /// Through a parameter server.
     Ps,
+    /// Among the workers: in the fixed order of the job with `determinism: strict`, around a ring with `samples`. Takes no
+    /// `ps`.
+    Allreduce,
 }
 
 /// The parameter server.

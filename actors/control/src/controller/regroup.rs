@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
 use neap_scheduler::elastic::{Candidate, Grouping, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
-use neap_scheduler::spec::ServerPlacement;
+use neap_scheduler::spec::{ServerPlacement, Strategy};
 use neap_storage::record::{MemberRecord, Record};
 
 use super::Controller;
@@ -195,7 +195,7 @@ impl Controller {
             Some(MemberRecord { worker, node: node_of(worker)?, shards: (block.start, block.end) })
         };
         let Some(members) = wanted.members.iter().map(member).collect::<Option<Vec<_>>>() else { return true };
-        let stays = entry.membership.as_ref().is_some_and(|current| current.server == wanted.server);
+        let stays = entry.keeps_state(members.iter().map(|member| member.worker), wanted.server);
         let restore = if stays { None } else { entry.checkpoint.clone() };
         let changed = Record::MembershipChanged {
             job,
@@ -230,7 +230,13 @@ impl Controller {
     }
 
     fn membership_message(&self, job: JobId) -> Option<Membership> {
-        let current = self.state.jobs.get(&job)?.membership.as_ref()?;
+        let entry = self.state.jobs.get(&job)?;
+        let current = entry.membership.as_ref()?;
+        let restore = match entry.spec.train.strategy {
+            Strategy::ParameterServer => current.restore.as_ref(),
+            // The workers know best whether one of them has the state: whoever was just taken in may not have it yet.
+            Strategy::AllReduce => entry.checkpoint.as_ref(),
+        };
         let addr = |worker: WorkerId| -> Option<SocketAddr> { Some(self.live.workers.get(&worker)?.addr) };
         let member = |member: &MemberRecord| {
             let (shard_start, shard_end) = member.shards;
@@ -240,10 +246,7 @@ impl Controller {
             epoch: current.epoch,
             members: current.members.iter().map(member).collect::<Option<_>>()?,
             server: current.server,
-            restore: current
-                .restore
-                .as_ref()
-                .map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
+            restore: restore.map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
         })
     }
 }

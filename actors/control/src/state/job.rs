@@ -6,7 +6,7 @@ use neap_scheduler::model::{JobId, JobState, MembershipEpoch, MicroUsd, Millis, 
 use neap_scheduler::pricing::attribution::{ActorName, AttributedLine, Loss, lose};
 use neap_scheduler::pricing::budget::Month;
 use neap_scheduler::pricing::{Category, LedgerLine, cut};
-use neap_scheduler::spec::{JobSpec, OnPreempt};
+use neap_scheduler::spec::{JobSpec, OnPreempt, Strategy};
 use neap_storage::record::{CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord, Record};
 
 use crate::views::{CheckpointView, CostView, EpochView, HistoryLine, ResultView};
@@ -211,10 +211,11 @@ impl JobEntry {
     }
 
     pub(super) fn regroup(&mut self, mut entry: MembershipEntry, at: Millis, why: &str) {
-        match &self.membership {
-            Some(before) if before.server == entry.server => entry.server_since = before.server_since,
-            Some(_) => self.lose_unsaved(at),
-            None => {}
+        if let Some(before) = self.membership.as_ref().filter(|before| before.server == entry.server) {
+            entry.server_since = before.server_since;
+        }
+        if self.membership.is_some() && !self.keeps_state(entry.members.iter().map(|one| one.worker), entry.server) {
+            self.lose_unsaved(at);
         }
         let members: Vec<_> = entry
             .members
@@ -225,6 +226,16 @@ impl JobEntry {
         let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), entry.server);
         self.history.push(at, text);
         self.membership = Some(entry);
+    }
+
+    /// Whether the training state is with the workers of a new membership, so that no step is lost: with the same
+    /// parameter server, or, in an all-reduce, with any worker that stays.
+    pub(crate) fn keeps_state(&self, members: impl IntoIterator<Item = WorkerId>, server: WorkerId) -> bool {
+        let Some(current) = &self.membership else { return false };
+        match self.spec.train.strategy {
+            Strategy::ParameterServer => current.server == server,
+            Strategy::AllReduce => members.into_iter().any(|worker| self.is_member(worker)),
+        }
     }
 
     pub(super) fn finish_epoch(&mut self, epoch: &EpochRecord) {

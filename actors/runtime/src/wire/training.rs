@@ -3,7 +3,8 @@
 
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
-    CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement, TrainLength,
+    self, CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement,
+    TrainLength,
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,17 @@ pub struct TrainLaunch {
     pub checkpoint_keep: u32,
     /// Where the model and its card go: an absolute local folder.
     pub model_folder: String,
+    /// How gradients become a step.
+    pub strategy: Strategy,
+}
+
+/// How gradients become a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// A parameter server adds them up and sends the parameters out.
+    ParameterServer,
+    /// The workers add them up among themselves, and each takes the step itself.
+    AllReduce,
 }
 
 /// A parameter of an entry.
@@ -165,6 +177,10 @@ impl TrainLaunch {
             },
             checkpoint_keep: spec.checkpoint.keep,
             model_folder: place.model_folder,
+            strategy: match train.strategy {
+                spec::Strategy::ParameterServer => Strategy::ParameterServer,
+                spec::Strategy::AllReduce => Strategy::AllReduce,
+            },
         }
     }
 }

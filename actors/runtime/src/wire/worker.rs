@@ -79,7 +79,8 @@ pub struct Membership {
     /// Whose process hosts the parameter server.
     pub server: WorkerId,
     /// From which step on the server must know the state: `None` lets a server that is already running go on, or starts
-    /// the job from its initial parameters; a server that is new here loads this checkpoint.
+    /// the job from its initial parameters; a server that is new here loads this checkpoint. In an all-reduce it is the
+    /// newest checkpoint there is, and loaded by the lead where no worker has a state as new.
     pub restore: Option<CheckpointRef>,
 }
 

@@ -28,7 +28,7 @@ struct Extra {
 
 /// Why a checkpoint cannot be gone on from.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RestoreError {
+pub(crate) enum RestoreError {
     /// It cannot be read, and neither can an earlier one.
     #[error("failed to read a checkpoint")]
     Store(#[from] CheckpointError),

@@ -38,7 +38,7 @@ pub(crate) struct Keeper {
 }
 
 /// What the keeper is told. Commands, worked off in order.
-pub(super) enum KeeperJob {
+pub(crate) enum KeeperJob {
     /// From now on only this membership may publish.
     Fence(MembershipEpoch),
     /// An epoch is complete.
@@ -87,7 +87,7 @@ impl Keeper {
     }
 
     /// Hands a job over; waits while too many are unfinished.
-    pub(super) fn submit(&self, job: KeeperJob) {
+    pub(crate) fn submit(&self, job: KeeperJob) {
         // A keeper that has panicked has told the session.
         let _ = self.jobs.send(job);
     }
@@ -271,7 +271,7 @@ impl KeeperThread {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

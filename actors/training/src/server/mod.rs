@@ -22,8 +22,8 @@ use neap_runtime::wire::worker::Membership;
 use tokio::sync::oneshot;
 
 pub(crate) use actor::{ServerActor, ServerMsg};
-pub(crate) use keeper::Keeper;
-pub(crate) use thread::{ServerHandle, ServerSetup};
+pub(crate) use keeper::{Keeper, KeeperJob, chain};
+pub(crate) use thread::{Meter, ServerHandle, ServerSetup};
 
 use crate::links::{Gradients, TrainerLink};
 

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{FailureKind, Membership, Progress, WorkerReport};
+use neap_runtime::wire::worker::{CheckpointRef, FailureKind, Membership, Progress, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_storage::checkpoint::CheckpointStore;
 
 use super::checkpoint::{self, RestoreError};
-use super::keeper::KeeperJob;
+use super::keeper::{KeeperJob, chain};
 use super::{Keeper, ServerEvent};
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
@@ -35,6 +35,33 @@ pub(crate) struct ServerSetup {
     pub(crate) data_digest: [u8; 32],
     pub(crate) buffers: Buffers,
     pub(crate) outbox: Outbox,
+}
+
+impl ServerSetup {
+    /// The state to begin with: that of a checkpoint, or the one before the first step.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`] where the checkpoint cannot be used.
+    pub(crate) fn restore(&self, from: Option<&CheckpointRef>) -> Result<TrainingState, RestoreError> {
+        let Self { job, schedule, layout, buffers, .. } = self;
+        let snapshot = match from {
+            None => None,
+            Some(checkpoint) => {
+                let store = CheckpointStore::open(&job.checkpoint_folder)?;
+                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
+            }
+        };
+        let state = match snapshot {
+            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
+            Some((name, snapshot)) => {
+                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
+                state
+                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
+            }
+        };
+        Ok(state.with_buffers(buffers.clone()))
+    }
 }
 
 /// The way to the parameter server of this process. Cheap to clone.
@@ -117,39 +144,17 @@ impl Server {
                 serving.received.clear();
                 serving.membership = membership;
             }
-            None => match self.restore(&membership) {
+            None => match self.setup.restore(membership.restore.as_ref()) {
                 Ok(state) => {
                     let meter = Meter::new();
                     self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter });
                 }
                 Err(error) => {
-                    let mut text = error.to_string();
-                    std::error::Error::source(&error).into_iter().for_each(|cause| text += &format!(": {cause}"));
-                    return self.setup.outbox.fail(FailureKind::Invalid, text);
+                    return self.setup.outbox.fail(FailureKind::Invalid, chain(&error));
                 }
             },
         }
         self.go_on();
-    }
-
-    fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
-        let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
-        let snapshot = match &membership.restore {
-            None => None,
-            Some(checkpoint) => {
-                let store = CheckpointStore::open(&job.checkpoint_folder)?;
-                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
-            }
-        };
-        let state = match snapshot {
-            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
-            Some((name, snapshot)) => {
-                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
-                state
-                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
-            }
-        };
-        Ok(state.with_buffers(buffers.clone()))
     }
 
     fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
@@ -307,7 +312,7 @@ impl Serving {
 }
 
 /// Turns commits into a report a few times a second.
-struct Meter {
+pub(crate) struct Meter {
     since: Instant,
     samples: u64,
     loss: f64,
@@ -315,11 +320,17 @@ struct Meter {
 }
 
 impl Meter {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { since: Instant::now(), samples: 0, loss: 0.0, first: true }
     }
 
-    fn note(&mut self, commit: &Commit, schedule: &Schedule, membership: MembershipEpoch) -> Option<Progress> {
+    /// Notes a commit; a report where one is due.
+    pub(crate) fn note(
+        &mut self,
+        commit: &Commit,
+        schedule: &Schedule,
+        membership: MembershipEpoch,
+    ) -> Option<Progress> {
         self.samples += commit.samples;
         self.loss += commit.loss;
         let (now, steps_total) = (Instant::now(), schedule.steps_total());

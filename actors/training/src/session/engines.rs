@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use neap_runtime::wire::training::{
-    LOADER_ACTOR, LoaderProtocol, SERVER_ACTOR, ServerProtocol, TRAINER_ACTOR, TrainerHello, TrainerProtocol,
+    LOADER_ACTOR, LoaderProtocol, SERVER_ACTOR, ServerProtocol, Strategy, TRAINER_ACTOR, TrainerHello, TrainerProtocol,
 };
 use neap_runtime::wire::worker::Membership;
 use neap_runtime::workload::WorkerContext;
-use neap_runtime::{Access, Node, Role};
+use neap_runtime::{Access, Node, RegisterError, Role};
 use neap_scheduler::elastic::ShardRange;
 use neap_scheduler::model::WorkerId;
 use ractor::{Actor, ActorRef};
@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::SessionError;
+use super::collective::Collective;
 use super::follow::{self, ServerAddress};
+use crate::collective::{CollectiveEvent, CollectiveThread};
 use crate::entry::Entries;
 use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
@@ -40,6 +42,8 @@ pub(super) struct Actors {
     server_thread: SyncSender<ServerEvent>,
     /// Taken by the threads once the data is known.
     waiting: Option<(Receiver<TrainerEvent>, Receiver<ServerEvent>)>,
+    /// In place of trainer and server, where the job asks for it.
+    collective: Option<Collective>,
 }
 
 impl Actors {
@@ -53,12 +57,19 @@ impl Actors {
             ServerActor { job: job.id, node: node.clone(), thread: server_thread.clone(), outbox: outbox.clone() };
         let server = spawn("the parameter server", server).await?;
         let workers = || Access::workers_of(job.id);
-        node.register::<LoaderProtocol, _>(LOADER_ACTOR, loader.clone(), workers())
-            .and_then(|_| node.register::<TrainerProtocol, _>(TRAINER_ACTOR, trainer.clone(), workers()))
-            .and_then(|_| node.register::<ServerProtocol, _>(SERVER_ACTOR, server.clone(), workers()))
-            .map_err(|error| SessionError::Start { what: "the job's actors", reason: error.to_string() })?;
+        let failed = |error: RegisterError| SessionError::Start { what: "the job's actors", reason: error.to_string() };
+        node.register::<LoaderProtocol, _>(LOADER_ACTOR, loader.clone(), workers()).map_err(failed)?;
+        let collective = match job.strategy {
+            Strategy::AllReduce => Some(Collective::start(node, job).await?),
+            Strategy::ParameterServer => {
+                node.register::<TrainerProtocol, _>(TRAINER_ACTOR, trainer.clone(), workers())
+                    .and_then(|_| node.register::<ServerProtocol, _>(SERVER_ACTOR, server.clone(), workers()))
+                    .map_err(failed)?;
+                None
+            }
+        };
         let waiting = Some((trainer_events, server_events));
-        Ok(Self { loader, trainer, server, trainer_thread, server_thread, waiting })
+        Ok(Self { loader, trainer, server, trainer_thread, server_thread, waiting, collective })
     }
 }
 
@@ -70,7 +81,7 @@ impl Drop for Actors {
     }
 }
 
-async fn spawn<A>(what: &'static str, actor: A) -> Result<ActorRef<A::Msg>, SessionError>
+pub(super) async fn spawn<A>(what: &'static str, actor: A) -> Result<ActorRef<A::Msg>, SessionError>
 where
     A: Actor<Arguments = ()>,
 {
@@ -91,6 +102,17 @@ pub(super) struct Engines {
     server: Option<ServerHandle>,
     /// The way to a server in another process.
     follower: Option<JoinHandle<()>>,
+}
+
+/// What the threads are made of.
+struct Built {
+    crew: Crew,
+    keeper: Keeper,
+    setup: ServerSetup,
+}
+
+fn no_thread(error: std::io::Error) -> SessionError {
+    SessionError::Start { what: "a thread", reason: error.to_string() }
 }
 
 enum Data {
@@ -143,7 +165,16 @@ impl Engines {
         if let Some(follower) = self.follower.take() {
             follower.abort();
         }
+        if let Some(collective) = &mut self.actors.collective {
+            collective.disconnect();
+        }
         let data = self.find_data(membership).await?;
+        if let Some(events) = self.actors.collective.as_mut().and_then(Collective::take_events) {
+            self.start_collective(&data, outbox, events)?;
+        }
+        if let Some(collective) = &mut self.actors.collective {
+            return collective.adopt(membership, self.worker, &self.node, &self.job, outbox);
+        }
         if let Some((trainer_events, server_events)) = self.actors.waiting.take() {
             self.server = Some(self.start_threads(&data, outbox, trainer_events, server_events)?);
         }
@@ -183,8 +214,16 @@ impl Engines {
         Ok(())
     }
 
+    /// Whether every worker needs every other one.
+    pub(super) fn all_exchange(&self) -> bool {
+        self.actors.collective.is_some()
+    }
+
     /// Saves the state where this worker serves.
     pub(super) fn save(&self) -> Result<(), SessionError> {
+        if let Some(collective) = &self.actors.collective {
+            return collective.save();
+        }
         match self.actors.waiting {
             Some(_) => Ok(()),
             None => self.tell_server(ServerEvent::Save),
@@ -195,6 +234,9 @@ impl Engines {
     pub(super) async fn stop(&mut self, save: bool) -> Result<(), SessionError> {
         if let Some(follower) = self.follower.take() {
             follower.abort();
+        }
+        if let Some(collective) = &mut self.actors.collective {
+            return collective.stop(save).await;
         }
         if self.actors.waiting.is_some() {
             return Ok(());
@@ -250,6 +292,26 @@ impl Engines {
         trainer_events: Receiver<TrainerEvent>,
         server_events: Receiver<ServerEvent>,
     ) -> Result<ServerHandle, SessionError> {
+        let Built { crew, keeper, setup } = self.build(data, outbox)?;
+        let (schedule, buffers) = (setup.schedule, setup.buffers.clone());
+        let server = ServerHandle::start(setup, keeper, server_events).map_err(no_thread)?;
+        TrainerThread::start(self.worker, data.clone(), schedule, crew, buffers, outbox.clone(), trainer_events)
+            .map_err(no_thread)?;
+        Ok(server)
+    }
+
+    fn start_collective(
+        &self,
+        data: &Arc<JobData>,
+        outbox: &Outbox,
+        events: Receiver<CollectiveEvent>,
+    ) -> Result<(), SessionError> {
+        let Built { crew, keeper, setup } = self.build(data, outbox)?;
+        CollectiveThread::start(self.worker, setup, data.clone(), crew, keeper, events).map_err(no_thread)
+    }
+
+    /// What the threads are made of.
+    fn build(&self, data: &Arc<JobData>, outbox: &Outbox) -> Result<Built, SessionError> {
         keep_freed_memory();
         let facts = data.facts();
         let schedule = self.job.schedule(facts.train_samples);
@@ -259,22 +321,18 @@ impl Engines {
         let helpers = self.compute_threads.min(self.job.logical_shards).saturating_sub(1);
         let others = (0..helpers).map(|_| build()).collect::<Result<Vec<_>, _>>()?;
         let buffers = Buffers::default();
-        let failed = |error: std::io::Error| SessionError::Start { what: "a thread", reason: error.to_string() };
-        let crew = Crew::new(own, others, buffers.clone()).map_err(failed)?;
+        let crew = Crew::new(own, others, buffers.clone()).map_err(no_thread)?;
         let keeper =
-            Keeper::start(self.job.clone(), data.clone(), schedule, build()?, outbox.clone()).map_err(failed)?;
+            Keeper::start(self.job.clone(), data.clone(), schedule, build()?, outbox.clone()).map_err(no_thread)?;
         let setup = ServerSetup {
             job: self.job.clone(),
             schedule,
             layout,
             data_digest: facts.train_digest,
-            buffers: buffers.clone(),
+            buffers,
             outbox: outbox.clone(),
         };
-        let server = ServerHandle::start(setup, keeper, server_events).map_err(failed)?;
-        TrainerThread::start(self.worker, data.clone(), schedule, crew, buffers, outbox.clone(), trainer_events)
-            .map_err(failed)?;
-        Ok(server)
+        Ok(Built { crew, keeper, setup })
     }
 
     fn tell_server(&self, event: ServerEvent) -> Result<(), SessionError> {
@@ -302,7 +360,7 @@ fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20)));
 }
 
-fn tell<T>(thread: &SyncSender<T>, event: T, name: &'static str) -> Result<(), SessionError> {
+pub(super) fn tell<T>(thread: &SyncSender<T>, event: T, name: &'static str) -> Result<(), SessionError> {
     thread.try_send(event).map_err(|error| match error {
         TrySendError::Full(_) => SessionError::Hangs(name),
         TrySendError::Disconnected(_) => SessionError::Panicked(name),

@@ -80,7 +80,7 @@ async fn attach(
 }
 
 /// The connection to another worker: the one there is, or a new one.
-pub(super) async fn connect(node: &Node, addr: SocketAddr, role: Role) -> Result<Peer, ConnectError> {
+pub(crate) async fn connect(node: &Node, addr: SocketAddr, role: Role) -> Result<Peer, ConnectError> {
     match node.peers().into_iter().find(|peer| peer.role() == role && peer.is_alive()) {
         Some(peer) => Ok(peer),
         None => node.connect(addr, role).await,

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! run ─ Session          memberships, failures, the end
-//!        ├─ LoaderActor, TrainerActor, ServerActor      reachable from other processes before anything else
-//!        ├─ Engines: trainer, server and keeper threads started once the data is known, live to the end
-//!        └─ follow       task: the way to the server in another process, one a membership
+//!        ├─ LoaderActor; TrainerActor and ServerActor, or CollectiveActor: reachable before anything else
+//!        ├─ Engines: their threads and the keeper's, started once the data is known, live to the end
+//!        └─ follow       task: the way to the server in another process, one a membership (all-reduce: one a worker)
 //! ```
 //!
 //! A lost connection never ends the session: it is reported, and tried again until the next membership.
 
+mod collective;
 mod engines;
 mod follow;
 mod reports;
@@ -31,6 +32,7 @@ use crate::job::TrainJob;
 use crate::links::{Outbox, SESSION_QUEUE_MAX, SessionEvent};
 use crate::loader::FetchError;
 use engines::{Actors, Engines};
+pub(crate) use follow::connect;
 use reports::ReportPump;
 
 /// Why a session ended before it was told to.
@@ -193,7 +195,8 @@ impl Session {
         }
     }
 
-    /// A member whose connection ended is lost where this worker needs it: it is the server, or this worker serves.
+    /// A member whose connection ended is lost where this worker needs it: it is the server, or this worker serves, or all
+    /// need each other.
     fn note_peer(&mut self, event: Result<PeerEvent, RecvError>) {
         let Some(membership) = &self.membership else { return };
         let epoch = membership.epoch;
@@ -201,8 +204,10 @@ impl Session {
             Ok(PeerEvent::Down { role: Role::Worker { worker, .. }, .. }) => vec![worker],
             _ => return,
         };
+        let all = self.engines.all_exchange();
         let needed = |worker: &WorkerId| {
-            membership.member(*worker).is_some() && (membership.server == *worker || membership.server == self.worker)
+            let exchange = all || membership.server == *worker || membership.server == self.worker;
+            exchange && membership.member(*worker).is_some()
         };
         let alive = |worker: WorkerId| {
             let is = |role| matches!(role, Role::Worker { worker: theirs, .. } if theirs == worker);

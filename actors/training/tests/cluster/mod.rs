@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
 };
@@ -186,5 +186,6 @@ fn launch(folder: &Path) -> TrainLaunch {
         checkpoint_every: Every::Epochs(1),
         checkpoint_keep: 2,
         model_folder: folder.join("model").display().to_string(),
+        strategy: Strategy::ParameterServer,
     }
 }

@@ -4,7 +4,7 @@ use super::super::code::Code;
 use super::super::context::{EntryInfo, ParseContext};
 use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
-use super::super::job::{Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
+use super::super::job::{Determinism, ServerPlacement, Strategy, TrainLength, TrainSpec, WorkerRange};
 use super::super::layout;
 use super::{missing, params};
 
@@ -38,8 +38,11 @@ fn train_block(
         field.choice(faults, Code::BadValue, &[("flex", ())], &["wgpu", "cuda"])
     });
     let strategy = train.optional(faults, "strategy", |field, faults| {
-        field.choice(faults, Code::BadValue, &[("ps", ())], &["allreduce"])
+        let built = [("ps", Strategy::ParameterServer), ("allreduce", Strategy::AllReduce)];
+        field.choice(faults, Code::BadValue, &built, &[])
     });
+    let strategy = strategy.map(|given| given.unwrap_or(Strategy::ParameterServer));
+    let no_server = no_server(&train, strategy.as_ref().ok().copied(), faults);
     let server = train.optional(faults, "ps", server);
     let shards =
         train.optional(faults, "logical_shards", |field, faults| field.whole_u32(faults, 1..=LOGICAL_SHARDS_MAX));
@@ -57,10 +60,11 @@ fn train_block(
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
     let params = params::params(&train, entry.as_ref().ok().copied(), faults);
     backend?;
-    strategy?;
+    no_server?;
     enough?;
     Ok(TrainSpec {
         entry: entry?.name.clone(),
+        strategy: strategy?,
         server: server?.unwrap_or(ServerPlacement::Colocated),
         global_batch: batch?,
         logical_shards: shards?,
@@ -80,6 +84,13 @@ fn entry<'a>(field: &Field<'_>, context: &'a ParseContext, faults: &mut Faults) 
     let known = format!("choose {}", words(names()));
     let help = similar(name, names()).map_or(known.clone(), |word| format!("did you mean `{word}`? {known}"));
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))
+}
+
+/// An all-reduce has no parameter server, so it takes no settings for one.
+fn no_server(train: &Block<'_>, strategy: Option<Strategy>, faults: &mut Faults) -> Result<(), Reported> {
+    let Some(ps) = train.get("ps").filter(|_| strategy == Some(Strategy::AllReduce)) else { return Ok(()) };
+    let (message, help) = ("`strategy: allreduce` has no parameter server", "remove `ps`, or write `strategy: ps`");
+    Err(faults.error(Code::ServerBlock, &ps.path, ps.key_span, message, help))
 }
 
 fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Reported> {
@@ -168,10 +179,8 @@ fn determinism(train: &Block<'_>, faults: &mut Faults) -> Result<Determinism, Re
 
 /// Why the exchange of parameters that the file asks for cannot be bit-identical, if so.
 fn loose_exchange(train: &Block<'_>) -> Option<String> {
-    if train.get("strategy").is_some_and(|field| field.is_word("allreduce")) {
-        return Some("`strategy: allreduce`".to_owned());
-    }
-    let ps = train.get("ps")?;
+    let all_reduce = train.get("strategy").is_some_and(|field| field.is_word("allreduce"));
+    let ps = train.get("ps").filter(|_| !all_reduce)?;
     let consistency = ps.get("consistency");
     let loose = ["async", "ssp"].into_iter().find(|word| consistency.as_ref().is_some_and(|field| field.is_word(word)));
     match (loose, ps.get("compression")) {

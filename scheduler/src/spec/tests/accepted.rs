@@ -94,6 +94,7 @@ fn the_smallest_file_gets_the_defaults() {
     ];
     let train = TrainSpec {
         entry: "mlp".to_owned(),
+        strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
         global_batch: 128,
         logical_shards: 8,
@@ -199,6 +200,15 @@ fn the_format_follows_from_the_name() {
 }
 
 #[test]
+fn an_all_reduce_is_strict_or_not() {
+    let train = |lines: &str| accepted(&SMALL.replace("epochs: 2", lines)).train;
+    let strict = train("epochs: 2, strategy: allreduce");
+    assert_eq!((strict.strategy, strict.determinism), (Strategy::AllReduce, Determinism::Strict));
+    let ring = train("epochs: 2, strategy: allreduce, determinism: samples");
+    assert_eq!((ring.strategy, ring.determinism), (Strategy::AllReduce, Determinism::Samples));
+}
+
+#[test]
 fn json_is_yaml() {
     let text = r#"{"version": 1, "kind": "train", "data": {"train": {"uri": "digits.csv"}},
         "train": {"entry": "mlp", "steps": 10, "params": {"lr": 1}}}"#;
@@ -239,6 +249,7 @@ train.seed = 0
             "{SMALL}workers: 1..8\nname: other\nlabels: {{a: b}}\nmarket: spot\ncheckpoint: {{every: none}}\npriority: 3\ndeadline: 1d\nbudget: {{max_cost: 3}}\n"
         ),
         SMALL.replace("epochs: 2", "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate}"),
+        SMALL.replace("epochs: 2", "epochs: 2, strategy: allreduce, determinism: strict"),
     ];
     for text in same {
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");

@@ -483,7 +483,7 @@ fn training() {
             backend: cuda
             35:12 error[E090] train.backend: `cuda` is not built yet | write `flex`
             strategy: allreduce
-            36:13 error[E090] train.strategy: `allreduce` is not built yet | write `ps`
+            37:3 error[E042] train.ps: `strategy: allreduce` has no parameter server | remove `ps`, or write `strategy: ps`
             servers: 2
             37:17 error[E090] train.ps.servers: 2 parameter servers are not built yet | leave `servers` out; there is one
             consistency: async, staleness: 4

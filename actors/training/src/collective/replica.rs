@@ -1,0 +1,59 @@
+//! The training state as every worker of an all-reduce has it, and which one it is.
+
+use neap_runtime::wire::collective::StateMark;
+use neap_scheduler::model::MembershipEpoch;
+
+use crate::reduction::Buffers;
+use crate::state::{Commit, EpochSummary, Snapshot, TrainingState};
+
+/// One worker's training state.
+pub(crate) struct Replica {
+    pub(crate) state: TrainingState,
+    /// The membership under which its last step was committed, or it was restored.
+    membership: MembershipEpoch,
+    /// The last epoch that ended here, with the parameters at its end: where the lead is lost before it has told of it, the
+    /// next one does.
+    last_epoch: Option<(EpochSummary, Snapshot)>,
+}
+
+impl Replica {
+    /// A state, and the epoch that ended with its last step.
+    pub(crate) fn new(state: TrainingState, membership: MembershipEpoch, epoch_end: Option<EpochSummary>) -> Self {
+        let last_epoch = epoch_end.map(|summary| (summary, without_moments(&state)));
+        Self { state, membership, last_epoch }
+    }
+
+    /// Shares the buffers of whoever computes in this process.
+    #[must_use]
+    pub(crate) fn with_buffers(self, buffers: Buffers) -> Self {
+        Self { state: self.state.with_buffers(buffers), ..self }
+    }
+
+    /// Which state it is.
+    pub(crate) fn mark(&self) -> StateMark {
+        StateMark { step: self.state.step(), membership: self.membership }
+    }
+
+    /// Notes a commit under a membership.
+    pub(crate) fn committed(&mut self, commit: &Commit, membership: MembershipEpoch) {
+        self.membership = membership;
+        if let Some(summary) = commit.epoch {
+            self.last_epoch = Some((summary, without_moments(&self.state)));
+        }
+    }
+
+    /// The last epoch that ended here, with the parameters at its end.
+    pub(crate) fn last_epoch(&self) -> Option<&(EpochSummary, Snapshot)> {
+        self.last_epoch.as_ref()
+    }
+
+    /// The epoch that ended with the last step, if one did.
+    pub(crate) fn epoch_end(&self) -> Option<EpochSummary> {
+        let last = self.last_epoch.as_ref().filter(|(_, snapshot)| snapshot.step == self.state.step());
+        last.map(|(summary, _)| *summary)
+    }
+}
+
+fn without_moments(state: &TrainingState) -> Snapshot {
+    Snapshot { moments: Vec::new(), ..state.snapshot() }
+}

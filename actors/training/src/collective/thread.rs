@@ -1,0 +1,428 @@
+//! The thread of an all-reduce: computes this worker's gradients, exchanges them, commits the same step as everybody.
+//!
+//! One event after the other; the next gradients are computed when none is waiting. A membership goes through three
+//! phases: the workers meet, those that are behind are given the state, then steps follow each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+use neap_runtime::BulkBuffer;
+use neap_runtime::wire::collective::{CollectiveContent, CollectiveHeader, CollectiveHello};
+use neap_runtime::wire::worker::{FailureKind, Membership, WorkerReport};
+use neap_scheduler::elastic::{ReductionTree, ShardRange};
+use neap_scheduler::model::WorkerId;
+
+use super::batches::Batches;
+use super::exchange::{Exchange, Outcome, Refusal, Sum};
+use super::group::Group;
+use super::handover::{Incoming, parts_of};
+use super::link::LinkMessage;
+use super::payload::{Outgoing, Tail};
+use super::rendezvous::{Agreement, Rendezvous, Source, Standing};
+use super::replica::Replica;
+use super::{COLLECTIVE_QUEUE_MAX, CollectiveEvent, Links};
+use crate::links::{PanicGuard, ParameterValues};
+use crate::loader::{FeedError, JobData};
+use crate::reduction::{Floats, Part};
+use crate::server::{Keeper, KeeperJob, Meter, ServerSetup};
+use crate::state::Snapshot;
+use crate::trainer::{Crew, compute_alone};
+
+/// The state of the thread.
+pub(crate) struct CollectiveThread {
+    worker: WorkerId,
+    setup: ServerSetup,
+    data: Arc<JobData>,
+    crew: Crew,
+    keeper: Keeper,
+    replica: Option<Replica>,
+    /// The newest hello of each worker; it may be ahead of this one.
+    hellos: BTreeMap<WorkerId, CollectiveHello>,
+    turn: Option<Turn>,
+}
+
+/// What belongs to one membership.
+struct Turn {
+    membership: Membership,
+    links: Links,
+    group: Group,
+    phase: Phase,
+    exchange: Exchange,
+    incoming: Incoming,
+    batches: Batches,
+    meter: Meter,
+    /// Another worker was the lead before.
+    leads_anew: bool,
+}
+
+enum Phase {
+    /// Not everybody is here.
+    Meeting(Rendezvous),
+    /// This worker is behind and waits for the state of that one.
+    Receiving(WorkerId),
+    /// The gradients of the next step are to be computed.
+    Ready,
+    /// They are, and the sum is waited for; or there is no next step.
+    Waiting,
+}
+
+impl CollectiveThread {
+    /// Starts the thread; it ends when the last sender of its events is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where the thread cannot be started.
+    pub(crate) fn start(
+        worker: WorkerId,
+        setup: ServerSetup,
+        data: Arc<JobData>,
+        crew: Crew,
+        keeper: Keeper,
+        events: Receiver<CollectiveEvent>,
+    ) -> std::io::Result<()> {
+        let guard = PanicGuard { thread: "collective", session: setup.outbox.session.clone() };
+        let mut thread = Self { worker, setup, data, crew, keeper, replica: None, hellos: BTreeMap::new(), turn: None };
+        let run = move || {
+            let _guard = guard;
+            compute_alone();
+            thread.run(&events);
+        };
+        std::thread::Builder::new().name("collective".to_owned()).spawn(run).map(drop)
+    }
+
+    /// The queue of the thread's events.
+    pub(crate) fn queue() -> (SyncSender<CollectiveEvent>, Receiver<CollectiveEvent>) {
+        sync_channel(COLLECTIVE_QUEUE_MAX)
+    }
+
+    fn run(&mut self, events: &Receiver<CollectiveEvent>) {
+        loop {
+            let ready = self.turn.as_ref().is_some_and(|turn| matches!(turn.phase, Phase::Ready));
+            let event = match ready {
+                true => events.try_recv(),
+                false => events.recv().map_err(|_| TryRecvError::Disconnected),
+            };
+            match event {
+                Ok(event) => self.handle(event),
+                Err(TryRecvError::Empty) => self.compute(),
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: CollectiveEvent) {
+        match event {
+            CollectiveEvent::Adopt { membership, links } => self.adopt(membership, links),
+            CollectiveEvent::Hello(hello) => self.greeted(hello),
+            CollectiveEvent::Received { from, header, payload } => self.receive(from, header, payload),
+            CollectiveEvent::Save => self.save(),
+            CollectiveEvent::Stop { save, done } => {
+                if save {
+                    self.save();
+                }
+                self.turn = None;
+                self.keeper.submit(KeeperJob::Flush(done));
+            }
+        }
+    }
+
+    fn adopt(&mut self, membership: Membership, links: Links) {
+        let before = self.turn.take();
+        let led = before.as_ref().is_some_and(|turn| turn.leads(self.worker));
+        let tree = ReductionTree::new(self.setup.schedule.logical_shards);
+        let Some(group) = Group::new(&membership, self.worker, tree, self.setup.layout.len()) else {
+            return tracing::warn!(epoch = %membership.epoch, "a membership in which this worker carries nothing");
+        };
+        if membership.server == self.worker {
+            self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        }
+        let standing = Standing {
+            state: self.replica.as_ref().map(Replica::mark),
+            checkpoint_step: membership.restore.as_ref().map(|checkpoint| checkpoint.step),
+        };
+        let hello = CollectiveHello {
+            membership: membership.epoch,
+            worker: self.worker,
+            data_digest: self.setup.data_digest,
+            state: standing.state,
+            checkpoint_step: standing.checkpoint_step,
+        };
+        for link in links.values() {
+            // A task that has ended belongs to a membership that is over.
+            let _ = link.blocking_send(LinkMessage::Hello(hello.clone()));
+        }
+        let (strict, epoch) = (self.setup.job.strict, membership.epoch);
+        let batches = match before {
+            // Batches do not depend on the membership: those prepared for the same shards are kept.
+            Some(turn) if turn.batches.block() == group.block(group.me()) => turn.batches,
+            _ => Batches::new(group.block(group.me())),
+        };
+        self.turn = Some(Turn {
+            phase: Phase::Meeting(Rendezvous::new(membership.server, group.workers())),
+            exchange: Exchange::new(group.clone(), self.setup.buffers.clone(), strict),
+            incoming: Incoming::default(),
+            batches,
+            meter: Meter::new(),
+            leads_anew: membership.server == self.worker && !led,
+            membership,
+            links,
+            group,
+        });
+        self.note(self.worker, standing);
+        self.hellos.retain(|_, hello| hello.membership >= epoch);
+        let here = self.hellos.values().cloned().collect::<Vec<_>>();
+        here.into_iter().for_each(|hello| self.meet(&hello));
+    }
+
+    fn greeted(&mut self, hello: CollectiveHello) {
+        let known = self.hellos.get(&hello.worker).map(|known| known.membership);
+        if known.is_none_or(|known| known < hello.membership) {
+            self.hellos.insert(hello.worker, hello.clone());
+        }
+        self.meet(&hello);
+    }
+
+    /// Whoever has other data than the lead ends the job, and the lead says so: it hears of everybody.
+    fn refuse_data(&self, hello: &CollectiveHello) {
+        tracing::error!(worker = %hello.worker, "another worker has other training data");
+        if self.turn.as_ref().is_some_and(|turn| turn.leads(self.worker)) {
+            let text = format!(
+                "worker {} has other training data under the same path than worker {}; give all nodes the same data",
+                hello.worker, self.worker
+            );
+            self.setup.outbox.fail(FailureKind::Invalid, text);
+        }
+    }
+
+    /// Notes a hello where it belongs to the membership in force.
+    fn meet(&mut self, hello: &CollectiveHello) {
+        if self.turn.as_ref().is_none_or(|turn| turn.membership.epoch != hello.membership) {
+            return;
+        }
+        if hello.data_digest == self.setup.data_digest {
+            let standing = Standing { state: hello.state, checkpoint_step: hello.checkpoint_step };
+            self.note(hello.worker, standing);
+        } else {
+            self.refuse_data(hello);
+        }
+    }
+
+    fn note(&mut self, worker: WorkerId, standing: Standing) {
+        let Some(Turn { phase: Phase::Meeting(rendezvous), .. }) = &mut self.turn else { return };
+        if let Some(agreement) = rendezvous.note(worker, standing) {
+            self.agreed(&agreement);
+        }
+    }
+
+    fn agreed(&mut self, agreement: &Agreement) {
+        let source = agreement.source.worker();
+        if agreement.receivers.contains(&self.worker) {
+            self.set_phase(Phase::Receiving(source));
+            return self.take_over_state(source);
+        }
+        if let Source::Lead(_) = agreement.source
+            && !self.begin()
+        {
+            return;
+        }
+        if source == self.worker {
+            self.hand_over_state(agreement);
+        }
+        self.begin_steps();
+    }
+
+    /// Makes the state from the newest checkpoint or from the job's seed.
+    fn begin(&mut self) -> bool {
+        let Some(turn) = &self.turn else { return false };
+        match self.setup.restore(turn.membership.restore.as_ref()) {
+            Ok(state) => {
+                self.replica = Some(Replica::new(state, turn.membership.epoch, None));
+                true
+            }
+            Err(error) => {
+                self.setup.outbox.fail(FailureKind::Invalid, crate::server::chain(&error));
+                false
+            }
+        }
+    }
+
+    fn hand_over_state(&mut self, agreement: &Agreement) {
+        let (Some(turn), Some(replica)) = (&self.turn, &self.replica) else { return };
+        if agreement.receivers.is_empty() {
+            return;
+        }
+        for (part, piece) in parts_of(replica) {
+            for &to in &agreement.receivers {
+                let (content, pieces) = (CollectiveContent::State(part.clone()), vec![piece.clone()]);
+                turn.send(Outgoing { to, content, pieces, tail: Tail::default() });
+            }
+        }
+    }
+
+    /// Takes up the state of `source`, where all of it has come in.
+    fn take_over_state(&mut self, source: WorkerId) {
+        let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
+        let Some(turn) = &mut self.turn else { return };
+        match turn.incoming.take(source, job, *schedule, layout.len()) {
+            Ok(None) => {}
+            Ok(Some(replica)) => {
+                self.replica = Some(replica.with_buffers(buffers.clone()));
+                self.begin_steps();
+            }
+            Err(error) => self.setup.outbox.fail(FailureKind::Invalid, error.to_string()),
+        }
+    }
+
+    fn begin_steps(&mut self) {
+        if self.turn.as_ref().is_some_and(|turn| turn.leads_anew) {
+            self.tell_of_last_epoch();
+        }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        let finished = self.replica.as_ref().is_none_or(|replica| replica.state.is_finished());
+        self.set_phase(if finished { Phase::Waiting } else { Phase::Ready });
+        self.finish_if_done();
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        if let Some(turn) = &mut self.turn {
+            turn.phase = phase;
+        }
+    }
+
+    fn compute(&mut self) {
+        let (Some(turn), Some(replica)) = (&mut self.turn, &self.replica) else { return };
+        turn.phase = Phase::Waiting;
+        let (step, block) = (replica.state.step(), turn.block());
+        let batch = match turn.batches.next(&self.data, &self.setup.schedule, step) {
+            Ok(batch) => batch,
+            Err(error) => return self.fail(&error),
+        };
+        let parameters = ParameterValues::Shared(replica.state.parameters().clone());
+        let parts = self.crew.compute(turn.group.tree(), block, parameters, batch);
+        let outcome = turn.exchange.start(step, parts);
+        self.follow(outcome);
+    }
+
+    fn receive(&mut self, from: WorkerId, header: CollectiveHeader, payload: BulkBuffer) {
+        let length = self.setup.layout.len();
+        let Some(turn) = self.turn.as_mut().filter(|turn| turn.membership.epoch == header.membership) else {
+            return tracing::debug!(%from, membership = %header.membership, "a payload of another membership refused");
+        };
+        let CollectiveContent::State(part) = header.content else {
+            let outcome = turn.exchange.receive(from, header.content, payload);
+            return self.follow(outcome);
+        };
+        if !turn.incoming.add(from, part, payload, length) {
+            return tracing::warn!(%from, "a buffer of another state refused");
+        }
+        if let Phase::Receiving(source) = turn.phase {
+            self.take_over_state(source);
+        }
+    }
+
+    fn follow(&mut self, outcome: Result<Outcome, Refusal>) {
+        let Some(turn) = &self.turn else { return };
+        match outcome {
+            Ok(Outcome { send, sum }) => {
+                send.into_iter().for_each(|outgoing| turn.send(outgoing));
+                if let Some(sum) = sum {
+                    self.commit(sum);
+                }
+            }
+            Err(Refusal::Late) => tracing::debug!("a payload of another step refused"),
+            Err(refusal @ Refusal::Wrong(_)) => tracing::warn!(%refusal, "a payload refused"),
+        }
+    }
+
+    fn commit(&mut self, sum: Sum) {
+        let (Some(turn), Some(replica)) = (&mut self.turn, &mut self.replica) else { return };
+        debug_assert_eq!(sum.step, replica.state.step(), "only the step that was computed is exchanged");
+        let root = turn.group.tree().root();
+        let Part { gradient, losses, samples } = sum.part;
+        if let Err(error) = replica.state.check(root, gradient.len(), &samples) {
+            return self.setup.outbox.fail(FailureKind::DataLedger, error.to_string());
+        }
+        let part = Part { gradient: Box::new(gradient) as Box<dyn Floats>, losses, samples };
+        let commit = match replica.state.insert(root, part) {
+            Ok(commit) => commit.expect("the root alone completes the sum"),
+            Err(error) => {
+                self.turn = None;
+                return self.setup.outbox.fail(FailureKind::DataLedger, error.to_string());
+            }
+        };
+        replica.committed(&commit, turn.membership.epoch);
+        if turn.leads(self.worker) {
+            let membership = turn.membership.epoch;
+            if let Some(progress) = turn.meter.note(&commit, &self.setup.schedule, membership) {
+                self.setup.outbox.report_latest(WorkerReport::Progress(progress));
+            }
+            let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+            match commit.epoch {
+                Some(summary) => {
+                    let snapshot = replica.state.snapshot();
+                    self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
+                }
+                None if save => self.save(),
+                None => {}
+            }
+        }
+        self.go_on();
+    }
+
+    /// The lead before may have been lost before it had evaluated the last epoch. Told twice, it is the same.
+    fn tell_of_last_epoch(&self) {
+        let (Some(turn), Some(replica)) = (&self.turn, &self.replica) else { return };
+        let Some((summary, snapshot)) = replica.last_epoch().cloned() else { return };
+        let membership = turn.membership.epoch;
+        self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save: false });
+    }
+
+    fn finish_if_done(&self) {
+        let (Some(turn), Some(replica)) = (&self.turn, &self.replica) else { return };
+        if replica.state.is_finished() && turn.leads(self.worker) {
+            self.keeper.submit(KeeperJob::Finish {
+                membership: turn.membership.epoch,
+                train_loss: replica.state.train_loss(),
+                snapshot: Snapshot { moments: Vec::new(), ..replica.state.snapshot() },
+            });
+        }
+    }
+
+    fn save(&self) {
+        let (Some(turn), Some(replica)) = (&self.turn, &self.replica) else { return };
+        if turn.leads(self.worker) {
+            let (membership, snapshot) = (turn.membership.epoch, replica.state.snapshot());
+            self.keeper.submit(KeeperJob::Save { membership, snapshot });
+        }
+    }
+
+    fn fail(&mut self, error: &FeedError) {
+        self.turn = None;
+        let text = match error {
+            FeedError::Fetch(cause) => cause.to_string(),
+            FeedError::Ended => error.to_string(),
+        };
+        self.setup.outbox.fail(FailureKind::Invalid, text);
+    }
+}
+
+impl Turn {
+    fn leads(&self, worker: WorkerId) -> bool {
+        self.membership.server == worker
+    }
+
+    fn block(&self) -> ShardRange {
+        self.group.block(self.group.me())
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        if let Some(link) = self.links.get(&outgoing.to) {
+            // A task that has ended belongs to a membership that is over.
+            let _ = link.blocking_send(LinkMessage::Payload(outgoing));
+        }
+    }
+}
