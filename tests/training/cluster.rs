@@ -16,7 +16,8 @@ pub(crate) struct Digits {
     pub(crate) name: &'static str,
     pub(crate) workers: &'static str,
     pub(crate) epochs: u32,
-    pub(crate) placement: &'static str,
+    /// How parameters are exchanged: lines of `train`.
+    pub(crate) exchange: &'static str,
     pub(crate) market: &'static str,
     /// Further lines at the top level of the job file.
     pub(crate) checkpoint: String,
@@ -24,11 +25,18 @@ pub(crate) struct Digits {
 
 impl Digits {
     pub(crate) fn new(name: &'static str, workers: &'static str) -> Self {
-        Self { name, workers, epochs: 3, placement: "colocated", market: "spot", checkpoint: String::new() }
+        Self {
+            name,
+            workers,
+            epochs: 3,
+            exchange: "ps: {placement: colocated}",
+            market: "spot",
+            checkpoint: String::new(),
+        }
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, placement, market, checkpoint } = self;
+        let Self { name, workers, epochs, exchange, market, checkpoint } = self;
         let data = folder("examples/data/digits.csv");
         let data = data.display();
         format!(
@@ -37,7 +45,7 @@ impl Digits {
              data:\n  train: {{uri: {data}, split: {{rows: 0..1500}}, label: label, shuffle: {{seed: 7}}}}\n  \
              eval: {{uri: {data}, split: {{rows: 1500..1797}}, label: label}}\n\
              train:\n  entry: mlp\n  epochs: {epochs}\n  global_batch: 64\n  logical_shards: 8\n  determinism: strict\n  \
-             ps: {{placement: {placement}}}\n  params: {{optimizer: adam, lr: 0.003}}\n"
+             {exchange}\n  params: {{optimizer: adam, lr: 0.003}}\n"
         )
     }
 }

@@ -48,9 +48,32 @@ fn disturbed(cluster: &Cluster) -> serde_json::Value {
 fn a_server_on_a_node_of_its_own_gives_the_same_bytes() {
     let cluster = Cluster::up();
     let colocated = cluster.run(&Digits::new("colocated", "1"));
-    let separate = cluster.run(&Digits { placement: "separate", ..Digits::new("separate", "2") });
+    let separate = cluster.run(&Digits { exchange: "ps: {placement: separate}", ..Digits::new("separate", "2") });
     assert!(model(&colocated) == model(&separate));
     assert_eq!(sample_ledger(&colocated), sample_ledger(&separate));
+}
+
+/// Checkpoints are off, so what is gone on from was in the memory of a worker that stayed.
+#[test]
+fn an_all_reduce_that_loses_its_lead_and_another_worker_gives_the_bytes_of_the_parameter_server() {
+    let cluster = Cluster::up();
+    let served = cluster.run(&job("served", "1"));
+    let checkpoint = "checkpoint: {every: none}\n".to_owned();
+    cluster.submit(&Digits { exchange: "strategy: allreduce", checkpoint, ..job("reduced", "3") });
+    let running = cluster.wait_for_workers("reduced", 3);
+    let step = running["progress"]["step"].as_u64().unwrap_or(0);
+    let running = cluster.wait_for_step("reduced", step + 30);
+    kill(pid(&running, true));
+    let running = cluster.wait_for_step("reduced", step + 200);
+    kill(pid(&running, false));
+    let reduced = cluster.finish("reduced");
+
+    assert!(reduced["recoveries"].as_u64().unwrap() >= 2, "{reduced:#}");
+    assert!(model(&served) == model(&reduced), "the models differ");
+    assert_eq!(sample_ledger(&served), sample_ledger(&reduced));
+    let explained = cluster.home.neap(&["explain", "reduced"]).expect(0).stdout;
+    assert!(!explained.contains("from step"), "nothing was restored: {explained}");
+    assert!(reduced["cost"]["by_category_micro_usd"].get("lost").is_none(), "no work was lost: {reduced:#}");
 }
 
 #[test]
