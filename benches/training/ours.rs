@@ -75,6 +75,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         checkpoint_keep: 2,
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
+        compression: None,
     };
     codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")
 }

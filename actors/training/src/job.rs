@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
+use neap_runtime::wire::training::{self as wire, Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
 use neap_scheduler::model::JobId;
 use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
+use crate::compress::Compression;
 use crate::entry::{Entries, EntryError, Params};
 use crate::schedule::Schedule;
 use crate::update::UpdateSettings;
@@ -41,6 +42,8 @@ pub(crate) struct TrainJob {
     pub(crate) strategy: Strategy,
     /// Whether the result must be bit-identical whatever the workers.
     pub(crate) strict: bool,
+    /// How gradients are made smaller on their way to a server in another process.
+    pub(crate) compression: Option<Compression>,
     /// Where checkpoints go.
     pub(crate) checkpoint_folder: PathBuf,
     /// How often.
@@ -82,6 +85,7 @@ impl TrainJob {
             },
             strategy: launch.strategy,
             strict: launch.strict,
+            compression: launch.compression.map(compression).transpose()?,
             checkpoint_folder: launch.checkpoint_folder.into(),
             checkpoint_every: match launch.checkpoint_every {
                 Every::Epochs(epochs) => CheckpointEvery::Epochs(epochs),
@@ -110,6 +114,17 @@ impl TrainJob {
             CheckpointEvery::Epochs(every) => epoch.is_some_and(|epoch| (epoch + 1).is_multiple_of(every.max(1))),
             CheckpointEvery::Steps(every) => step.is_multiple_of(every.max(1)),
             CheckpointEvery::Never => false,
+        }
+    }
+}
+
+fn compression(compression: wire::Compression) -> Result<Compression, EntryError> {
+    match compression {
+        wire::Compression::Bf16 => Ok(Compression::Bf16),
+        wire::Compression::TopK { share } if share > 0.0 && share <= 1.0 => Ok(Compression::TopK { share }),
+        wire::Compression::TopK { share } => {
+            let fault = format!("must be above 0 and at most 1, not {share}");
+            Err(EntryError::Param { name: "topk_share".to_owned(), fault })
         }
     }
 }

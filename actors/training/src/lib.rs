@@ -38,6 +38,8 @@ pub mod state;
 
 pub mod reduction;
 
+pub mod compress;
+
 pub mod optimiser;
 
 pub mod update;

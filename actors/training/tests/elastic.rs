@@ -4,6 +4,7 @@
 
 mod allreduce;
 mod cluster;
+mod compressed;
 
 use cluster::Cluster;
 use neap_runtime::wire::training::{Every, Length, Param};

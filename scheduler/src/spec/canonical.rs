@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use super::job::{DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
+use super::job::{Compression, DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
     /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
-    /// batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
-    /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
-    /// happens on preemption and crashes, checkpoints, how gradients are exchanged, and where the parameter server lives.
+    /// batch, logical shards, length, determinism, compression, seed and parameters (with their defaults). It leaves out
+    /// what must not change the result: name, description, labels, the number of workers, their resources, market and
+    /// price, what happens on preemption and crashes, checkpoints, how gradients are exchanged, and where the parameter
+    /// server lives.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.
@@ -27,6 +28,10 @@ impl JobSpec {
                 Determinism::Samples => "samples",
             }
         ));
+        lines.extend(train.compression.map(|compression| match compression {
+            Compression::Bf16 => "train.compression = bf16".to_owned(),
+            Compression::TopK { share } => format!("train.compression = topk {share:?}"),
+        }));
         lines.push(format!("train.entry = {:?}", train.entry));
         lines.push(format!("train.global_batch = {}", train.global_batch));
         lines.push(match train.length {

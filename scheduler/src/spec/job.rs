@@ -194,6 +194,8 @@ pub struct TrainSpec {
     pub strategy: Strategy,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
+    /// How gradients are made smaller on their way to it.
+    pub compression: Option<Compression>,
     /// Samples per step over all logical shards; a multiple of `logical_shards`.
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut, whatever carries them.
@@ -216,6 +218,19 @@ pub enum Strategy {
     /// The workers add them up among themselves, and each takes the step itself: in the fixed order under
     /// [`Determinism::Strict`], around a ring otherwise.
     AllReduce,
+}
+
+/// How gradients are made smaller on their way to a parameter server in another process. What a step leaves out is added to
+/// the next one, and forgotten when workers come or go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Compression {
+    /// The upper half of every value.
+    Bf16,
+    /// The values that are largest without their sign.
+    TopK {
+        /// Which share of them, above 0 and up to 1.
+        share: f64,
+    },
 }
 
 /// Where the parameter server lives.

@@ -438,6 +438,23 @@ struct ParameterServer {
     /// When workers wait for each other; `sync` where it is left out.
     #[schemars(default)]
     consistency: Option<Consistency>,
+    /// How gradients are made smaller between processes, at the price of `determinism: strict`; not at all where it is left
+    /// out.
+    #[schemars(default)]
+    compression: Option<Compression>,
+    /// The share of values that `topk` sends; 0.01 where it is left out.
+    #[schemars(default, range(min = 0.0001, max = 1))]
+    topk_share: Option<f64>,
+}
+
+/// How gradients are made smaller. What a step leaves out is added to the next one, and forgotten when workers come or go.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Compression {
+    /// The upper half of every value: half of the bytes.
+    Bf16,
+    /// The values that are largest without their sign, and where they are: twice `topk_share` of the bytes.
+    Topk,
 }
 
 /// Where the parameter server lives.

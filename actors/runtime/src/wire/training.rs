@@ -52,6 +52,20 @@ pub struct TrainLaunch {
     pub model_folder: String,
     /// How gradients become a step.
     pub strategy: Strategy,
+    /// How gradients are made smaller on their way to a server in another process.
+    pub compression: Option<Compression>,
+}
+
+/// How gradients are made smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Compression {
+    /// The upper half of every value.
+    Bf16,
+    /// The values that are largest without their sign.
+    TopK {
+        /// Which share of them.
+        share: f64,
+    },
 }
 
 /// How gradients become a step.
@@ -181,6 +195,10 @@ impl TrainLaunch {
                 spec::Strategy::ParameterServer => Strategy::ParameterServer,
                 spec::Strategy::AllReduce => Strategy::AllReduce,
             },
+            compression: train.compression.map(|compression| match compression {
+                spec::Compression::Bf16 => Compression::Bf16,
+                spec::Compression::TopK { share } => Compression::TopK { share },
+            }),
         }
     }
 }
@@ -244,7 +262,8 @@ pub struct TrainerHello {
 }
 
 /// Announces the gradients of one trainer for one step. The payload is one gradient a part, in the order of `parts`,
-/// each as long as the parameters, as `f32`; after them come the ids of all samples used, part after part, as `u32`.
+/// each as long as the parameters, as `f32`, or its code where the job compresses; after them come the ids of all samples
+/// used, part after part, as `u32`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GradientHeader {
     /// The membership; an older one is refused.

@@ -17,6 +17,8 @@ pub(crate) struct ServerActor {
     pub(crate) node: Node,
     pub(crate) thread: SyncSender<ServerEvent>,
     pub(crate) outbox: Outbox,
+    /// Whether the job's gradients come in a code.
+    pub(crate) coded: bool,
 }
 
 /// Messages to [`ServerActor`].
@@ -47,6 +49,7 @@ impl Actor for ServerActor {
             Inbound::Bulk { from, header, payload, credit } => {
                 let Some(worker) = self.worker_of(&from) else { return Ok(()) };
                 match gradients::received(header, payload, worker) {
+                    Ok(gradients) if self.coded => self.tell(ServerEvent::Coded(gradients)),
                     Ok(gradients) => self.tell(ServerEvent::Gradients(gradients)),
                     Err(error) => tracing::warn!(%worker, %error, "gradients refused"),
                 }

@@ -5,8 +5,9 @@ use neap_runtime::wire::training::GradientHeader;
 use neap_scheduler::elastic::TreeNode;
 use neap_scheduler::model::WorkerId;
 
+use crate::compress::{CodeError, Compression};
 use crate::links::Gradients;
-use crate::reduction::{Floats, Part};
+use crate::reduction::{Buffers, Floats, Part};
 
 /// A payload that is not what its header says.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,22 @@ pub(super) fn received(
         Err(cut) => cut.into_iter().map(several).collect(),
     };
     Ok(Gradients { membership: header.membership, worker, step: header.step, parts })
+}
+
+/// Gradients that came in a code, as they were meant.
+pub(super) fn decoded(
+    coded: Gradients,
+    compression: Compression,
+    length: usize,
+    buffers: &Buffers,
+) -> Result<Gradients, CodeError> {
+    let decode = |(node, part): (TreeNode, Part<Box<dyn Floats>>)| {
+        let mut values = buffers.take(length);
+        compression.decode(part.gradient.values(), length, &mut values)?;
+        Ok((node, Part { gradient: Box::new(values) as Box<dyn Floats>, losses: part.losses, samples: part.samples }))
+    };
+    let parts = coded.parts.into_iter().map(decode).collect::<Result<_, _>>()?;
+    Ok(Gradients { parts, ..coded })
 }
 
 /// A gradient in the buffer it was received into.

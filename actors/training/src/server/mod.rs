@@ -37,6 +37,8 @@ pub(crate) enum ServerEvent {
     Attach { hello: TrainerHello, link: TrainerLink },
     /// Event: gradients have come in.
     Gradients(Gradients),
+    /// Event: gradients have come in, in the code of the job's compression.
+    Coded(Gradients),
     /// Command: save the state now, where this worker serves.
     Save,
     /// Command: finish what was begun, save the state before that where asked, then answer.

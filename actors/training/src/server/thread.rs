@@ -16,7 +16,7 @@ use neap_storage::checkpoint::CheckpointStore;
 
 use super::checkpoint::{self, RestoreError};
 use super::keeper::{KeeperJob, chain};
-use super::{Keeper, ServerEvent};
+use super::{Keeper, ServerEvent, gradients};
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
@@ -124,6 +124,7 @@ impl Server {
             ServerEvent::Retire => self.serving = None,
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
+            ServerEvent::Coded(gradients) => self.take_coded(gradients),
             ServerEvent::Save => self.save(),
             ServerEvent::Stop { save, done } => {
                 if save {
@@ -174,6 +175,16 @@ impl Server {
         let Some(serving) = &self.serving else { return };
         if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
             serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
+        }
+    }
+
+    fn take_coded(&mut self, coded: Gradients) {
+        let ServerSetup { job, layout, buffers, .. } = &self.setup;
+        let Some(compression) = job.compression else { return };
+        let worker = coded.worker;
+        match gradients::decoded(coded, compression, layout.len(), buffers) {
+            Ok(gradients) => self.take_gradients(gradients),
+            Err(error) => tracing::warn!(%worker, %error, "gradients refused"),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
 use crate::reduction::Buffers;
 use crate::server::{Keeper, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
-use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerThread};
+use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerSetup, TrainerThread};
 
 /// Rounds of asking the other workers what the data is; with the pause, about ten seconds.
 const DESCRIBE_ROUNDS_MAX: u32 = 50;
@@ -53,8 +53,13 @@ impl Actors {
         let (server_thread, server_events) = ServerHandle::queue();
         let loader = spawn("the data loader", LoaderActor).await?;
         let trainer = spawn("the trainer", TrainerActor { thread: trainer_thread.clone() }).await?;
-        let server =
-            ServerActor { job: job.id, node: node.clone(), thread: server_thread.clone(), outbox: outbox.clone() };
+        let server = ServerActor {
+            job: job.id,
+            node: node.clone(),
+            thread: server_thread.clone(),
+            outbox: outbox.clone(),
+            coded: job.compression.is_some(),
+        };
         let server = spawn("the parameter server", server).await?;
         let workers = || Access::workers_of(job.id);
         let failed = |error: RegisterError| SessionError::Start { what: "the job's actors", reason: error.to_string() };
@@ -293,10 +298,16 @@ impl Engines {
         server_events: Receiver<ServerEvent>,
     ) -> Result<ServerHandle, SessionError> {
         let Built { crew, keeper, setup } = self.build(data, outbox)?;
-        let (schedule, buffers) = (setup.schedule, setup.buffers.clone());
+        let trainer = TrainerSetup {
+            worker: self.worker,
+            data: data.clone(),
+            schedule: setup.schedule,
+            compression: self.job.compression,
+            buffers: setup.buffers.clone(),
+            outbox: outbox.clone(),
+        };
         let server = ServerHandle::start(setup, keeper, server_events).map_err(no_thread)?;
-        TrainerThread::start(self.worker, data.clone(), schedule, crew, buffers, outbox.clone(), trainer_events)
-            .map_err(no_thread)?;
+        TrainerThread::start(trainer, crew, trainer_events).map_err(no_thread)?;
         Ok(server)
     }
 

@@ -19,7 +19,7 @@ use neap_scheduler::model::MembershipEpoch;
 
 pub(crate) use actor::{TrainerActor, TrainerMsg};
 pub(crate) use crew::{Crew, compute_alone};
-pub(crate) use thread::TrainerThread;
+pub(crate) use thread::{TrainerSetup, TrainerThread};
 
 use crate::links::{ParameterValues, ServerLink};
 

@@ -10,20 +10,28 @@ use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
 use super::crew::compute_alone;
 use super::{Crew, TrainerEvent};
+use crate::compress::{Compression, Residuals};
 use crate::links::{Gradients, Outbox, OutgoingGradients, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
 use crate::loader::{Feed, FeedError, FetchError, JobData};
 use crate::reduction::{Buffers, Floats, Part};
 use crate::schedule::Schedule;
 use crate::server::ServerEvent;
 
+/// What the thread needs to train.
+pub(crate) struct TrainerSetup {
+    pub(crate) worker: WorkerId,
+    pub(crate) data: Arc<JobData>,
+    pub(crate) schedule: Schedule,
+    /// How gradients are made smaller on their way to a server in another process.
+    pub(crate) compression: Option<Compression>,
+    pub(crate) buffers: Buffers,
+    pub(crate) outbox: Outbox,
+}
+
 /// The state of the trainer's thread.
 pub(crate) struct TrainerThread {
-    worker: WorkerId,
-    data: Arc<JobData>,
-    schedule: Schedule,
+    setup: TrainerSetup,
     crew: Crew,
-    buffers: Buffers,
-    outbox: Outbox,
     assignment: Option<Assignment>,
 }
 
@@ -31,6 +39,8 @@ struct Assignment {
     membership: MembershipEpoch,
     block: ShardRange,
     server: ServerLink,
+    /// What compression left out; another membership's parts are other gradients.
+    residuals: Residuals,
     /// The batches from `next_step` on.
     feed: Option<Feed>,
     next_step: u64,
@@ -42,17 +52,9 @@ impl TrainerThread {
     /// # Errors
     ///
     /// Where the thread cannot be started.
-    pub(crate) fn start(
-        worker: WorkerId,
-        data: Arc<JobData>,
-        schedule: Schedule,
-        crew: Crew,
-        buffers: Buffers,
-        outbox: Outbox,
-        events: Receiver<TrainerEvent>,
-    ) -> std::io::Result<()> {
-        let guard = PanicGuard { thread: "trainer", session: outbox.session.clone() };
-        let mut trainer = Self { worker, data, schedule, crew, buffers, outbox, assignment: None };
+    pub(crate) fn start(setup: TrainerSetup, crew: Crew, events: Receiver<TrainerEvent>) -> std::io::Result<()> {
+        let guard = PanicGuard { thread: "trainer", session: setup.outbox.session.clone() };
+        let mut trainer = Self { setup, crew, assignment: None };
         let run = move || {
             let _guard = guard;
             compute_alone();
@@ -75,7 +77,8 @@ impl TrainerThread {
                 // A feed for the same shards goes on: batches do not depend on the membership.
                 let kept = self.assignment.take().filter(|old| old.block == block);
                 let (feed, next_step) = kept.map_or((None, 0), |old| (old.feed, old.next_step));
-                self.assignment = Some(Assignment { membership, block, server, feed, next_step });
+                self.assignment =
+                    Some(Assignment { membership, block, server, residuals: Residuals::default(), feed, next_step });
             }
             TrainerEvent::Parameters { header, values } => self.train(&header, values),
         }
@@ -90,22 +93,23 @@ impl TrainerThread {
             tracing::error!(found, expected, "parameters of another model ignored");
             return;
         }
-        let step = match assignment.next_batch(&self.data, &self.schedule, header.step) {
+        let step = match assignment.next_batch(&self.setup.data, &self.setup.schedule, header.step) {
             Ok(step) => step,
             Err(error) => return self.fail(error),
         };
-        let tree = ReductionTree::new(self.schedule.logical_shards);
+        let tree = ReductionTree::new(self.setup.schedule.logical_shards);
         let parts = self.crew.compute(tree, assignment.block, values, step);
         let (membership, step) = (header.membership, header.step);
         match &assignment.server {
             ServerLink::Local(server) => {
                 let parts = parts.into_iter().map(|(node, part)| (node, boxed(part))).collect();
-                let gradients = Gradients { membership, worker: self.worker, step, parts };
+                let gradients = Gradients { membership, worker: self.setup.worker, step, parts };
                 server.handle(ServerEvent::Gradients(gradients));
             }
             ServerLink::Remote(server) => {
+                let coder = Coder { compression: self.setup.compression, residuals: &mut assignment.residuals };
                 // A task that has ended has told the session why.
-                let _ = server.blocking_send(outgoing(membership, step, parts, &self.buffers));
+                let _ = server.blocking_send(outgoing(membership, step, parts, coder, &self.setup.buffers));
             }
         }
     }
@@ -114,9 +118,9 @@ impl TrainerThread {
         self.assignment = None;
         match error {
             FeedError::Fetch(error @ (FetchError::Data(_) | FetchError::Unavailable(_))) => {
-                self.outbox.fail(FailureKind::Invalid, error.to_string());
+                self.setup.outbox.fail(FailureKind::Invalid, error.to_string());
             }
-            FeedError::Ended => self.outbox.fail(FailureKind::Invalid, error.to_string()),
+            FeedError::Ended => self.setup.outbox.fail(FailureKind::Invalid, error.to_string()),
         }
     }
 }
@@ -144,10 +148,28 @@ fn boxed(part: Part<Vec<f32>>) -> Part<Box<dyn Floats>> {
     Part { gradient: Box::new(part.gradient), losses: part.losses, samples: part.samples }
 }
 
+/// Makes gradients smaller, where the job asks for it.
+struct Coder<'a> {
+    compression: Option<Compression>,
+    residuals: &'a mut Residuals,
+}
+
+impl Coder<'_> {
+    /// What is sent for a gradient.
+    fn code(&mut self, node: TreeNode, gradient: Vec<f32>, buffers: &Buffers) -> Vec<f32> {
+        let Some(compression) = self.compression else { return gradient };
+        let mut code = buffers.take(compression.words(gradient.len()));
+        self.residuals.encode(compression, node, &gradient, &mut code);
+        buffers.put(gradient);
+        code
+    }
+}
+
 fn outgoing(
     membership: MembershipEpoch,
     step: u64,
     parts: Vec<(TreeNode, Part<Vec<f32>>)>,
+    mut coder: Coder<'_>,
     buffers: &Buffers,
 ) -> OutgoingGradients {
     let mut header = GradientHeader { membership, step, parts: Vec::new() };
@@ -159,7 +181,7 @@ fn outgoing(
             shard_losses: part.losses,
             samples: part.samples.len() as u32,
         });
-        gradients.push(buffers.lend(part.gradient));
+        gradients.push(buffers.lend(coder.code(node, part.gradient, buffers)));
         samples.extend(part.samples);
     }
     OutgoingGradients { header, gradients, samples }

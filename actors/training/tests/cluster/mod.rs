@@ -187,5 +187,6 @@ fn launch(folder: &Path) -> TrainLaunch {
         checkpoint_keep: 2,
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
+        compression: None,
     }
 }

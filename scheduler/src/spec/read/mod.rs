@@ -1,6 +1,7 @@
 //! From the tree to the job. Every field is read even where others are faulty, so that all faults are found at once;
 //! only then the parts are put together.
 
+mod compression;
 mod data;
 mod money;
 mod node;

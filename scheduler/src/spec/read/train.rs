@@ -6,7 +6,7 @@ use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
 use super::super::job::{Determinism, ServerPlacement, Strategy, TrainLength, TrainSpec, WorkerRange};
 use super::super::layout;
-use super::{missing, params};
+use super::{compression, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
@@ -44,6 +44,7 @@ fn train_block(
     let strategy = strategy.map(|given| given.unwrap_or(Strategy::ParameterServer));
     let no_server = no_server(&train, strategy.as_ref().ok().copied(), faults);
     let server = train.optional(faults, "ps", server);
+    let compression = compression::compression(&train, faults);
     let shards =
         train.optional(faults, "logical_shards", |field, faults| field.whole_u32(faults, 1..=LOGICAL_SHARDS_MAX));
     let shards = shards.map(|shards| shards.unwrap_or(LOGICAL_SHARDS));
@@ -66,6 +67,7 @@ fn train_block(
         entry: entry?.name.clone(),
         strategy: strategy?,
         server: server?.unwrap_or(ServerPlacement::Colocated),
+        compression: compression?,
         global_batch: batch?,
         logical_shards: shards?,
         length: length?,
@@ -161,15 +163,18 @@ fn length(train: &Block<'_>, faults: &mut Faults) -> Result<TrainLength, Reporte
     }
 }
 
-/// `strict` where the job says nothing, since the exchange is synchronous.
+/// Where the job says nothing: `strict` if the exchange can be, else `samples`.
 fn determinism(train: &Block<'_>, faults: &mut Faults) -> Result<Determinism, Reported> {
     let given = train.optional(faults, "determinism", |field, faults| {
         let built = [("strict", Determinism::Strict), ("samples", Determinism::Samples)];
         Ok((field.choice(faults, Code::BadValue, &built, &["none"])?, field.clone()))
     })?;
-    let Some((determinism, field)) = given else { return Ok(Determinism::Strict) };
+    let loose = loose_exchange(train);
+    let Some((determinism, field)) = given else {
+        return Ok(if loose.is_some() { Determinism::Samples } else { Determinism::Strict });
+    };
     if determinism == Determinism::Strict
-        && let Some(reason) = loose_exchange(train)
+        && let Some(reason) = loose
     {
         let message = format!("`strict` cannot be kept with {reason}");
         return Err(field.fault(faults, Code::Determinism, message, "use `determinism: samples`, or leave that out"));

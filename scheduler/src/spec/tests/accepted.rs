@@ -48,7 +48,7 @@ train:
   entry: cnn
   backend: flex
   strategy: ps
-  ps: {servers: 1, placement: separate, consistency: sync}
+  ps: {servers: 1, placement: separate, consistency: sync, compression: topk, topk_share: 0.05}
   global_batch: 64
   logical_shards: 4
   epochs: 5
@@ -96,6 +96,7 @@ fn the_smallest_file_gets_the_defaults() {
         entry: "mlp".to_owned(),
         strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
+        compression: None,
         global_batch: 128,
         logical_shards: 8,
         length: TrainLength::Epochs(2),
@@ -133,6 +134,7 @@ fn every_field_arrives() {
     assert_eq!(spec.data["eval"].part, DataPart::Rows { from: 10, to: 20 });
     assert_eq!(spec.data["eval"].label.as_deref(), Some("digit"));
     assert_eq!(spec.train.server, ServerPlacement::Separate);
+    assert_eq!(spec.train.compression, Some(Compression::TopK { share: 0.05 }));
     assert_eq!((spec.train.global_batch, spec.train.logical_shards, spec.train.seed), (64, 4, 42));
     assert_eq!((spec.train.length, spec.train.determinism), (TrainLength::Epochs(5), Determinism::Samples));
     assert_eq!(spec.train.params["lr"], ParamValue::Float(0.001));
@@ -197,6 +199,23 @@ fn the_format_follows_from_the_name() {
     for (uri, format) in cases {
         assert_eq!(accepted(&SMALL.replace("digits.csv", uri)).data["train"].format, format, "{uri}");
     }
+}
+
+#[test]
+fn compressed_gradients_are_not_strict_and_change_the_result() {
+    let job = |ps: &str| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}")));
+    let whole = job("{}");
+    for (ps, compression) in [
+        ("{compression: bf16}", Compression::Bf16),
+        ("{compression: topk}", Compression::TopK { share: 0.01 }),
+        ("{compression: topk, topk_share: 1}", Compression::TopK { share: 1.0 }),
+    ] {
+        let compressed = job(ps);
+        assert_eq!(compressed.train.compression, Some(compression));
+        assert_eq!(compressed.train.determinism, Determinism::Samples);
+        assert_ne!(compressed.canonical(), whole.canonical());
+    }
+    assert_ne!(job("{compression: topk}").canonical(), job("{compression: topk, topk_share: 0.1}").canonical());
 }
 
 #[test]

@@ -473,7 +473,12 @@ fn training() {
             changed("determinism: samples", "determinism: none"),
             changed("seed: 42", "seed: 1e3"),
             whole(&strict.replace("consistency: sync", "consistency: ssp")),
-            whole(&strict.replace("consistency: sync", "compression: bf16")),
+            whole(&strict),
+            changed("compression: topk", "compression: int8"),
+            changed("compression: topk", "compression: bf16"),
+            changed("compression: topk, ", ""),
+            changed("topk_share: 0.05", "topk_share: 0"),
+            changed("topk_share: 0.05", "topk_share: \"0.1\""),
         ],
         expect![[r#"
             entry: cn
@@ -509,8 +514,17 @@ fn training() {
             37:54 error[E090] train.ps.consistency: `ssp` is not built yet | write `sync`
             41:16 error[E047] train.determinism: `strict` cannot be kept with `consistency: ssp` | use `determinism: samples`, or leave that out
             version: 1⏎kind: train⏎name: fashion-mnist⏎description: "an image classifier"⏎project: default⏎label
-            37:41 error[E090] train.ps.compression: `compression` is not built yet | leave it out; gradients are sent whole
             41:16 error[E047] train.determinism: `strict` cannot be kept with lossy `compression` | use `determinism: samples`, or leave that out
+            compression: int8
+            37:73 error[E085] train.ps.compression: unknown value `int8` | write `bf16` or `topk`
+            compression: bf16
+            37:79 error[E085] train.ps.topk_share: `topk_share` without `compression: topk` | add that, or remove `topk_share`
+
+            37:60 error[E085] train.ps.topk_share: `topk_share` without `compression: topk` | add that, or remove `topk_share`
+            topk_share: 0
+            37:91 error[E085] train.ps.topk_share: `0` is not such a share | give the share of values that are sent, from 0.0001 to 1
+            topk_share: "0.1"
+            37:91 error[E085] train.ps.topk_share: "0.1" is not such a share | give the share of values that are sent, from 0.0001 to 1
         "#]],
     );
 }
