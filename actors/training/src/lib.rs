@@ -41,6 +41,8 @@ pub mod update;
 
 pub mod ledger;
 
+pub mod finite;
+
 pub mod schedule;
 
 pub mod model;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use neap_scheduler::elastic::{ReductionTree, SampleOrder, TreeNode};
 
+use crate::finite::{NotFinite, first_not_finite};
 use crate::ledger::{LedgerError, SampleLedger};
 use crate::optimiser::Optimiser;
 use crate::reduction::{Buffers, Floats, Part, Reducer};
@@ -71,6 +72,17 @@ pub enum PartError {
         /// The step.
         step: u64,
     },
+}
+
+/// Why a complete step is not committed. The job must end then.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StepError {
+    /// The sample ledger does not balance.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A loss or a gradient is not finite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
 }
 
 /// What a commit brought.
@@ -220,15 +232,18 @@ impl TrainingState {
     ///
     /// # Errors
     ///
-    /// [`LedgerError`]; the job must end then.
-    pub fn insert(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> Result<Option<Commit>, LedgerError> {
+    /// [`StepError`]; the job must end then.
+    pub fn insert(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> Result<Option<Commit>, StepError> {
         match self.reducer.insert(node, part, &self.buffers) {
             Some(sum) => self.commit(sum).map(Some),
             None => Ok(None),
         }
     }
 
-    fn commit(&mut self, sum: Part<Box<dyn Floats>>) -> Result<Commit, LedgerError> {
+    fn commit(&mut self, sum: Part<Box<dyn Floats>>) -> Result<Commit, StepError> {
+        if let Some(fault) = NotFinite::find(self.step, &sum.losses, first_not_finite(sum.gradient.values())) {
+            return Err(fault.into());
+        }
         self.ledger.commit(&sum.samples)?;
         self.make_parameters_unique();
         let parameters = Arc::get_mut(&mut self.parameters).expect("made unique right before");
@@ -408,6 +423,39 @@ mod tests {
         run_step(&mut other, 2);
         assert_eq!(bits(&one), bits(&other));
         assert_eq!(*reader, before);
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_is_not_made_and_says_the_same_for_any_workers() {
+        let fault = |workers: u32| {
+            let mut state = fresh();
+            run_step(&mut state, 1);
+            let before = bits(&state);
+            let tree = ReductionTree::new(8);
+            let order = state.schedule().order(0);
+            let mut fault = None;
+            for block in assign(8, workers) {
+                let mut leaves = Computed { order: &order, cursor: 1, parameters: state.parameters() };
+                for (node, mut part) in reduce_block(tree, block, &Buffers::default(), &mut leaves) {
+                    let covers = tree.covers(node);
+                    for (shard, loss) in covers.iter().zip(&mut part.losses).filter(|(shard, _)| [2, 5].contains(shard))
+                    {
+                        *loss = f64::INFINITY;
+                        part.gradient[9 + shard as usize] = f32::NAN;
+                    }
+                    let gradient: Box<dyn Floats> = Box::new(part.gradient);
+                    let part = Part { gradient, losses: part.losses, samples: part.samples };
+                    fault = state.insert(node, part).err();
+                }
+            }
+            assert_eq!((bits(&state), state.step()), (before, 1));
+            fault.unwrap()
+        };
+        let losses = vec![(2, f64::INFINITY), (5, f64::INFINITY)];
+        let expected = StepError::NotFinite(NotFinite { step: 1, losses, gradient: Some(11) });
+        for workers in [1, 2, 3, 8] {
+            assert_eq!(fault(workers), expected, "{workers} workers");
+        }
     }
 
     #[test]

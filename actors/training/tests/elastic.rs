@@ -200,6 +200,33 @@ async fn faults_of_the_job_are_told_with_what_to_do() {
     assert!(message.contains("other training data"), "{message}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_not_finite_stops_the_job_with_the_same_words_for_any_workers() {
+    let mut texts = Vec::new();
+    for count in [1, 3] {
+        let mut cluster = Cluster::new();
+        cluster.launch.params.retain(|(name, _)| name != "lr");
+        // Overflows within a few steps; the checkpoints before that are good ones.
+        let params =
+            [("lr", Param::Float(30.0)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
+        cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
+        cluster.launch.checkpoint_every = Every::Steps(2);
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        let message = failure(&mut cluster, 0, FailureKind::User).await;
+        let store = CheckpointStore::open(&cluster.folder.path().join("checkpoints")).unwrap();
+        let kept = store.load_latest().unwrap().unwrap();
+        let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&kept.parts["parameters"]);
+        assert!(kept.meta.step >= 2 && floats.iter().all(|value| value.is_finite()), "{}", kept.meta.step);
+        texts.push((message, kept.meta.step));
+    }
+    assert_eq!(texts[0], texts[1]);
+    let (message, step) = &texts[0];
+    assert!(message.contains("`layer1.weight`") && message.contains("lower `train.params.lr`"), "{message}");
+    let said: u64 = message.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(said > *step, "{message}: the checkpoint is of step {step}");
+}
+
 async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> String {
     cluster
         .await_report(at, |report| match report {

@@ -17,12 +17,13 @@ use neap_storage::checkpoint::CheckpointStore;
 use super::checkpoint::{self, RestoreError};
 use super::keeper::KeeperJob;
 use super::{Keeper, ServerEvent};
+use crate::finite::NotFinite;
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
 use crate::reduction::Buffers;
 use crate::schedule::Schedule;
-use crate::state::{Commit, PartError, Snapshot, TrainingState};
+use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
 
 /// How often progress is reported.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -183,6 +184,12 @@ impl Server {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
+            Err(Refusal::NotFinite(fault)) => {
+                self.serving = None;
+                // Behind the checkpoints that are being written: they are of steps that were made.
+                let message = fault.describe(&self.setup.layout);
+                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+            }
         }
     }
 
@@ -241,6 +248,8 @@ enum Refusal {
     Wrong(String),
     /// The sample ledger would not balance: the job must end.
     Ledger(String),
+    /// The step cannot be made: the job must end.
+    NotFinite(NotFinite),
 }
 
 impl Serving {
@@ -257,7 +266,10 @@ impl Serving {
         self.received.insert(gradients.worker);
         let mut committed = None;
         for (node, part) in gradients.parts {
-            committed = self.state.insert(node, part).map_err(|error| Refusal::Ledger(error.to_string()))?;
+            committed = self.state.insert(node, part).map_err(|error| match error {
+                StepError::Ledger(error) => Refusal::Ledger(error.to_string()),
+                StepError::NotFinite(fault) => Refusal::NotFinite(fault),
+            })?;
         }
         if committed.is_some() {
             self.received.clear();
