@@ -66,6 +66,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         eval_data: None,
         global_batch: BATCH as u32,
         logical_shards,
+        micro_batch: None,
         length: Length::Steps(STEPS as u64 + 1),
         strict: true,
         separate_server: false,

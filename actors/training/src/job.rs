@@ -35,6 +35,8 @@ pub(crate) struct TrainJob {
     pub(crate) global_batch: u32,
     /// Parts a step is cut into.
     pub(crate) logical_shards: u32,
+    /// Samples of a part that are computed at once, at most.
+    pub(crate) micro_batch: u32,
     /// When it ends.
     pub(crate) length: TrainLength,
     /// Where checkpoints go.
@@ -72,6 +74,7 @@ impl TrainJob {
             seed: launch.seed,
             global_batch: positive("global_batch", launch.global_batch)?,
             logical_shards: positive("logical_shards", launch.logical_shards)?,
+            micro_batch: positive("micro_batch", launch.micro_batch.unwrap_or(launch.global_batch))?,
             length: match launch.length {
                 Length::Epochs(epochs) => TrainLength::Epochs(epochs),
                 Length::Steps(steps) => TrainLength::Steps(steps),
@@ -93,6 +96,7 @@ impl TrainJob {
             samples,
             global_batch: self.global_batch,
             logical_shards: self.logical_shards,
+            micro_batch: self.micro_batch,
             shuffle_seed: self.train_data.shuffle_seed,
             length: self.length,
         }

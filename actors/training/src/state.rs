@@ -316,6 +316,7 @@ mod tests {
             samples: 103,
             global_batch: 24,
             logical_shards: 8,
+            micro_batch: 24,
             shuffle_seed: Some(3),
             length: TrainLength::Epochs(3),
         }

@@ -227,6 +227,23 @@ async fn a_step_that_is_not_finite_stops_the_job_with_the_same_words_for_any_wor
     assert!(said > *step, "{message}: the checkpoint is of step {step}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_micro_batch_gives_its_own_bytes_whoever_carries_it() {
+    // A logical shard has 8 samples of a step and 3 or 4 of an epoch's last one: pieces of 3, 3 and 2, or 3 and 1.
+    let pieces = |cluster: &mut Cluster| cluster.launch.micro_batch = Some(3);
+    let alone = undisturbed(pieces).await;
+    assert!(alone != undisturbed(|_| {}).await);
+    assert!(undisturbed(|cluster| cluster.launch.micro_batch = Some(8)).await == undisturbed(|_| {}).await);
+    for count in [2, 3] {
+        let mut cluster = Cluster::new();
+        pieces(&mut cluster);
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        cluster.await_end(0).await;
+        assert!(cluster.model() == alone, "{count} workers");
+    }
+}
+
 async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> String {
     cluster
         .await_report(at, |report| match report {

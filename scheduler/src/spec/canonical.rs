@@ -8,7 +8,7 @@ impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
     /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
-    /// batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
+    /// batch, micro batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
     /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
     /// happens on preemption and crashes, checkpoints, and where the parameter server lives.
     ///
@@ -34,6 +34,9 @@ impl JobSpec {
             TrainLength::Steps(steps) => format!("train.length = {steps} steps"),
         });
         lines.push(format!("train.logical_shards = {}", train.logical_shards));
+        // Pieces as large as a shard's whole part leave it in one piece, as if nothing had been said.
+        let pieces = train.micro_batch.filter(|&micro| micro < train.global_batch / train.logical_shards);
+        lines.extend(pieces.map(|micro| format!("train.micro_batch = {micro}")));
         lines.extend(train.params.iter().map(|(name, value)| format!("train.params.{name:?} = {}", param(value))));
         lines.push(format!("train.seed = {}", train.seed));
         lines.sort();

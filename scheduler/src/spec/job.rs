@@ -196,6 +196,8 @@ pub struct TrainSpec {
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut, whatever carries them.
     pub logical_shards: u32,
+    /// How many samples of such a part are computed at once, at most; `None` for all of them.
+    pub micro_batch: Option<u32>,
     /// When it ends.
     pub length: TrainLength,
     /// How far the result may depend on the workers.

@@ -385,6 +385,10 @@ struct Train {
     /// Samples per step over all logical shards, a multiple of `logical_shards`; from the entry where it is left out.
     #[schemars(default, range(min = 1, max = 16777216))]
     global_batch: Option<u32>,
+    /// How many samples of a logical shard are computed at once, at most: bounds the memory of a step. A part of a step
+    /// is computed in one piece where it is left out.
+    #[schemars(default, range(min = 1, max = 16777216))]
+    micro_batch: Option<u32>,
     /// Into how many fixed parts each step is cut, whatever carries them; 8 where it is left out, at least
     /// `workers.max`.
     #[schemars(default, range(min = 1, max = 10000))]

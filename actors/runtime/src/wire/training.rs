@@ -33,6 +33,8 @@ pub struct TrainLaunch {
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut.
     pub logical_shards: u32,
+    /// How many samples of a part are computed at once, at most; a whole part where nothing is said.
+    pub micro_batch: Option<u32>,
     /// When it ends.
     pub length: Length,
     /// Whether the result must be bit-identical whatever the workers.
@@ -150,6 +152,7 @@ impl TrainLaunch {
             eval_data: spec.data.get("eval").map(Data::from),
             global_batch: train.global_batch,
             logical_shards: train.logical_shards,
+            micro_batch: train.micro_batch,
             length: match train.length {
                 TrainLength::Epochs(epochs) => Length::Epochs(epochs),
                 TrainLength::Steps(steps) => Length::Steps(steps),

@@ -178,6 +178,7 @@ fn launch(folder: &Path) -> TrainLaunch {
         eval_data: Some(data(1_500, 1_797)),
         global_batch: 64,
         logical_shards: 8,
+        micro_batch: None,
         length: Length::Epochs(3),
         strict: true,
         separate_server: false,

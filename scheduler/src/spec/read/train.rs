@@ -52,6 +52,7 @@ fn train_block(
         (Ok(Some(batch)), ..) => Ok(*batch),
         (Ok(None), Err(reported), _) | (Ok(None), _, Err(reported)) | (Err(reported), ..) => Err(*reported),
     };
+    let micro_batch = train.optional(faults, "micro_batch", |field, faults| field.whole_u32(faults, 1..=BATCH_MAX));
     let length = length(&train, faults);
     let determinism = determinism(&train, faults);
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
@@ -64,6 +65,7 @@ fn train_block(
         server: server?.unwrap_or(ServerPlacement::Colocated),
         global_batch: batch?,
         logical_shards: shards?,
+        micro_batch: micro_batch?,
         length: length?,
         determinism: determinism?,
         seed: seed?.unwrap_or(0),

@@ -97,6 +97,7 @@ fn the_smallest_file_gets_the_defaults() {
         server: ServerPlacement::Colocated,
         global_batch: 128,
         logical_shards: 8,
+        micro_batch: None,
         length: TrainLength::Epochs(2),
         determinism: Determinism::Strict,
         seed: 0,
@@ -244,4 +245,19 @@ train.seed = 0
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");
     }
     assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+}
+
+#[test]
+fn a_micro_batch_is_part_of_the_result_where_it_cuts_a_shard() {
+    let with = |micro: u32| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, micro_batch: {micro}")));
+    let (whole, cut) = (accepted(SMALL).canonical(), with(5));
+    assert_eq!(cut.train.micro_batch, Some(5));
+    assert!(cut.canonical().contains(
+        "
+train.micro_batch = 5
+"
+    ));
+    // A logical shard has 16 samples of each step.
+    assert_eq!(with(16).canonical(), whole);
+    assert_ne!(with(15).canonical(), whole);
 }

@@ -472,6 +472,7 @@ fn training() {
             changed("  epochs: 5\n", "  epochs: 0\n"),
             changed("determinism: samples", "determinism: none"),
             changed("seed: 42", "seed: 1e3"),
+            changed("seed: 42", "micro_batch: 0"),
             whole(&strict.replace("consistency: sync", "consistency: ssp")),
             whole(&strict.replace("consistency: sync", "compression: bf16")),
         ],
@@ -505,6 +506,8 @@ fn training() {
             41:16 error[E090] train.determinism: `none` is not built yet | write `strict` or `samples`
             seed: 1e3
             42:9 error[E084] train.seed: expected a whole number, found `1e3` | give a whole number, 0 or more
+            micro_batch: 0
+            42:16 error[E085] train.micro_batch: 0 is out of range | give a whole number from 1 to 16777216
             version: 1⏎kind: train⏎name: fashion-mnist⏎description: "an image classifier"⏎project: default⏎label
             37:54 error[E090] train.ps.consistency: `ssp` is not built yet | write `sync`
             41:16 error[E047] train.determinism: `strict` cannot be kept with `consistency: ssp` | use `determinism: samples`, or leave that out
