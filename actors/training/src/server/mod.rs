@@ -17,6 +17,7 @@ mod checkpoint;
 mod gradients;
 mod keeper;
 mod meter;
+mod paces;
 mod relaxed;
 mod thread;
 

@@ -6,9 +6,10 @@
 //! what it is in [`super::thread`].
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{FailureKind, Member, Membership, WorkerReport};
+use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_storage::checkpoint::CheckpointStore;
@@ -16,6 +17,7 @@ use neap_storage::checkpoint::CheckpointStore;
 use super::checkpoint::{self, RestoreError};
 use super::keeper::KeeperJob;
 use super::meter::Meter;
+use super::paces::PaceMeter;
 use super::thread::{Refusal, Serve, ServerSetup};
 use super::{Keeper, ServerEvent};
 use crate::links::{Gradients, TrainerLink};
@@ -38,6 +40,7 @@ struct Serving {
     /// What each worker computes now.
     orders: BTreeMap<WorkerId, Order>,
     meter: Meter,
+    paces: PaceMeter,
 }
 
 impl Serve for RelaxedServer {
@@ -141,6 +144,9 @@ impl RelaxedServer {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
+        if let Some(workers) = serving.paces.due(Instant::now()) {
+            self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
+        }
         let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
         match commit.epoch {
             Some(summary) => {
@@ -179,12 +185,13 @@ impl RelaxedServer {
 
 impl Serving {
     fn new(membership: Membership, state: RelaxedState) -> Self {
-        Self { membership, state, orders: BTreeMap::new(), meter: Meter::new() }
+        Self { membership, state, orders: BTreeMap::new(), meter: Meter::new(), paces: PaceMeter::new(Instant::now()) }
     }
 
     /// Goes on under another membership: shards keep their clocks, and what is being computed is computed again.
     fn regroup(&mut self, membership: Membership) {
         self.orders.clear();
+        self.paces = PaceMeter::new(Instant::now());
         self.membership = membership;
     }
 
@@ -195,6 +202,7 @@ impl Serving {
         let Some(order) = order.filter(|_| membership == self.membership.epoch) else { return Err(Refusal::Late) };
         self.check(worker, order, &parts)?;
         self.orders.remove(&worker);
+        self.paces.received(worker, order.shards.len(), Instant::now());
         let parts = parts.into_iter().map(|(_, part)| part).collect();
         self.state.apply(order, parts).map_err(|error| Refusal::Ledger(error.to_string()))
     }
@@ -240,6 +248,7 @@ impl Serving {
             match link.send(header, self.state.parameters()) {
                 true => {
                     self.orders.insert(worker, order);
+                    self.paces.sent(worker, Instant::now());
                 }
                 false => lost.push(worker),
             }

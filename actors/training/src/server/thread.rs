@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{FailureKind, Member, Membership, WorkerReport};
+use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_scheduler::spec::Consistency;
@@ -17,6 +18,7 @@ use neap_storage::checkpoint::CheckpointStore;
 use super::checkpoint::{self, RestoreError};
 use super::keeper::KeeperJob;
 use super::meter::Meter;
+use super::paces::PaceMeter;
 use super::relaxed::RelaxedServer;
 use super::{Keeper, ServerEvent};
 use crate::job::TrainJob;
@@ -61,6 +63,7 @@ struct Serving {
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
     meter: Meter,
+    paces: PaceMeter,
 }
 
 impl ServerSetup {
@@ -143,12 +146,13 @@ impl Server {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
+                serving.paces = PaceMeter::new(Instant::now());
                 serving.membership = membership;
             }
             None => match self.restore(&membership) {
                 Ok(state) => {
-                    let meter = Meter::new();
-                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter });
+                    let (meter, paces) = (Meter::new(), PaceMeter::new(Instant::now()));
+                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter, paces });
                 }
                 Err(error) => return self.setup.outbox.fail(FailureKind::Invalid, error.text()),
             },
@@ -185,7 +189,7 @@ impl Server {
             return;
         }
         self.links.insert(hello.worker, (hello.membership, link));
-        let Some(serving) = &self.serving else { return };
+        let Some(serving) = &mut self.serving else { return };
         if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
             serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
         }
@@ -215,6 +219,9 @@ impl Server {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
+        if let Some(workers) = serving.paces.due(Instant::now()) {
+            self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
+        }
         let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
         match commit.epoch {
             Some(summary) => {
@@ -228,7 +235,7 @@ impl Server {
     }
 
     fn go_on(&mut self) {
-        let Some(serving) = &self.serving else { return };
+        let Some(serving) = &mut self.serving else { return };
         self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
         if !serving.state.is_finished() {
             serving.send_parameters(&self.links, None, &self.setup.outbox);
@@ -274,6 +281,8 @@ impl Serving {
         }
         self.check(&gradients, shards)?;
         self.received.insert(gradients.worker);
+        let carried = gradients.parts.iter().map(|(_, part)| part.losses.len() as u32).sum();
+        self.paces.received(gradients.worker, carried, Instant::now());
         let mut committed = None;
         for (node, part) in gradients.parts {
             committed = self.state.insert(node, part).map_err(|error| Refusal::Ledger(error.to_string()))?;
@@ -308,7 +317,7 @@ impl Serving {
 
     /// Sends the current parameters to all trainers of the membership, or to one of them.
     fn send_parameters(
-        &self,
+        &mut self,
         links: &BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
         only: Option<WorkerId>,
         outbox: &Outbox,
@@ -320,8 +329,9 @@ impl Serving {
         {
             let Some(&Member { shard_start, shard_end, .. }) = self.membership.member(worker) else { continue };
             let header = ParametersHeader { membership, step, shard_start, shard_end };
-            if !link.send(header, self.state.parameters()) {
-                outbox.peer_lost(membership, worker);
+            match link.send(header, self.state.parameters()) {
+                true => self.paces.sent(worker, Instant::now()),
+                false => outbox.peer_lost(membership, worker),
             }
         }
     }
