@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_runtime::wire::training::{self, Data, Every, Format, Length, Param, Part, TrainLaunch};
 use neap_scheduler::model::JobId;
-use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
+use neap_scheduler::spec::{CheckpointEvery, Consistency, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
 use crate::entry::{Entries, EntryError, Params};
 use crate::schedule::Schedule;
@@ -37,6 +37,8 @@ pub(crate) struct TrainJob {
     pub(crate) logical_shards: u32,
     /// Samples of a part that are computed at once, at most.
     pub(crate) micro_batch: u32,
+    /// When workers wait for each other.
+    pub(crate) consistency: Consistency,
     /// When it ends.
     pub(crate) length: TrainLength,
     /// Where checkpoints go.
@@ -75,6 +77,11 @@ impl TrainJob {
             global_batch: positive("global_batch", launch.global_batch)?,
             logical_shards: positive("logical_shards", launch.logical_shards)?,
             micro_batch: positive("micro_batch", launch.micro_batch.unwrap_or(launch.global_batch))?,
+            consistency: match launch.consistency {
+                training::Consistency::Sync => Consistency::Sync,
+                training::Consistency::Ssp(staleness) => Consistency::Ssp { staleness },
+                training::Consistency::Async => Consistency::Async,
+            },
             length: match launch.length {
                 Length::Epochs(epochs) => TrainLength::Epochs(epochs),
                 Length::Steps(steps) => TrainLength::Steps(steps),

@@ -10,19 +10,16 @@ use neap_scheduler::elastic::{ReductionTree, SampleOrder, TreeNode};
 use crate::finite::{NotFinite, first_not_finite};
 use crate::ledger::{LedgerError, SampleLedger};
 use crate::optimiser::Optimiser;
+use crate::parameters::Parameters;
 use crate::reduction::{Buffers, Floats, Part, Reducer};
 use crate::schedule::Schedule;
 use crate::update::UpdateSettings;
-
-/// Old parameter buffers that are kept until nobody reads them any more.
-const RETIRED_MAX: usize = 4;
 
 /// Where a job's training stands.
 pub struct TrainingState {
     schedule: Schedule,
     tree: ReductionTree,
-    parameters: Arc<Vec<f32>>,
-    retired: Vec<Arc<Vec<f32>>>,
+    parameters: Parameters,
     settings: UpdateSettings,
     optimiser: Optimiser,
     step: u64,
@@ -37,11 +34,11 @@ pub struct TrainingState {
 /// Everything that a training goes on from.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Steps committed.
+    /// Steps committed: those that every logical shard has made.
     pub step: u64,
     /// The parameters.
     pub parameters: Arc<Vec<f32>>,
-    /// Steps of the optimiser.
+    /// The optimiser's time: steps, or where the logical shards do not go in step, steps of one shard.
     pub optimiser_time: u64,
     /// Its buffers.
     pub moments: Vec<Vec<f32>>,
@@ -49,6 +46,17 @@ pub struct Snapshot {
     pub epoch_loss: f64,
     /// Mean loss of a sample in the epoch before.
     pub last_epoch_loss: f64,
+    /// Where the logical shards do not go in step: how far each has come.
+    pub relaxed: Option<RelaxedPosition>,
+}
+
+/// How far each logical shard has come, where they do not go in step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelaxedPosition {
+    /// The steps of each shard.
+    pub clocks: Vec<u64>,
+    /// The sum of losses so far in each epoch that some shard has begun and not all have ended, the oldest first.
+    pub epoch_losses: Vec<f64>,
 }
 
 /// A part of a gradient that does not belong to the step.
@@ -120,8 +128,8 @@ impl TrainingState {
 
     /// The state of a snapshot; `None` where it does not fit the job.
     pub fn restore(schedule: Schedule, settings: UpdateSettings, length: usize, snapshot: Snapshot) -> Option<Self> {
-        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss } = snapshot;
-        if parameters.len() != length || step > schedule.steps_total() {
+        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss, relaxed } = snapshot;
+        if parameters.len() != length || step > schedule.steps_total() || relaxed.is_some() {
             return None;
         }
         let optimiser = Optimiser::restore(settings.optimiser, length, optimiser_time, moments)?;
@@ -146,8 +154,7 @@ impl TrainingState {
         Self {
             schedule,
             tree,
-            parameters,
-            retired: Vec::new(),
+            parameters: Parameters::new(parameters),
             settings,
             optimiser,
             step,
@@ -177,7 +184,7 @@ impl TrainingState {
 
     /// The parameters of the current step.
     pub fn parameters(&self) -> &Arc<Vec<f32>> {
-        &self.parameters
+        self.parameters.shared()
     }
 
     /// Mean loss of a sample in the current epoch so far, or in the last one where the current has no step yet.
@@ -198,11 +205,12 @@ impl TrainingState {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             step: self.step,
-            parameters: self.parameters.clone(),
+            parameters: self.parameters().clone(),
             optimiser_time: self.optimiser.time(),
             moments: self.optimiser.moments().to_vec(),
             epoch_loss: self.epoch_loss,
             last_epoch_loss: self.last_epoch_loss,
+            relaxed: None,
         }
     }
 
@@ -217,8 +225,9 @@ impl TrainingState {
     ///
     /// [`PartError`] where it does not.
     pub fn check(&self, node: TreeNode, length: usize, samples: &[u32]) -> Result<(), PartError> {
-        if length != self.parameters.len() {
-            return Err(PartError::Length { found: length, expected: self.parameters.len() });
+        let expected = self.parameters().len();
+        if length != expected {
+            return Err(PartError::Length { found: length, expected });
         }
         let covers = self.tree.covers(node);
         let (_, cursor) = self.schedule.place(self.step);
@@ -245,11 +254,9 @@ impl TrainingState {
             return Err(fault.into());
         }
         self.ledger.commit(&sum.samples)?;
-        self.make_parameters_unique();
-        let parameters = Arc::get_mut(&mut self.parameters).expect("made unique right before");
         let gradient = sum.gradient.values();
         let scale = self.settings.scale(self.step, self.schedule.steps_total(), gradient);
-        self.optimiser.step(parameters, gradient, scale);
+        self.optimiser.step(self.parameters.to_mut(), gradient, scale);
         sum.gradient.into_vec().into_iter().for_each(|buffer| self.buffers.put(buffer));
         // One after the other in shard order: the loss too is the same bits for any workers.
         let loss = sum.losses.iter().sum::<f64>();
@@ -276,23 +283,6 @@ impl TrainingState {
             self.order = self.schedule.order(epoch + 1);
         }
         Ok(summary)
-    }
-
-    /// Parameters that somebody still reads (a transfer, a checkpoint) are left to them.
-    fn make_parameters_unique(&mut self) {
-        if Arc::get_mut(&mut self.parameters).is_some() {
-            return;
-        }
-        let free = self.retired.iter().position(|old| Arc::strong_count(old) == 1);
-        let mut fresh = match free {
-            Some(at) => self.retired.swap_remove(at),
-            None => Arc::new(vec![0.0; self.parameters.len()]),
-        };
-        Arc::get_mut(&mut fresh).expect("nobody else holds it").copy_from_slice(&self.parameters);
-        let old = std::mem::replace(&mut self.parameters, fresh);
-        if self.retired.len() < RETIRED_MAX {
-            self.retired.push(old);
-        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Whole trainings over QUIC: the result never depends on who carried the work.
+//! Whole trainings over QUIC. Where all workers make every step together the result never depends on who carried the work.
+//! [`relaxed`] has those that do not wait for each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
+mod relaxed;
 
 use cluster::Cluster;
 use neap_runtime::wire::training::{Every, Length, Param};

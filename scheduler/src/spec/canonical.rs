@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
-use super::job::{DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
+use super::job::{Consistency, DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
     /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
-    /// batch, micro batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
-    /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
-    /// happens on preemption and crashes, checkpoints, and where the parameter server lives.
+    /// batch, micro batch, logical shards, length, consistency, determinism, seed and parameters (with their defaults). It
+    /// leaves out what must not change the result: name, description, labels, the number of workers, their resources,
+    /// market and price, what happens on preemption and crashes, checkpoints, and where the parameter server lives.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.
@@ -20,6 +20,12 @@ impl JobSpec {
             data_lines(name, data, &mut lines);
         }
         let train = &self.train;
+        // A synchronous exchange has no line, as before there was another.
+        lines.extend(match train.consistency {
+            Consistency::Sync => None,
+            Consistency::Ssp { staleness } => Some(format!("train.consistency = ssp {staleness}")),
+            Consistency::Async => Some("train.consistency = async".to_owned()),
+        });
         lines.push(format!(
             "train.determinism = {}",
             match train.determinism {

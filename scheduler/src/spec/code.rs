@@ -51,6 +51,8 @@ codes! {
         "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
     UnknownEntry = "E040", "unknown train entry",
         "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or a type that the program registered.";
+    Staleness = "E043", "a bound of staleness without an exchange that has one",
+        "`train.ps.staleness` says how many steps a logical shard may be ahead of the slowest one, which means something only with `consistency: ssp`. With `sync` nobody is ever ahead, with `async` there is no bound.";
     BatchNotDivisible = "E044", "the global batch cannot be cut into equal shards",
         "Every step's `global_batch` samples are cut into `logical_shards` equal parts, whatever the number of workers, so the first must be a multiple of the second.";
     TooFewShards = "E045", "more workers than logical shards",

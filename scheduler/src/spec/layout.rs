@@ -167,12 +167,9 @@ pub(super) const TRAIN: Layout = Layout {
 
 pub(super) const PS: Layout = Layout {
     path: "train.ps",
-    keys: &["servers", "placement", "consistency"],
+    keys: &["servers", "placement", "consistency", "staleness"],
     kinds: &[],
-    planned: &[
-        ("staleness", "leave it out; the exchange is synchronous"),
-        ("compression", "leave it out; gradients are sent whole"),
-    ],
+    planned: &[("compression", "leave it out; gradients are sent whole")],
 };
 
 /// Every block with fixed keys.

@@ -399,7 +399,8 @@ struct Train {
     /// Steps, instead of epochs.
     #[schemars(default, range(min = 1))]
     steps: Option<u64>,
-    /// How far the result may depend on the workers; `strict` where it is left out.
+    /// How far the result may depend on the workers; where it is left out `strict` if the exchange is synchronous, else
+    /// `samples`.
     #[schemars(default)]
     determinism: Option<Determinism>,
     /// Seed of the initial parameters; 0 where it is left out.
@@ -439,6 +440,9 @@ struct ParameterServer {
     /// When workers wait for each other; `sync` where it is left out.
     #[schemars(default)]
     consistency: Option<Consistency>,
+    /// For `consistency: ssp`: how many steps a logical shard may be ahead of the slowest one; 4 where it is left out.
+    #[schemars(default, range(min = 0, max = 10000))]
+    staleness: Option<u32>,
 }
 
 /// Where the parameter server lives.
@@ -457,6 +461,10 @@ enum ServerPlacement {
 enum Consistency {
     /// After every step.
     Sync,
+    /// When they are more than `staleness` steps ahead of the slowest logical shard.
+    Ssp,
+    /// Not at all.
+    Async,
 }
 
 /// How far the result may depend on who carried the work.

@@ -3,7 +3,8 @@
 
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
-    CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement, TrainLength,
+    self, CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement,
+    TrainLength,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub struct TrainLaunch {
     pub strict: bool,
     /// Whether the parameter server has a node of its own.
     pub separate_server: bool,
+    /// When workers wait for each other.
+    pub consistency: Consistency,
     /// Seed of the initial parameters.
     pub seed: u64,
     /// Where checkpoints go: an absolute local folder.
@@ -112,6 +115,17 @@ pub enum Length {
     Steps(u64),
 }
 
+/// When workers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// After every step.
+    Sync,
+    /// When they are more than so many steps ahead of the slowest logical shard.
+    Ssp(u32),
+    /// Not at all.
+    Async,
+}
+
 /// How often a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Every {
@@ -159,6 +173,11 @@ impl TrainLaunch {
             },
             strict: train.determinism == Determinism::Strict,
             separate_server: train.server == ServerPlacement::Separate,
+            consistency: match train.consistency {
+                spec::Consistency::Sync => Consistency::Sync,
+                spec::Consistency::Ssp { staleness } => Consistency::Ssp(staleness),
+                spec::Consistency::Async => Consistency::Async,
+            },
             seed: train.seed,
             checkpoint_folder: spec.checkpoint.folder.clone().unwrap_or(place.checkpoint_folder),
             checkpoint_every: match spec.checkpoint.every {
@@ -278,6 +297,11 @@ pub struct ParametersHeader {
     pub membership: MembershipEpoch,
     /// The step to compute with them, counted from 0 since the start of the job.
     pub step: u64,
+    /// The first logical shard to compute it for. All that the worker carries, unless shards wait for each other less than
+    /// a step and some of them are behind.
+    pub shard_start: u32,
+    /// One past the last.
+    pub shard_end: u32,
 }
 
 /// Trainer → data loader of another worker, for a node that cannot read the data itself. Every worker that can read it

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_runtime::wire::training::{Consistency, Data, Every, Format, Length, Param, Part, TrainLaunch};
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
 };
@@ -182,6 +182,7 @@ fn launch(folder: &Path) -> TrainLaunch {
         length: Length::Epochs(3),
         strict: true,
         separate_server: false,
+        consistency: Consistency::Sync,
         seed: 11,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Epochs(1),

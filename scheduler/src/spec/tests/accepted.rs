@@ -95,6 +95,7 @@ fn the_smallest_file_gets_the_defaults() {
     let train = TrainSpec {
         entry: "mlp".to_owned(),
         server: ServerPlacement::Colocated,
+        consistency: Consistency::Sync,
         global_batch: 128,
         logical_shards: 8,
         micro_batch: None,
@@ -172,6 +173,20 @@ fn checkpoints_in_every_form() {
 }
 
 #[test]
+fn an_exchange_without_waiting_is_not_strict() {
+    let cases = [
+        ("{consistency: sync}", Consistency::Sync, Determinism::Strict),
+        ("{consistency: ssp}", Consistency::Ssp { staleness: 4 }, Determinism::Samples),
+        ("{consistency: ssp, staleness: 0}", Consistency::Ssp { staleness: 0 }, Determinism::Samples),
+        ("{consistency: async}", Consistency::Async, Determinism::Samples),
+    ];
+    for (ps, consistency, determinism) in cases {
+        let spec = accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}")));
+        assert_eq!((spec.train.consistency, spec.train.determinism), (consistency, determinism), "{ps}");
+    }
+}
+
+#[test]
 fn deadlines_are_times_or_moments() {
     let cases = [
         ("18h", Deadline::After(Millis::from_secs(64_800))),
@@ -244,7 +259,9 @@ train.seed = 0
     for text in same {
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");
     }
-    assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+    for other in ["seed: 1", "ps: {consistency: async}", "ps: {consistency: ssp}"] {
+        assert_ne!(accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, {other}"))).canonical(), wanted);
+    }
 }
 
 #[test]
