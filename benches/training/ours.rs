@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch};
+use neap_runtime::wire::training::{
+    Consistency, Data, Every, Format, Length, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
+};
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
     WorkerLaunch, WorkerProtocol, WorkerReport,
@@ -66,9 +68,11 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         eval_data: None,
         global_batch: BATCH as u32,
         logical_shards,
+        micro_batch: None,
         length: Length::Steps(STEPS as u64 + 1),
         strict: true,
         separate_server: false,
+        consistency: Consistency::Sync,
         seed: 1,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Never,

@@ -16,3 +16,4 @@ mod market;
 mod money;
 mod reasons;
 mod recovery;
+mod uneven;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{self as wire, Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
+use neap_runtime::wire::training::{self, Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
 use neap_scheduler::model::JobId;
-use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
+use neap_scheduler::spec::{CheckpointEvery, Consistency, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
 use crate::compress::Compression;
 use crate::entry::{Entries, EntryError, Params};
@@ -36,6 +36,10 @@ pub(crate) struct TrainJob {
     pub(crate) global_batch: u32,
     /// Parts a step is cut into.
     pub(crate) logical_shards: u32,
+    /// Samples of a part that are computed at once, at most.
+    pub(crate) micro_batch: u32,
+    /// When workers wait for each other.
+    pub(crate) consistency: Consistency,
     /// When it ends.
     pub(crate) length: TrainLength,
     /// How gradients become a step.
@@ -79,6 +83,12 @@ impl TrainJob {
             seed: launch.seed,
             global_batch: positive("global_batch", launch.global_batch)?,
             logical_shards: positive("logical_shards", launch.logical_shards)?,
+            micro_batch: positive("micro_batch", launch.micro_batch.unwrap_or(launch.global_batch))?,
+            consistency: match launch.consistency {
+                training::Consistency::Sync => Consistency::Sync,
+                training::Consistency::Ssp(staleness) => Consistency::Ssp { staleness },
+                training::Consistency::Async => Consistency::Async,
+            },
             length: match launch.length {
                 Length::Epochs(epochs) => TrainLength::Epochs(epochs),
                 Length::Steps(steps) => TrainLength::Steps(steps),
@@ -103,6 +113,7 @@ impl TrainJob {
             samples,
             global_batch: self.global_batch,
             logical_shards: self.logical_shards,
+            micro_batch: self.micro_batch,
             shuffle_seed: self.train_data.shuffle_seed,
             length: self.length,
         }
@@ -118,11 +129,11 @@ impl TrainJob {
     }
 }
 
-fn compression(compression: wire::Compression) -> Result<Compression, EntryError> {
+fn compression(compression: training::Compression) -> Result<Compression, EntryError> {
     match compression {
-        wire::Compression::Bf16 => Ok(Compression::Bf16),
-        wire::Compression::TopK { share } if share > 0.0 && share <= 1.0 => Ok(Compression::TopK { share }),
-        wire::Compression::TopK { share } => {
+        training::Compression::Bf16 => Ok(Compression::Bf16),
+        training::Compression::TopK { share } if share > 0.0 && share <= 1.0 => Ok(Compression::TopK { share }),
+        training::Compression::TopK { share } => {
             let fault = format!("must be above 0 and at most 1, not {share}");
             Err(EntryError::Param { name: "topk_share".to_owned(), fault })
         }

@@ -77,9 +77,8 @@ fn rate(network: &mut dyn Network, data: &LocalData, schedule: &Schedule, time: 
     let order = schedule.order(0);
     let mut step = |cursor: u64| {
         for shard in 0..schedule.logical_shards {
-            let ids = order.ids(order.shard(cursor, shard));
-            if !ids.is_empty() {
-                network.gradient(data.batch(DataSet::Train, ids), 1.0, &mut gradient, Write::Replace);
+            for piece in schedule.pieces(order.ids(order.shard(cursor, shard))) {
+                network.gradient(data.batch(DataSet::Train, piece), 1.0, &mut gradient, Write::Replace);
             }
         }
         order.step(cursor).len() as u64

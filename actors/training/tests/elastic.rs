@@ -1,10 +1,12 @@
-//! Whole trainings over QUIC: the result never depends on who carried the work.
+//! Whole trainings over QUIC. Where all workers make every step together the result never depends on who carried the work.
+//! [`relaxed`] has those that do not wait for each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod allreduce;
 mod cluster;
 mod compressed;
+mod relaxed;
 
 use cluster::Cluster;
 use neap_runtime::wire::training::{Every, Length, Param};
@@ -200,6 +202,50 @@ async fn faults_of_the_job_are_told_with_what_to_do() {
     cluster.regroup(&[first, other], first, None).await;
     let message = failure(&mut cluster, first, FailureKind::Invalid).await;
     assert!(message.contains("other training data"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_not_finite_stops_the_job_with_the_same_words_for_any_workers() {
+    let mut texts = Vec::new();
+    for count in [1, 3] {
+        let mut cluster = Cluster::new();
+        cluster.launch.params.retain(|(name, _)| name != "lr");
+        // Overflows within a few steps; the checkpoints before that are good ones.
+        let params =
+            [("lr", Param::Float(30.0)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
+        cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
+        cluster.launch.checkpoint_every = Every::Steps(2);
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        let message = failure(&mut cluster, 0, FailureKind::User).await;
+        let store = CheckpointStore::open(&cluster.folder.path().join("checkpoints")).unwrap();
+        let kept = store.load_latest().unwrap().unwrap();
+        let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&kept.parts["parameters"]);
+        assert!(kept.meta.step >= 2 && floats.iter().all(|value| value.is_finite()), "{}", kept.meta.step);
+        texts.push((message, kept.meta.step));
+    }
+    assert_eq!(texts[0], texts[1]);
+    let (message, step) = &texts[0];
+    assert!(message.contains("`layer1.weight`") && message.contains("lower `train.params.lr`"), "{message}");
+    let said: u64 = message.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(said > *step, "{message}: the checkpoint is of step {step}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_micro_batch_gives_its_own_bytes_whoever_carries_it() {
+    // A logical shard has 8 samples of a step and 3 or 4 of an epoch's last one: pieces of 3, 3 and 2, or 3 and 1.
+    let pieces = |cluster: &mut Cluster| cluster.launch.micro_batch = Some(3);
+    let alone = undisturbed(pieces).await;
+    assert!(alone != undisturbed(|_| {}).await);
+    assert!(undisturbed(|cluster| cluster.launch.micro_batch = Some(8)).await == undisturbed(|_| {}).await);
+    for count in [2, 3] {
+        let mut cluster = Cluster::new();
+        pieces(&mut cluster);
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        cluster.await_end(0).await;
+        assert!(cluster.model() == alone, "{count} workers");
+    }
 }
 
 async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> String {

@@ -6,7 +6,7 @@ mod membership;
 mod order;
 mod tree;
 
-pub use assignment::{ShardRange, assign};
+pub use assignment::{GAIN_PERMILLE_MIN, Load, ShardRange, assign, balance, blocks};
 pub use membership::{Candidate, Grouping, group};
 pub use order::{SampleOrder, StepSlice};
 pub use tree::{ReductionTree, TreeNode};

@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use super::job::{Compression, DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
+use super::job::{Compression, Consistency, DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
     /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
-    /// batch, logical shards, length, determinism, compression, seed and parameters (with their defaults). It leaves out
-    /// what must not change the result: name, description, labels, the number of workers, their resources, market and
-    /// price, what happens on preemption and crashes, checkpoints, how gradients are exchanged, and where the parameter
-    /// server lives.
+    /// batch, micro batch, logical shards, length, consistency, compression, determinism, seed and parameters (with their
+    /// defaults). It leaves out what must not change the result: name, description, labels, the number of workers, their
+    /// resources, market and price, what happens on preemption and crashes, checkpoints, how gradients are exchanged, and
+    /// where the parameter server lives.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.
@@ -21,6 +21,12 @@ impl JobSpec {
             data_lines(name, data, &mut lines);
         }
         let train = &self.train;
+        // A synchronous exchange has no line, as before there was another.
+        lines.extend(match train.consistency {
+            Consistency::Sync => None,
+            Consistency::Ssp { staleness } => Some(format!("train.consistency = ssp {staleness}")),
+            Consistency::Async => Some("train.consistency = async".to_owned()),
+        });
         lines.push(format!(
             "train.determinism = {}",
             match train.determinism {
@@ -39,6 +45,9 @@ impl JobSpec {
             TrainLength::Steps(steps) => format!("train.length = {steps} steps"),
         });
         lines.push(format!("train.logical_shards = {}", train.logical_shards));
+        // Pieces as large as a shard's whole part leave it in one piece, as if nothing had been said.
+        let pieces = train.micro_batch.filter(|&micro| micro < train.global_batch / train.logical_shards);
+        lines.extend(pieces.map(|micro| format!("train.micro_batch = {micro}")));
         lines.extend(train.params.iter().map(|(name, value)| format!("train.params.{name:?} = {}", param(value))));
         lines.push(format!("train.seed = {}", train.seed));
         lines.sort();

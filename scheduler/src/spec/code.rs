@@ -53,6 +53,8 @@ codes! {
         "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or a type that the program registered.";
     ServerBlock = "E042", "settings of a parameter server without one",
         "With `strategy: allreduce` the workers add up their gradients among themselves, so a block `train.ps` has nothing to describe. Remove it, or use `strategy: ps`.";
+    Staleness = "E043", "a bound of staleness without an exchange that has one",
+        "`train.ps.staleness` says how many steps a logical shard may be ahead of the slowest one, which means something only with `consistency: ssp`. With `sync` nobody is ever ahead, with `async` there is no bound.";
     BatchNotDivisible = "E044", "the global batch cannot be cut into equal shards",
         "Every step's `global_batch` samples are cut into `logical_shards` equal parts, whatever the number of workers, so the first must be a multiple of the second.";
     TooFewShards = "E045", "more workers than logical shards",

@@ -194,12 +194,16 @@ pub struct TrainSpec {
     pub strategy: Strategy,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
+    /// When workers wait for each other.
+    pub consistency: Consistency,
     /// How gradients are made smaller on their way to it.
     pub compression: Option<Compression>,
     /// Samples per step over all logical shards; a multiple of `logical_shards`.
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut, whatever carries them.
     pub logical_shards: u32,
+    /// How many samples of such a part are computed at once, at most; `None` for all of them.
+    pub micro_batch: Option<u32>,
     /// When it ends.
     pub length: TrainLength,
     /// How far the result may depend on the workers.
@@ -240,6 +244,20 @@ pub enum ServerPlacement {
     Colocated,
     /// On a node of its own, beside the workers.
     Separate,
+}
+
+/// When workers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// After every step.
+    Sync,
+    /// When they are further ahead of the slowest logical shard than this (stale synchronous parallel, Ho et al. 2013).
+    Ssp {
+        /// Steps that a logical shard may be ahead of the slowest one when it begins another.
+        staleness: u32,
+    },
+    /// Not at all.
+    Async,
 }
 
 /// When a training ends.

@@ -153,6 +153,7 @@ pub(super) const TRAIN: Layout = Layout {
         "strategy",
         "ps",
         "global_batch",
+        "micro_batch",
         "logical_shards",
         "epochs",
         "steps",
@@ -161,17 +162,14 @@ pub(super) const TRAIN: Layout = Layout {
         "params",
     ],
     kinds: &[],
-    planned: &[
-        ("artifact", "leave it out; the entries built in are `mlp` and `cnn`"),
-        ("micro_batch", "leave it out; a logical shard is computed in one piece"),
-    ],
+    planned: &[("artifact", "leave it out; the entries built in are `mlp` and `cnn`")],
 };
 
 pub(super) const PS: Layout = Layout {
     path: "train.ps",
-    keys: &["servers", "placement", "consistency", "compression", "topk_share"],
+    keys: &["servers", "placement", "consistency", "staleness", "compression", "topk_share"],
     kinds: &[],
-    planned: &[("staleness", "leave it out; the exchange is synchronous")],
+    planned: &[],
 };
 
 /// Every block with fixed keys.

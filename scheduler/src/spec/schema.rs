@@ -385,6 +385,10 @@ struct Train {
     /// Samples per step over all logical shards, a multiple of `logical_shards`; from the entry where it is left out.
     #[schemars(default, range(min = 1, max = 16777216))]
     global_batch: Option<u32>,
+    /// How many samples of a logical shard are computed at once, at most: bounds the memory of a step. A part of a step
+    /// is computed in one piece where it is left out.
+    #[schemars(default, range(min = 1, max = 16777216))]
+    micro_batch: Option<u32>,
     /// Into how many fixed parts each step is cut, whatever carries them; 8 where it is left out, at least
     /// `workers.max`.
     #[schemars(default, range(min = 1, max = 10000))]
@@ -395,7 +399,8 @@ struct Train {
     /// Steps, instead of epochs.
     #[schemars(default, range(min = 1))]
     steps: Option<u64>,
-    /// How far the result may depend on the workers; `strict` where it is left out.
+    /// How far the result may depend on the workers; where it is left out `strict` if the exchange is synchronous, else
+    /// `samples`.
     #[schemars(default)]
     determinism: Option<Determinism>,
     /// Seed of the initial parameters; 0 where it is left out.
@@ -438,6 +443,9 @@ struct ParameterServer {
     /// When workers wait for each other; `sync` where it is left out.
     #[schemars(default)]
     consistency: Option<Consistency>,
+    /// For `consistency: ssp`: how many steps a logical shard may be ahead of the slowest one; 4 where it is left out.
+    #[schemars(default, range(min = 0, max = 10000))]
+    staleness: Option<u32>,
     /// How gradients are made smaller between processes, at the price of `determinism: strict`; not at all where it is left
     /// out.
     #[schemars(default)]
@@ -473,6 +481,10 @@ enum ServerPlacement {
 enum Consistency {
     /// After every step.
     Sync,
+    /// When they are more than `staleness` steps ahead of the slowest logical shard.
+    Ssp,
+    /// Not at all.
+    Async,
 }
 
 /// How far the result may depend on who carried the work.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
-use neap_scheduler::elastic::{Candidate, Grouping, group};
+use neap_scheduler::elastic::{Candidate, Grouping, Load, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
 use neap_scheduler::spec::{ServerPlacement, Strategy};
 use neap_storage::record::{MemberRecord, Record};
@@ -36,7 +36,7 @@ impl Controller {
             self.live.saving.remove(&job);
             return;
         }
-        let why = self.reason_to_regroup(entry);
+        let why = self.reason_to_regroup(entry, &wanted);
         if self.members_are_there(entry) && !self.saved(job) {
             return;
         }
@@ -104,8 +104,20 @@ impl Controller {
             .workers
             .values()
             .filter(usable)
-            .map(|worker| Candidate { worker: worker.id, bare_server: worker.bare_server })
+            .map(|worker| Candidate {
+                worker: worker.id,
+                bare_server: worker.bare_server,
+                load: self.load(entry, worker.id),
+            })
             .collect()
+    }
+
+    /// What a worker carries, and how fast it was seen to be.
+    fn load(&self, entry: &JobEntry, worker: WorkerId) -> Load {
+        let mut members = entry.membership.iter().flat_map(|group| &group.members);
+        let carried =
+            members.find(|member| member.worker == worker).map_or(0, |member| member.shards.1 - member.shards.0);
+        Load { carried, shard_us: self.live.paces.get(&worker).copied() }
     }
 
     /// The grouping of the candidates; `None` while there are too few.
@@ -169,7 +181,7 @@ impl Controller {
         saving
     }
 
-    fn reason_to_regroup(&self, entry: &JobEntry) -> String {
+    fn reason_to_regroup(&self, entry: &JobEntry, wanted: &Grouping) -> String {
         let Some(current) = &entry.membership else { return "the workers it starts with are up".to_owned() };
         let missing = self.missing(entry);
         if !missing.is_empty() {
@@ -182,10 +194,21 @@ impl Controller {
             .filter(|member| !self.candidates(entry).iter().any(|candidate| candidate.worker == member.worker))
             .map(|member| member.worker.to_string())
             .collect();
-        match leaving.is_empty() {
-            true => "a worker has joined".to_owned(),
-            false => format!("{} has to go", leaving.join(", ")),
+        if !leaving.is_empty() {
+            return format!("{} has to go", leaving.join(", "));
         }
+        let joins = |(worker, _): &(WorkerId, _)| !current.members.iter().any(|member| member.worker == *worker);
+        match wanted.members.iter().any(joins) {
+            true => "a worker has joined".to_owned(),
+            false => format!("shards are dealt by speed: {}", self.paces_text(wanted)),
+        }
+    }
+
+    /// How long each member takes for a logical shard, in words.
+    fn paces_text(&self, wanted: &Grouping) -> String {
+        let measured = wanted.members.iter().filter_map(|(worker, _)| Some((worker, self.live.paces.get(worker)?)));
+        let told = measured.map(|(worker, &us)| format!("{worker} takes {:.1} ms for one", us as f64 / 1_000.0));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     async fn change_membership(&mut self, job: JobId, wanted: &Grouping, why: String) -> bool {

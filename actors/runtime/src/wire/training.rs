@@ -34,12 +34,16 @@ pub struct TrainLaunch {
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut.
     pub logical_shards: u32,
+    /// How many samples of a part are computed at once, at most; a whole part where nothing is said.
+    pub micro_batch: Option<u32>,
     /// When it ends.
     pub length: Length,
     /// Whether the result must be bit-identical whatever the workers.
     pub strict: bool,
     /// Whether the parameter server has a node of its own.
     pub separate_server: bool,
+    /// When workers wait for each other.
+    pub consistency: Consistency,
     /// Seed of the initial parameters.
     pub seed: u64,
     /// Where checkpoints go: an absolute local folder.
@@ -136,6 +140,17 @@ pub enum Length {
     Steps(u64),
 }
 
+/// When workers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// After every step.
+    Sync,
+    /// When they are more than so many steps ahead of the slowest logical shard.
+    Ssp(u32),
+    /// Not at all.
+    Async,
+}
+
 /// How often a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Every {
@@ -176,12 +191,18 @@ impl TrainLaunch {
             eval_data: spec.data.get("eval").map(Data::from),
             global_batch: train.global_batch,
             logical_shards: train.logical_shards,
+            micro_batch: train.micro_batch,
             length: match train.length {
                 TrainLength::Epochs(epochs) => Length::Epochs(epochs),
                 TrainLength::Steps(steps) => Length::Steps(steps),
             },
             strict: train.determinism == Determinism::Strict,
             separate_server: train.server == ServerPlacement::Separate,
+            consistency: match train.consistency {
+                spec::Consistency::Sync => Consistency::Sync,
+                spec::Consistency::Ssp { staleness } => Consistency::Ssp(staleness),
+                spec::Consistency::Async => Consistency::Async,
+            },
             seed: train.seed,
             checkpoint_folder: spec.checkpoint.folder.clone().unwrap_or(place.checkpoint_folder),
             checkpoint_every: match spec.checkpoint.every {
@@ -310,6 +331,11 @@ pub struct ParametersHeader {
     pub membership: MembershipEpoch,
     /// The step to compute with them, counted from 0 since the start of the job.
     pub step: u64,
+    /// The first logical shard to compute it for. All that the worker carries, unless shards wait for each other less than
+    /// a step and some of them are behind.
+    pub shard_start: u32,
+    /// One past the last.
+    pub shard_end: u32,
 }
 
 /// Trainer → data loader of another worker, for a node that cannot read the data itself. Every worker that can read it

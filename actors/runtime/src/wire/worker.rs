@@ -179,6 +179,26 @@ pub enum WorkerReport {
         /// What happened, where, and what to do.
         message: String,
     },
+    /// How fast the workers are, every few seconds.
+    Paces(Paces),
+}
+
+/// How long each worker of a membership takes for a logical shard, as its parameter server sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paces {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// Every worker that carries shards.
+    pub workers: Vec<WorkerPace>,
+}
+
+/// How fast one worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerPace {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Microseconds from parameters sent to gradients in, for each logical shard of a step.
+    pub shard_us: u64,
 }
 
 /// Whose fault a failure is.

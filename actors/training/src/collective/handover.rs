@@ -96,6 +96,7 @@ impl Incoming {
             moments,
             epoch_loss: first.epoch_loss,
             last_epoch_loss: first.last_epoch_loss,
+            relaxed: None,
         };
         let state = TrainingState::restore(schedule, job.update, length, snapshot).ok_or_else(wrong)?;
         let epoch_end = first.epoch_end.map(|end| EpochSummary {

@@ -26,7 +26,7 @@ use crate::links::{PanicGuard, ParameterValues};
 use crate::loader::{FeedError, JobData};
 use crate::reduction::{Floats, Part};
 use crate::server::{Keeper, KeeperJob, Meter, ServerSetup};
-use crate::state::Snapshot;
+use crate::state::{Snapshot, StepError};
 use crate::trainer::{Crew, compute_alone};
 
 /// The state of the thread.
@@ -241,7 +241,7 @@ impl CollectiveThread {
                 true
             }
             Err(error) => {
-                self.setup.outbox.fail(FailureKind::Invalid, crate::server::chain(&error));
+                self.setup.outbox.fail(FailureKind::Invalid, error.text());
                 false
             }
         }
@@ -349,10 +349,7 @@ impl CollectiveThread {
         let part = Part { gradient: Box::new(gradient) as Box<dyn Floats>, losses, samples };
         let commit = match replica.state.insert(root, part) {
             Ok(commit) => commit.expect("the root alone completes the sum"),
-            Err(error) => {
-                self.turn = None;
-                return self.setup.outbox.fail(FailureKind::DataLedger, error.to_string());
-            }
+            Err(error) => return self.give_up(error),
         };
         replica.committed(&commit, turn.membership.epoch);
         if turn.leads(self.worker) {
@@ -371,6 +368,19 @@ impl CollectiveThread {
             }
         }
         self.go_on();
+    }
+
+    /// Ends the job over a step that is not made. Every worker comes to the same fault in the same words, and the lead says
+    /// so, behind the checkpoints that are being written: they are of steps that were made.
+    fn give_up(&mut self, error: StepError) {
+        let Some(turn) = self.turn.take() else { return };
+        if turn.leads(self.worker) {
+            let (kind, message) = match error {
+                StepError::Ledger(error) => (FailureKind::DataLedger, error.to_string()),
+                StepError::NotFinite(fault) => (FailureKind::User, fault.describe(&self.setup.layout)),
+            };
+            self.keeper.submit(KeeperJob::Fail { kind, message });
+        }
     }
 
     /// The lead before may have been lost before it had evaluated the last epoch. Told twice, it is the same.

@@ -50,6 +50,12 @@ impl Layout {
         &self.places
     }
 
+    /// The tensor that a position of the buffer belongs to.
+    pub fn place_of(&self, at: usize) -> Option<&TensorPlace> {
+        let after = self.places.partition_point(|place| place.range().end <= at);
+        self.places.get(after).filter(|place| place.range().contains(&at))
+    }
+
     /// How many values the buffer has.
     pub fn len(&self) -> usize {
         self.places.last().map_or(0, |place| place.range().end)

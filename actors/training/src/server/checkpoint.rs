@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::TrainJob;
 use crate::schedule::Schedule;
-use crate::state::Snapshot;
+use crate::state::{RelaxedPosition, Snapshot};
 
 const PARAMETERS: &str = "parameters";
 const MOMENTS: [&str; 2] = ["moment-1", "moment-2"];
@@ -24,6 +24,16 @@ struct Extra {
     /// The random generators' state: initial parameters and sample orders are functions of these and of the epoch.
     seed: u64,
     shuffle_seed: Option<u64>,
+    /// Where the logical shards do not go in step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    relaxed: Option<Relaxed>,
+}
+
+/// How far each logical shard has come.
+#[derive(Serialize, Deserialize)]
+struct Relaxed {
+    clocks: Vec<u64>,
+    epoch_loss_bits: Vec<u64>,
 }
 
 /// Why a checkpoint cannot be gone on from.
@@ -42,6 +52,14 @@ pub(crate) enum RestoreError {
     },
 }
 
+impl RestoreError {
+    /// What happened, with its cause.
+    pub(crate) fn text(&self) -> String {
+        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}"));
+        format!("{self}{}", cause.unwrap_or_default())
+    }
+}
+
 /// Publishes a snapshot.
 pub(super) fn publish(
     store: &CheckpointStore,
@@ -58,6 +76,10 @@ pub(super) fn publish(
         last_epoch_loss_bits: snapshot.last_epoch_loss.to_bits(),
         seed: job.seed,
         shuffle_seed: schedule.shuffle_seed,
+        relaxed: snapshot.relaxed.as_ref().map(|relaxed| Relaxed {
+            clocks: relaxed.clocks.clone(),
+            epoch_loss_bits: relaxed.epoch_losses.iter().map(|loss| loss.to_bits()).collect(),
+        }),
     };
     let extra = serde_json::to_value(extra).map_err(|error| CheckpointError::BadPart(error.to_string()))?;
     let meta = Meta { membership, step: snapshot.step, epoch, cursor, extra };
@@ -94,6 +116,10 @@ pub(super) fn load(store: &CheckpointStore, name: &str, job: &TrainJob) -> Resul
         moments: moments.unwrap_or_default(),
         epoch_loss: f64::from_bits(extra.epoch_loss_bits),
         last_epoch_loss: f64::from_bits(extra.last_epoch_loss_bits),
+        relaxed: extra.relaxed.map(|relaxed| RelaxedPosition {
+            clocks: relaxed.clocks,
+            epoch_losses: relaxed.epoch_loss_bits.into_iter().map(f64::from_bits).collect(),
+        }),
     }))
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::checkpoint;
 use crate::data::TargetInfo;
 use crate::entry::json;
+use crate::finite::describe_state;
 use crate::job::TrainJob;
 use crate::links::{Outbox, PanicGuard};
 use crate::loader::{FetchError, JobData};
@@ -47,8 +48,22 @@ pub(crate) enum KeeperJob {
     Save { membership: MembershipEpoch, snapshot: Snapshot },
     /// The training is complete.
     Finish { membership: MembershipEpoch, train_loss: f64, snapshot: Snapshot },
+    /// The job cannot go on; said when everything before is done.
+    Fail { kind: FailureKind, message: String },
     /// Answer when everything before is done.
     Flush(oneshot::Sender<()>),
+}
+
+impl KeeperJob {
+    /// The state it is about.
+    fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Epoch { snapshot, .. } | Self::Save { snapshot, .. } | Self::Finish { snapshot, .. } => {
+                Some(snapshot)
+            }
+            Self::Fence(_) | Self::Fail { .. } | Self::Flush(_) => None,
+        }
+    }
 }
 
 struct KeeperThread {
@@ -96,6 +111,10 @@ impl Keeper {
 impl KeeperThread {
     fn run(&mut self, jobs: &Receiver<KeeperJob>) {
         for job in jobs {
+            if let Some(message) = job.snapshot().and_then(|snapshot| self.not_finite(snapshot)) {
+                self.outbox.fail(FailureKind::User, message);
+                continue;
+            }
             match job {
                 KeeperJob::Fence(epoch) => self.fence(epoch),
                 KeeperJob::Epoch { membership, summary, snapshot, save } => {
@@ -108,11 +127,17 @@ impl KeeperThread {
                 KeeperJob::Finish { membership, train_loss, snapshot } => {
                     self.finish(membership, train_loss, &snapshot);
                 }
+                KeeperJob::Fail { kind, message } => self.outbox.fail(kind, message),
                 KeeperJob::Flush(done) => {
                     let _ = done.send(());
                 }
             }
         }
+    }
+
+    /// What is wrong with a state that nothing good can come of; it is neither saved nor handed out as a model.
+    fn not_finite(&self, snapshot: &Snapshot) -> Option<String> {
+        describe_state(snapshot.step, &snapshot.parameters, &snapshot.moments, self.network.layout())
     }
 
     fn fence(&self, epoch: MembershipEpoch) {
@@ -271,7 +296,7 @@ impl KeeperThread {
 }
 
 /// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -4,6 +4,7 @@
 //! ServerActor    receives hellos and gradients from other processes        (thin)
 //!     │ ServerEvent
 //! ServerHandle   the training state behind a lock: a thread for events from outside, the trainer of this process
+//!                  one kind of server for steps that all workers make together, one for those that do not wait
 //!     │ KeeperJob, from snapshots
 //! Keeper         evaluates, writes checkpoints and the model, reports
 //! ```
@@ -15,6 +16,9 @@ mod actor;
 mod checkpoint;
 mod gradients;
 mod keeper;
+mod meter;
+mod paces;
+mod relaxed;
 mod thread;
 
 use neap_runtime::wire::training::TrainerHello;
@@ -22,8 +26,9 @@ use neap_runtime::wire::worker::Membership;
 use tokio::sync::oneshot;
 
 pub(crate) use actor::{ServerActor, ServerMsg};
-pub(crate) use keeper::{Keeper, KeeperJob, chain};
-pub(crate) use thread::{Meter, ServerHandle, ServerSetup};
+pub(crate) use keeper::{Keeper, KeeperJob};
+pub(crate) use meter::Meter;
+pub(crate) use thread::{ServerHandle, ServerSetup};
 
 use crate::links::{Gradients, TrainerLink};
 

@@ -6,26 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{CheckpointRef, FailureKind, Membership, Progress, WorkerReport};
+use neap_runtime::wire::worker::{CheckpointRef, FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
+use neap_scheduler::spec::Consistency;
 use neap_storage::checkpoint::CheckpointStore;
 
 use super::checkpoint::{self, RestoreError};
-use super::keeper::{KeeperJob, chain};
+use super::keeper::KeeperJob;
+use super::meter::Meter;
+use super::paces::PaceMeter;
+use super::relaxed::RelaxedServer;
 use super::{Keeper, ServerEvent, gradients};
+use crate::finite::NotFinite;
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
 use crate::reduction::Buffers;
 use crate::schedule::Schedule;
-use crate::state::{Commit, PartError, Snapshot, TrainingState};
-
-/// How often progress is reported.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
 
 /// What the thread needs to serve.
 pub(crate) struct ServerSetup {
@@ -66,8 +68,15 @@ impl ServerSetup {
 
 /// The way to the parameter server of this process. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct ServerHandle(Arc<Mutex<Server>>);
+pub(crate) struct ServerHandle(Arc<Mutex<Box<dyn Serve>>>);
 
+/// A kind of parameter server.
+pub(super) trait Serve: Send {
+    /// Handles an event on the calling thread, which may block and compute.
+    fn handle(&mut self, event: ServerEvent);
+}
+
+/// The server of a job whose workers make every step together.
 struct Server {
     setup: ServerSetup,
     keeper: Keeper,
@@ -82,6 +91,30 @@ struct Serving {
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
     meter: Meter,
+    paces: PaceMeter,
+}
+
+impl ServerSetup {
+    /// What gradients in the code of the job's compression stand for; nothing where they are no such code.
+    pub(super) fn decoded(&self, coded: Gradients) -> Option<Gradients> {
+        let worker = coded.worker;
+        let decoded = gradients::decoded(coded, self.job.compression?, self.layout.len(), &self.buffers);
+        decoded.inspect_err(|error| tracing::warn!(%worker, %error, "gradients refused")).ok()
+    }
+
+    /// Whether a trainer has the server's training data; another's end the job.
+    pub(super) fn same_data(&self, hello: &TrainerHello) -> bool {
+        let same = hello.data_digest == self.data_digest;
+        if !same {
+            let text = format!(
+                "worker {} has other training data under the same path than the parameter server; give all nodes the \
+                 same data",
+                hello.worker
+            );
+            self.outbox.fail(FailureKind::Invalid, text);
+        }
+        same
+    }
 }
 
 impl ServerHandle {
@@ -92,7 +125,11 @@ impl ServerHandle {
     /// Where the thread cannot be started.
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
-        let server = Self(Arc::new(Mutex::new(Server { setup, keeper, links: BTreeMap::new(), serving: None })));
+        let server: Box<dyn Serve> = match setup.job.consistency {
+            Consistency::Sync => Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None }),
+            Consistency::Ssp { .. } | Consistency::Async => Box::new(RelaxedServer::new(setup, keeper)),
+        };
+        let server = Self(Arc::new(Mutex::new(server)));
         let handle = server.clone();
         let run = move || {
             let _guard = guard;
@@ -117,14 +154,16 @@ impl ServerHandle {
     }
 }
 
-impl Server {
+impl Serve for Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Serve(membership) => self.serve(membership),
             ServerEvent::Retire => self.serving = None,
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
-            ServerEvent::Coded(gradients) => self.take_coded(gradients),
+            ServerEvent::Coded(coded) => {
+                self.setup.decoded(coded).into_iter().for_each(|gradients| self.take_gradients(gradients));
+            }
             ServerEvent::Save => self.save(),
             ServerEvent::Stop { save, done } => {
                 if save {
@@ -135,7 +174,9 @@ impl Server {
             }
         }
     }
+}
 
+impl Server {
     fn serve(&mut self, membership: Membership) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
         // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
@@ -143,48 +184,32 @@ impl Server {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
+                serving.paces = PaceMeter::new(Instant::now());
                 serving.membership = membership;
             }
             None => match self.setup.restore(membership.restore.as_ref()) {
                 Ok(state) => {
-                    let meter = Meter::new();
-                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter });
+                    let (meter, paces) = (Meter::new(), PaceMeter::new(Instant::now()));
+                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter, paces });
                 }
-                Err(error) => {
-                    return self.setup.outbox.fail(FailureKind::Invalid, chain(&error));
-                }
+                Err(error) => return self.setup.outbox.fail(FailureKind::Invalid, error.text()),
             },
         }
         self.go_on();
     }
 
     fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
-        if hello.data_digest != self.setup.data_digest {
-            let text = format!(
-                "worker {} has other training data under the same path than the parameter server; give all nodes the \
-                 same data",
-                hello.worker
-            );
-            return self.setup.outbox.fail(FailureKind::Invalid, text);
+        if !self.setup.same_data(hello) {
+            return;
         }
         let known = self.links.get(&hello.worker).map(|(membership, _)| *membership);
         if known.is_some_and(|known| known > hello.membership) {
             return;
         }
         self.links.insert(hello.worker, (hello.membership, link));
-        let Some(serving) = &self.serving else { return };
+        let Some(serving) = &mut self.serving else { return };
         if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
             serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
-        }
-    }
-
-    fn take_coded(&mut self, coded: Gradients) {
-        let ServerSetup { job, layout, buffers, .. } = &self.setup;
-        let Some(compression) = job.compression else { return };
-        let worker = coded.worker;
-        match gradients::decoded(coded, compression, layout.len(), buffers) {
-            Ok(gradients) => self.take_gradients(gradients),
-            Err(error) => tracing::warn!(%worker, %error, "gradients refused"),
         }
     }
 
@@ -199,6 +224,12 @@ impl Server {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
+            Err(Refusal::NotFinite(fault)) => {
+                self.serving = None;
+                // Behind the checkpoints that are being written: they are of steps that were made.
+                let message = fault.describe(&self.setup.layout);
+                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+            }
         }
     }
 
@@ -211,6 +242,9 @@ impl Server {
         let membership = serving.membership.epoch;
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
+        }
+        if let Some(workers) = serving.paces.due(Instant::now()) {
+            self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
         let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
         match commit.epoch {
@@ -225,7 +259,7 @@ impl Server {
     }
 
     fn go_on(&mut self) {
-        let Some(serving) = &self.serving else { return };
+        let Some(serving) = &mut self.serving else { return };
         self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
         if !serving.state.is_finished() {
             serving.send_parameters(&self.links, None, &self.setup.outbox);
@@ -250,13 +284,15 @@ impl Server {
 }
 
 /// Why gradients were not taken.
-enum Refusal {
+pub(super) enum Refusal {
     /// Of another membership or step: ordinary after a change.
     Late,
     /// Not what this worker should send.
     Wrong(String),
     /// The sample ledger would not balance: the job must end.
     Ledger(String),
+    /// The step cannot be made: the job must end.
+    NotFinite(NotFinite),
 }
 
 impl Serving {
@@ -271,9 +307,14 @@ impl Serving {
         }
         self.check(&gradients, shards)?;
         self.received.insert(gradients.worker);
+        let carried = gradients.parts.iter().map(|(_, part)| part.losses.len() as u32).sum();
+        self.paces.received(gradients.worker, carried, Instant::now());
         let mut committed = None;
         for (node, part) in gradients.parts {
-            committed = self.state.insert(node, part).map_err(|error| Refusal::Ledger(error.to_string()))?;
+            committed = self.state.insert(node, part).map_err(|error| match error {
+                StepError::Ledger(error) => Refusal::Ledger(error.to_string()),
+                StepError::NotFinite(fault) => Refusal::NotFinite(fault),
+            })?;
         }
         if committed.is_some() {
             self.received.clear();
@@ -305,62 +346,22 @@ impl Serving {
 
     /// Sends the current parameters to all trainers of the membership, or to one of them.
     fn send_parameters(
-        &self,
+        &mut self,
         links: &BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
         only: Option<WorkerId>,
         outbox: &Outbox,
     ) {
         let membership = self.membership.epoch;
-        let header = ParametersHeader { membership, step: self.state.step() };
+        let step = self.state.step();
         let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
         for (&worker, (_, link)) in links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership)
         {
-            if !link.send(header.clone(), self.state.parameters()) {
-                outbox.peer_lost(membership, worker);
+            let Some(&Member { shard_start, shard_end, .. }) = self.membership.member(worker) else { continue };
+            let header = ParametersHeader { membership, step, shard_start, shard_end };
+            match link.send(header, self.state.parameters()) {
+                true => self.paces.sent(worker, Instant::now()),
+                false => outbox.peer_lost(membership, worker),
             }
         }
-    }
-}
-
-/// Turns commits into a report a few times a second.
-pub(crate) struct Meter {
-    since: Instant,
-    samples: u64,
-    loss: f64,
-    first: bool,
-}
-
-impl Meter {
-    pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), samples: 0, loss: 0.0, first: true }
-    }
-
-    /// Notes a commit; a report where one is due.
-    pub(crate) fn note(
-        &mut self,
-        commit: &Commit,
-        schedule: &Schedule,
-        membership: MembershipEpoch,
-    ) -> Option<Progress> {
-        self.samples += commit.samples;
-        self.loss += commit.loss;
-        let (now, steps_total) = (Instant::now(), schedule.steps_total());
-        let elapsed = now - self.since;
-        if !self.first && elapsed < PROGRESS_EVERY && commit.step < steps_total {
-            return None;
-        }
-        let samples = self.samples.max(1) as f64;
-        let progress = Progress {
-            membership,
-            step: commit.step,
-            steps_total,
-            epoch: schedule.place(commit.step).0,
-            epochs_total: schedule.epochs_total(),
-            samples: schedule.samples_before(commit.step),
-            loss: self.loss / samples,
-            samples_per_second: samples / elapsed.as_secs_f64().max(1e-9),
-        };
-        *self = Self { since: now, samples: 0, loss: 0.0, first: false };
-        Some(progress)
     }
 }

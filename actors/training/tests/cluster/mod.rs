@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
+use neap_runtime::wire::training::{Consistency, Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
 };
@@ -178,9 +178,11 @@ fn launch(folder: &Path) -> TrainLaunch {
         eval_data: Some(data(1_500, 1_797)),
         global_batch: 64,
         logical_shards: 8,
+        micro_batch: None,
         length: Length::Epochs(3),
         strict: true,
         separate_server: false,
+        consistency: Consistency::Sync,
         seed: 11,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Epochs(1),

@@ -97,8 +97,10 @@ fn the_smallest_file_gets_the_defaults() {
         strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
         compression: None,
+        consistency: Consistency::Sync,
         global_batch: 128,
         logical_shards: 8,
+        micro_batch: None,
         length: TrainLength::Epochs(2),
         determinism: Determinism::Strict,
         seed: 0,
@@ -170,6 +172,20 @@ fn checkpoints_in_every_form() {
     ];
     for (text, every) in cases {
         assert_eq!(accepted(&format!("{SMALL}checkpoint: {{every: {text}}}\n")).checkpoint.every, every, "{text}");
+    }
+}
+
+#[test]
+fn an_exchange_without_waiting_is_not_strict() {
+    let cases = [
+        ("{consistency: sync}", Consistency::Sync, Determinism::Strict),
+        ("{consistency: ssp}", Consistency::Ssp { staleness: 4 }, Determinism::Samples),
+        ("{consistency: ssp, staleness: 0}", Consistency::Ssp { staleness: 0 }, Determinism::Samples),
+        ("{consistency: async}", Consistency::Async, Determinism::Samples),
+    ];
+    for (ps, consistency, determinism) in cases {
+        let spec = accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}")));
+        assert_eq!((spec.train.consistency, spec.train.determinism), (consistency, determinism), "{ps}");
     }
 }
 
@@ -273,5 +289,22 @@ train.seed = 0
     for text in same {
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");
     }
-    assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+    for other in ["seed: 1", "ps: {consistency: async}", "ps: {consistency: ssp}"] {
+        assert_ne!(accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, {other}"))).canonical(), wanted);
+    }
+}
+
+#[test]
+fn a_micro_batch_is_part_of_the_result_where_it_cuts_a_shard() {
+    let with = |micro: u32| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, micro_batch: {micro}")));
+    let (whole, cut) = (accepted(SMALL).canonical(), with(5));
+    assert_eq!(cut.train.micro_batch, Some(5));
+    assert!(cut.canonical().contains(
+        "
+train.micro_batch = 5
+"
+    ));
+    // A logical shard has 16 samples of each step.
+    assert_eq!(with(16).canonical(), whole);
+    assert_ne!(with(15).canonical(), whole);
 }

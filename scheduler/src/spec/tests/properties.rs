@@ -40,7 +40,7 @@ const PLANTS: &[Plant] = &[
     ("epochs: 5", "epochs: 5\n  steps: 5", Code::Length, "train.steps"),
     ("determinism: samples", "determinism: maybe", Code::BadValue, "train.determinism"),
     ("seed: 42", "seed: 42\n  seed: 43", Code::DuplicateKey, "train.seed"),
-    ("seed: 42", "seed: 42\n  micro_batch: 4", Code::NotBuiltYet, "train.micro_batch"),
+    ("seed: 42", "seed: 42\n  micro_batch: 0", Code::BadValue, "train.micro_batch"),
 ];
 
 /// Parses and holds the answer to what is promised of every answer.

@@ -464,6 +464,9 @@ fn training() {
             changed("strategy: ps", "strategy: allreduce"),
             changed("servers: 1", "servers: 2"),
             changed("consistency: sync", "consistency: async, staleness: 4"),
+            changed("consistency: sync", "staleness: 4"),
+            changed("consistency: sync", "consistency: ssp, staleness: 20000"),
+            changed("consistency: sync", "consistency: bsp"),
             changed("global_batch: 64", "global_batch: 66"),
             changed("global_batch: 64", "global_batch: 1.5"),
             changed("  global_batch: 64\n  logical_shards: 4", "  logical_shards: 5"),
@@ -472,6 +475,7 @@ fn training() {
             changed("  epochs: 5\n", "  epochs: 0\n"),
             changed("determinism: samples", "determinism: none"),
             changed("seed: 42", "seed: 1e3"),
+            changed("seed: 42", "micro_batch: 0"),
             whole(&strict.replace("consistency: sync", "consistency: ssp")),
             whole(&strict),
             changed("compression: topk", "compression: int8"),
@@ -492,8 +496,13 @@ fn training() {
             servers: 2
             37:17 error[E090] train.ps.servers: 2 parameter servers are not built yet | leave `servers` out; there is one
             consistency: async, staleness: 4
-            37:54 error[E090] train.ps.consistency: `async` is not built yet | write `sync`
-            37:61 error[E090] train.ps.staleness: `staleness` is not built yet | leave it out; the exchange is synchronous
+            37:72 error[E043] train.ps.staleness: `staleness` bounds an exchange with `consistency: ssp`, and this is another one | write `consistency: ssp`, or leave `staleness` out
+            staleness: 4
+            37:52 error[E043] train.ps.staleness: `staleness` bounds an exchange with `consistency: ssp`, and this is another one | write `consistency: ssp`, or leave `staleness` out
+            consistency: ssp, staleness: 20000
+            37:70 error[E085] train.ps.staleness: 20000 is out of range | give a whole number from 0 to 10000
+            consistency: bsp
+            37:54 error[E085] train.ps.consistency: unknown value `bsp` | did you mean `ssp`?
             global_batch: 66
             38:17 error[E044] train.global_batch: a global batch of 66 cannot be cut into 4 equal shards | set `global_batch` to 64 or 68
             global_batch: 1.5
@@ -510,8 +519,9 @@ fn training() {
             41:16 error[E090] train.determinism: `none` is not built yet | write `strict` or `samples`
             seed: 1e3
             42:9 error[E084] train.seed: expected a whole number, found `1e3` | give a whole number, 0 or more
+            micro_batch: 0
+            42:16 error[E085] train.micro_batch: 0 is out of range | give a whole number from 1 to 16777216
             version: 1⏎kind: train⏎name: fashion-mnist⏎description: "an image classifier"⏎project: default⏎label
-            37:54 error[E090] train.ps.consistency: `ssp` is not built yet | write `sync`
             41:16 error[E047] train.determinism: `strict` cannot be kept with `consistency: ssp` | use `determinism: samples`, or leave that out
             version: 1⏎kind: train⏎name: fashion-mnist⏎description: "an image classifier"⏎project: default⏎label
             41:16 error[E047] train.determinism: `strict` cannot be kept with lossy `compression` | use `determinism: samples`, or leave that out
