@@ -270,6 +270,7 @@ impl Controller {
             members: current.members.iter().map(member).collect::<Option<_>>()?,
             server: current.server,
             restore: restore.map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
+            losses_per_1000_h: self.losses_per_1000_h(entry, &self.running_times()),
         })
     }
 }

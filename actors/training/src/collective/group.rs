@@ -108,6 +108,7 @@ pub(super) mod tests {
             members: members.collect(),
             server: WorkerId::new(lead),
             restore: None,
+            losses_per_1000_h: 0,
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Instant;
 
 use neap_runtime::BulkBuffer;
 use neap_runtime::wire::collective::{CollectiveContent, CollectiveHeader, CollectiveHello};
@@ -25,7 +26,7 @@ use super::{COLLECTIVE_QUEUE_MAX, CollectiveEvent, Links};
 use crate::links::{PanicGuard, ParameterValues};
 use crate::loader::{FeedError, JobData};
 use crate::reduction::{Floats, Part};
-use crate::server::{Keeper, KeeperJob, Meter, ServerSetup};
+use crate::server::{Due, Keeper, KeeperJob, Meter, ServerSetup};
 use crate::state::{Snapshot, StepError};
 use crate::trainer::{Crew, compute_alone};
 
@@ -40,6 +41,8 @@ pub(crate) struct CollectiveThread {
     /// The newest hello of each worker; it may be ahead of this one.
     hellos: BTreeMap<WorkerId, CollectiveHello>,
     turn: Option<Turn>,
+    /// When the lead's next checkpoint is.
+    due: Due,
 }
 
 /// What belongs to one membership.
@@ -82,7 +85,9 @@ impl CollectiveThread {
         events: Receiver<CollectiveEvent>,
     ) -> std::io::Result<()> {
         let guard = PanicGuard { thread: "collective", session: setup.outbox.session.clone() };
-        let mut thread = Self { worker, setup, data, crew, keeper, replica: None, hellos: BTreeMap::new(), turn: None };
+        let due = Due::new(Instant::now());
+        let mut thread =
+            Self { worker, setup, data, crew, keeper, replica: None, hellos: BTreeMap::new(), turn: None, due };
         let run = move || {
             let _guard = guard;
             compute_alone();
@@ -137,6 +142,7 @@ impl CollectiveThread {
         if membership.server == self.worker {
             self.keeper.submit(KeeperJob::Fence(membership.epoch));
         }
+        self.due.note_losses(membership.losses_per_1000_h);
         let standing = Standing {
             state: self.replica.as_ref().map(Replica::mark),
             checkpoint_step: membership.restore.as_ref().map(|checkpoint| checkpoint.step),
@@ -235,7 +241,7 @@ impl CollectiveThread {
     /// Makes the state from the newest checkpoint or from the job's seed.
     fn begin(&mut self) -> bool {
         let Some(turn) = &self.turn else { return false };
-        match self.setup.restore(turn.membership.restore.as_ref()) {
+        match self.setup.restore(&turn.membership) {
             Ok(state) => {
                 self.replica = Some(Replica::new(state, turn.membership.epoch, None));
                 true
@@ -357,9 +363,13 @@ impl CollectiveThread {
             if let Some(progress) = turn.meter.note(&commit, &self.setup.schedule, membership) {
                 self.setup.outbox.report_latest(WorkerReport::Progress(progress));
             }
-            let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+            let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
+            let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
             match commit.epoch {
                 Some(summary) => {
+                    if save {
+                        self.due.note_saved(now);
+                    }
                     let snapshot = replica.state.snapshot();
                     self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
                 }
@@ -402,9 +412,10 @@ impl CollectiveThread {
         }
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let (Some(turn), Some(replica)) = (&self.turn, &self.replica) else { return };
         if turn.leads(self.worker) {
+            self.due.note_saved(Instant::now());
             let (membership, snapshot) = (turn.membership.epoch, replica.state.snapshot());
             self.keeper.submit(KeeperJob::Save { membership, snapshot });
         }

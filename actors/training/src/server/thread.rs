@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{CheckpointRef, FailureKind, Member, Membership, Paces, WorkerReport};
+use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_scheduler::spec::Consistency;
-use neap_storage::checkpoint::CheckpointStore;
 
 use super::checkpoint::{self, RestoreError};
+use super::due::Due;
 use super::keeper::KeeperJob;
 use super::meter::Meter;
 use super::paces::PaceMeter;
@@ -39,33 +39,6 @@ pub(crate) struct ServerSetup {
     pub(crate) outbox: Outbox,
 }
 
-impl ServerSetup {
-    /// The state to begin with: that of a checkpoint, or the one before the first step.
-    ///
-    /// # Errors
-    ///
-    /// [`RestoreError`] where the checkpoint cannot be used.
-    pub(crate) fn restore(&self, from: Option<&CheckpointRef>) -> Result<TrainingState, RestoreError> {
-        let Self { job, schedule, layout, buffers, .. } = self;
-        let snapshot = match from {
-            None => None,
-            Some(checkpoint) => {
-                let store = CheckpointStore::open(&job.checkpoint_folder)?;
-                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
-            }
-        };
-        let state = match snapshot {
-            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
-            Some((name, snapshot)) => {
-                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
-                state
-                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
-            }
-        };
-        Ok(state.with_buffers(buffers.clone()))
-    }
-}
-
 /// The way to the parameter server of this process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ServerHandle(Arc<Mutex<Box<dyn Serve>>>);
@@ -83,6 +56,7 @@ struct Server {
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
     links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
     serving: Option<Serving>,
+    due: Due,
 }
 
 struct Serving {
@@ -95,11 +69,45 @@ struct Serving {
 }
 
 impl ServerSetup {
+    /// The state that a membership goes on from: that of its checkpoint, or the one before the first step.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`] where the checkpoint, or the weights to begin with, cannot be used.
+    pub(crate) fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
+        let Self { job, schedule, layout, buffers, .. } = self;
+        let state = match self.saved(membership)? {
+            None => TrainingState::new(*schedule, job.update, self.initial()?),
+            Some((name, snapshot)) => {
+                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
+                state
+                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
+            }
+        };
+        Ok(state.with_buffers(buffers.clone()))
+    }
+
     /// What gradients in the code of the job's compression stand for; nothing where they are no such code.
     pub(super) fn decoded(&self, coded: Gradients) -> Option<Gradients> {
         let worker = coded.worker;
         let decoded = gradients::decoded(coded, self.job.compression?, self.layout.len(), &self.buffers);
         decoded.inspect_err(|error| tracing::warn!(%worker, %error, "gradients refused")).ok()
+    }
+
+    /// The state that a membership goes on from, with the name of its checkpoint; `None` where it starts over.
+    pub(super) fn saved(&self, membership: &Membership) -> Result<Option<(String, Snapshot)>, RestoreError> {
+        let Some(checkpoint) = &membership.restore else { return Ok(None) };
+        let (store, name) = checkpoint::find(&checkpoint.name, &self.job)?;
+        Ok(checkpoint::load(&store, name, &self.job)?.map(|snapshot| (checkpoint.name.clone(), snapshot)))
+    }
+
+    /// The parameters a job begins with: drawn from its seed, and given ones over them.
+    pub(super) fn initial(&self) -> Result<Vec<f32>, RestoreError> {
+        let drawn = self.layout.initial(self.job.seed);
+        match &self.job.init {
+            Some(init) => Ok(init.load(&self.layout, drawn)?),
+            None => Ok(drawn),
+        }
     }
 
     /// Whether a trainer has the server's training data; another's end the job.
@@ -126,7 +134,10 @@ impl ServerHandle {
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
         let server: Box<dyn Serve> = match setup.job.consistency {
-            Consistency::Sync => Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None }),
+            Consistency::Sync => {
+                let due = Due::new(Instant::now());
+                Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None, due })
+            }
             Consistency::Ssp { .. } | Consistency::Async => Box::new(RelaxedServer::new(setup, keeper)),
         };
         let server = Self(Arc::new(Mutex::new(server)));
@@ -179,6 +190,7 @@ impl Serve for Server {
 impl Server {
     fn serve(&mut self, membership: Membership) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        self.due.note_losses(membership.losses_per_1000_h);
         // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
         match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
             Some(serving) => {
@@ -187,7 +199,7 @@ impl Server {
                 serving.paces = PaceMeter::new(Instant::now());
                 serving.membership = membership;
             }
-            None => match self.setup.restore(membership.restore.as_ref()) {
+            None => match self.setup.restore(&membership) {
                 Ok(state) => {
                     let (meter, paces) = (Meter::new(), PaceMeter::new(Instant::now()));
                     self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter, paces });
@@ -243,12 +255,16 @@ impl Server {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
-        if let Some(workers) = serving.paces.due(Instant::now()) {
+        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
+        if let Some(workers) = serving.paces.due(now) {
             self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
-        let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
         match commit.epoch {
             Some(summary) => {
+                if save {
+                    self.due.note_saved(now);
+                }
                 let snapshot = serving.state.snapshot();
                 self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
             }
@@ -276,8 +292,9 @@ impl Server {
         });
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let Some(serving) = &self.serving else { return };
+        self.due.note_saved(Instant::now());
         let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
         self.keeper.submit(KeeperJob::Save { membership, snapshot });
     }

@@ -22,6 +22,7 @@ use super::collective::Collective;
 use super::follow::{self, ServerAddress};
 use crate::collective::{CollectiveEvent, CollectiveThread};
 use crate::entry::Entries;
+use crate::init::PartlyFrozen;
 use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
@@ -329,8 +330,11 @@ impl Engines {
         let build = || self.entries.build(&self.job.entry, facts.shape, &facts.target, &self.job.params);
         let own = build()?;
         let layout = own.layout().clone();
+        let frozen = self.job.init.as_ref().map(|init| init.frozen(&layout)).transpose()?.unwrap_or_default();
         let helpers = self.compute_threads.min(self.job.logical_shards).saturating_sub(1);
-        let others = (0..helpers).map(|_| build()).collect::<Result<Vec<_>, _>>()?;
+        let own = PartlyFrozen::over(own, &frozen);
+        let help = |_| build().map(|network| PartlyFrozen::over(network, &frozen));
+        let others = (0..helpers).map(help).collect::<Result<Vec<_>, _>>()?;
         let buffers = Buffers::default();
         let crew = Crew::new(own, others, buffers.clone()).map_err(no_thread)?;
         let keeper =

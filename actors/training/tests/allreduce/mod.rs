@@ -1,6 +1,6 @@
 //! `strategy: allreduce`: the parameter server's bytes without a parameter server, and no step lost with any worker.
 
-use neap_runtime::wire::training::{Every, Length, Part, Strategy};
+use neap_runtime::wire::training::{Every, Length, Param, Part, Strategy};
 use neap_runtime::wire::worker::{ACCURACY, EpochFinished, EvalMetrics, FailureKind, WorkerReport};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -193,4 +193,22 @@ async fn other_data_under_the_same_path_ends_the_job() {
     cluster.regroup(&[first, other], first, None).await;
     let message = failure(&mut cluster, first, FailureKind::Invalid).await;
     assert!(message.contains("other training data"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_not_finite_stops_the_job_with_the_words_of_the_parameter_server() {
+    let mut texts = Vec::new();
+    for (strategy, count) in [(Strategy::ParameterServer, 1), (Strategy::AllReduce, 3)] {
+        let mut cluster = Cluster::new();
+        cluster.launch.strategy = strategy;
+        cluster.launch.params.retain(|(name, _)| name != "lr");
+        let params =
+            [("lr", Param::Float(30.0)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
+        cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        texts.push(failure(&mut cluster, 0, FailureKind::User).await);
+    }
+    assert_eq!(texts[0], texts[1]);
+    assert!(texts[0].contains("was not made"), "{}", texts[0]);
 }
