@@ -279,6 +279,7 @@ mod tests {
             samples: SAMPLES,
             global_batch: 10,
             logical_shards: SHARDS,
+            micro_batch: u32::MAX,
             shuffle_seed: Some(5),
             length: TrainLength::Epochs(EPOCHS),
         }

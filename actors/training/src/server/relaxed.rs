@@ -132,6 +132,12 @@ impl RelaxedServer {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
+            Err(Refusal::NotFinite(fault)) => {
+                self.serving = None;
+                // Behind the checkpoints that are being written: they are of steps that were made.
+                let message = fault.describe(&self.setup.layout);
+                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+            }
         }
     }
 
