@@ -97,7 +97,8 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
     if !carriers.contains(&server) {
         members.push(Member { worker: server.0, addr: server.1, shard_start: 0, shard_end: 0 });
     }
-    WorkerCommand::Membership(Membership { epoch: MembershipEpoch(1), members, server: server.0, restore: None })
+    let (epoch, server) = (MembershipEpoch(1), server.0);
+    WorkerCommand::Membership(Membership { epoch, members, server, servers: vec![server], restore: None })
 }
 
 /// From the first committed step to the end of the job.

@@ -17,6 +17,7 @@ pub(crate) struct Digits {
     pub(crate) workers: &'static str,
     pub(crate) epochs: u32,
     pub(crate) placement: &'static str,
+    pub(crate) servers: u32,
     pub(crate) market: &'static str,
     /// Further lines at the top level of the job file.
     pub(crate) checkpoint: String,
@@ -24,11 +25,11 @@ pub(crate) struct Digits {
 
 impl Digits {
     pub(crate) fn new(name: &'static str, workers: &'static str) -> Self {
-        Self { name, workers, epochs: 3, placement: "colocated", market: "spot", checkpoint: String::new() }
+        Self { name, workers, epochs: 3, placement: "colocated", servers: 1, market: "spot", checkpoint: String::new() }
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, placement, market, checkpoint } = self;
+        let Self { name, workers, epochs, placement, servers, market, checkpoint } = self;
         let data = folder("examples/data/digits.csv");
         let data = data.display();
         format!(
@@ -37,7 +38,7 @@ impl Digits {
              data:\n  train: {{uri: {data}, split: {{rows: 0..1500}}, label: label, shuffle: {{seed: 7}}}}\n  \
              eval: {{uri: {data}, split: {{rows: 1500..1797}}, label: label}}\n\
              train:\n  entry: mlp\n  epochs: {epochs}\n  global_batch: 64\n  logical_shards: 8\n  determinism: strict\n  \
-             ps: {{placement: {placement}}}\n  params: {{optimizer: adam, lr: 0.003}}\n"
+             ps: {{placement: {placement}, servers: {servers}}}\n  params: {{optimizer: adam, lr: 0.003}}\n"
         )
     }
 }

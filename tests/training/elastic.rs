@@ -54,6 +54,26 @@ fn a_server_on_a_node_of_its_own_gives_the_same_bytes() {
 }
 
 #[test]
+fn several_servers_of_which_some_are_lost_give_the_same_bytes() {
+    let cluster = Cluster::up();
+    let one = cluster.run(&Digits { epochs: 30, ..Digits::new("one", "1") });
+    cluster.submit(&Digits { epochs: 30, servers: 3, ..Digits::new("several", "3") });
+    let running = cluster.wait_for_workers("several", 3);
+    let serving = running["workers"].as_array().unwrap().iter().filter(|worker| worker["server"] == true).count();
+    assert!(serving >= 2, "{running:#}");
+    let step = running["progress"]["step"].as_u64().unwrap_or(0);
+    let running = cluster.wait_for_step("several", step + 30);
+    kill(pid(&running, true));
+    let running = cluster.wait_for_step("several", step + 150);
+    let victim = carrying(&running)[0]["node"].as_str().unwrap().to_owned();
+    cluster.home.neap(&["node", "preempt", &victim, "--notice", "2s"]).expect(0);
+    let several = cluster.finish("several");
+    assert!(several["recoveries"].as_u64().unwrap() >= 1, "{several:#}");
+    assert!(model(&one) == model(&several));
+    assert_eq!(sample_ledger(&one), sample_ledger(&several));
+}
+
+#[test]
 fn over_three_epochs_with_resizes_every_sample_is_used_once_an_epoch() {
     let cluster = Cluster::up();
     cluster.submit(&Digits { epochs: 3, ..Digits::new("resized", "1..3") });

@@ -31,6 +31,12 @@ mod server;
 
 pub mod loader;
 
+mod books;
+
+pub mod segment;
+
+pub mod segments;
+
 pub mod state;
 
 pub mod reduction;

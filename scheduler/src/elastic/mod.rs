@@ -7,6 +7,6 @@ mod order;
 mod tree;
 
 pub use assignment::{ShardRange, assign};
-pub use membership::{Candidate, Grouping, group};
+pub use membership::{Candidate, Grouping, ServerRule, group};
 pub use order::{SampleOrder, StepSlice};
 pub use tree::{ReductionTree, TreeNode};

@@ -10,7 +10,8 @@ impl JobSpec {
     /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
     /// batch, micro batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
     /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
-    /// happens on preemption and crashes, checkpoints, and where the parameter server lives.
+    /// happens on preemption and crashes, checkpoints, and where and how many the parameter
+    /// servers are.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.

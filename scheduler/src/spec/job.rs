@@ -192,6 +192,8 @@ pub struct TrainSpec {
     pub entry: String,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
+    /// In how many processes its parameters lie, as far as there are so many. Never changes the result.
+    pub servers: u32,
     /// Samples per step over all logical shards; a multiple of `logical_shards`.
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut, whatever carries them.

@@ -170,6 +170,7 @@ pub(super) const PS: Layout = Layout {
     keys: &["servers", "placement", "consistency"],
     kinds: &[],
     planned: &[
+        ("replicas", "leave it out; a lost server's part goes on from the last checkpoint"),
         ("staleness", "leave it out; the exchange is synchronous"),
         ("compression", "leave it out; gradients are sent whole"),
     ],

@@ -100,11 +100,19 @@ pub(crate) struct WorkerEntry {
 pub(crate) struct MembershipEntry {
     pub(crate) epoch: MembershipEpoch,
     pub(crate) members: Vec<MemberRecord>,
-    pub(crate) server: WorkerId,
-    /// The first epoch since which this server has been the server without a break: what it says of an epoch in between
+    /// The parameter servers, the first of them in the lead.
+    pub(crate) servers: Vec<WorkerId>,
+    /// The first epoch since which these have been the servers without a break: what the lead says of an epoch in between
     /// still holds.
     pub(crate) server_since: MembershipEpoch,
     pub(crate) restore: Option<CheckpointRecord>,
+}
+
+impl MembershipEntry {
+    /// The server that speaks for the training.
+    pub(crate) fn lead(&self) -> Option<WorkerId> {
+        self.servers.first().copied()
+    }
 }
 
 impl WorkerEntry {
@@ -179,7 +187,7 @@ impl JobEntry {
     /// Whether a worker may speak for the training under this epoch: as its server, with no other in between.
     pub(crate) fn serves_since(&self, worker: WorkerId, epoch: MembershipEpoch) -> bool {
         let current = self.membership.as_ref();
-        current.is_some_and(|group| group.server == worker && group.server_since <= epoch && epoch <= group.epoch)
+        current.is_some_and(|group| group.lead() == Some(worker) && group.server_since <= epoch && epoch <= group.epoch)
     }
 
     /// The epoch of the membership in force, 0 before the first.
@@ -212,7 +220,7 @@ impl JobEntry {
 
     pub(super) fn regroup(&mut self, mut entry: MembershipEntry, at: Millis, why: &str) {
         match &self.membership {
-            Some(before) if before.server == entry.server => entry.server_since = before.server_since,
+            Some(before) if before.servers == entry.servers => entry.server_since = before.server_since,
             Some(_) => self.lose_unsaved(at),
             None => {}
         }
@@ -222,7 +230,8 @@ impl JobEntry {
             .map(|member| format!("{} {}..{}", member.worker, member.shards.0, member.shards.1))
             .collect();
         let from = entry.restore.as_ref().map(|from| format!(", from step {}", from.step)).unwrap_or_default();
-        let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), entry.server);
+        let servers: Vec<_> = entry.servers.iter().map(ToString::to_string).collect();
+        let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), servers.join(", "));
         self.history.push(at, text);
         self.membership = Some(entry);
     }

@@ -42,6 +42,13 @@ pub(super) enum RestoreError {
     },
 }
 
+impl RestoreError {
+    /// The checkpoint of this name has buffers that do not fit the model.
+    pub(super) fn of_another_model(name: String) -> Self {
+        Self::Foreign { name, why: "its buffers are of another model".to_owned() }
+    }
+}
+
 /// Publishes a snapshot.
 pub(super) fn publish(
     store: &CheckpointStore,

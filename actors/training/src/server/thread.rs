@@ -13,16 +13,21 @@ use neap_runtime::wire::worker::{FailureKind, Membership, Progress, WorkerReport
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_storage::checkpoint::CheckpointStore;
+use tokio::sync::oneshot;
 
 use super::checkpoint::{self, RestoreError};
+use super::collect::{Collecting, Purpose};
+use super::holder::Holder;
 use super::keeper::KeeperJob;
+use super::others::{Others, committed};
 use super::{Keeper, ServerEvent};
-use crate::finite::NotFinite;
 use crate::job::TrainJob;
-use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
+use crate::links::{Gradients, Outbox, PanicGuard, SegmentLink, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
+use crate::optimiser::Scale;
 use crate::reduction::Buffers;
 use crate::schedule::Schedule;
+use crate::segments::Cut;
 use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
 
 /// How often progress is reported.
@@ -42,20 +47,32 @@ pub(crate) struct ServerSetup {
 #[derive(Clone)]
 pub(crate) struct ServerHandle(Arc<Mutex<Server>>);
 
-struct Server {
-    setup: ServerSetup,
-    keeper: Keeper,
+pub(super) struct Server {
+    pub(super) setup: ServerSetup,
+    pub(super) keeper: Keeper,
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
-    links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
-    serving: Option<Serving>,
+    pub(super) links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
+    /// Where this is the only server, or the lead of several.
+    pub(super) serving: Option<Serving>,
+    /// Where another server leads.
+    pub(super) holding: Option<Holder>,
+    /// Other servers that have said where they stand, each under the membership it knows; it may be ahead of this one's.
+    pub(super) ready: BTreeMap<WorkerId, (MembershipEpoch, u64)>,
+    /// To be answered once the state that is being collected is with the keeper.
+    pub(super) stopping: Option<oneshot::Sender<()>>,
 }
 
-struct Serving {
-    membership: Membership,
-    state: TrainingState,
+pub(super) struct Serving {
+    pub(super) membership: Membership,
+    pub(super) state: TrainingState,
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
     meter: Meter,
+    pub(super) others: Others,
+    /// How the last step was made, for a server that has not heard of it.
+    pub(super) last_scale: Option<Scale>,
+    /// A state on its way to the keeper; no step is committed before it is complete.
+    pub(super) collecting: Option<Collecting>,
 }
 
 impl ServerHandle {
@@ -66,7 +83,16 @@ impl ServerHandle {
     /// Where the thread cannot be started.
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
-        let server = Self(Arc::new(Mutex::new(Server { setup, keeper, links: BTreeMap::new(), serving: None })));
+        let server = Server {
+            setup,
+            keeper,
+            links: BTreeMap::new(),
+            serving: None,
+            holding: None,
+            ready: BTreeMap::new(),
+            stopping: None,
+        };
+        let server = Self(Arc::new(Mutex::new(server)));
         let handle = server.clone();
         let run = move || {
             let _guard = guard;
@@ -94,47 +120,79 @@ impl ServerHandle {
 impl Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
-            ServerEvent::Serve(membership) => self.serve(membership),
-            ServerEvent::Retire => self.serving = None,
+            ServerEvent::Serve { membership, place, links } => self.serve(membership, place, links),
+            ServerEvent::Retire => (self.serving, self.holding) = (None, None),
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
+            ServerEvent::Told { from, message } => self.told(from, message),
+            ServerEvent::State { from, header, payload } => self.take_state(from, &header, payload),
             ServerEvent::Save => self.save(),
             ServerEvent::Stop { save, done } => {
                 if save {
                     self.save();
                 }
-                self.serving = None;
-                self.keeper.submit(KeeperJob::Flush(done));
+                self.stopping = Some(done);
+                self.stop_when_collected();
             }
         }
     }
 
-    fn serve(&mut self, membership: Membership) {
+    fn serve(&mut self, membership: Membership, place: usize, links: BTreeMap<WorkerId, SegmentLink>) {
+        match place {
+            0 => self.lead(membership, &links),
+            _ => self.hold(membership, place, links),
+        }
+    }
+
+    fn lead(&mut self, membership: Membership, links: &BTreeMap<WorkerId, SegmentLink>) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
-        // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
-        match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
+        self.holding = None;
+        let segments = self.cut().segments(membership.servers.len().max(1));
+        let own = segments.first().cloned().unwrap_or_default();
+        let others = membership.servers.iter().zip(segments).skip(1);
+        let others =
+            Others::new(others.filter_map(|(&server, segment)| Some((server, segment, links.get(&server)?.clone()))));
+        // The control plane names a checkpoint to servers that are new to it; what such ones still hold is stale.
+        let stays =
+            |serving: &&mut Serving| membership.restore.is_none() && serving.membership.servers == membership.servers;
+        match self.serving.as_mut().filter(stays) {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
+                serving.others = others;
+                serving.collecting.iter_mut().for_each(Collecting::restart);
                 serving.membership = membership;
             }
-            None => match self.restore(&membership) {
-                Ok(state) => {
-                    let meter = Meter::new();
-                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter });
-                }
-                Err(error) => {
-                    let mut text = error.to_string();
-                    std::error::Error::source(&error).into_iter().for_each(|cause| text += &format!(": {cause}"));
-                    return self.setup.outbox.fail(FailureKind::Invalid, text);
-                }
-            },
+            None => {
+                let ServerSetup { job, schedule, buffers, .. } = &self.setup;
+                let (cut, schedule, buffers) = (self.cut(), *schedule, buffers.clone());
+                let restored = self.restore(&membership).and_then(|(name, whole)| {
+                    let state = TrainingState::restore_segment(schedule, job.update, cut, own, whole);
+                    state.ok_or_else(|| RestoreError::of_another_model(name))
+                });
+                let Some(state) = self.or_fail(restored) else { return };
+                self.serving = Some(Serving {
+                    membership,
+                    state: state.with_buffers(buffers),
+                    received: BTreeSet::new(),
+                    meter: Meter::new(),
+                    others,
+                    last_scale: None,
+                    collecting: None,
+                });
+            }
         }
+        self.join_ready();
         self.go_on();
     }
 
-    fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
-        let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
+    pub(super) fn cut(&self) -> Cut {
+        Cut::new(self.setup.layout.len())
+    }
+
+    /// The state to go on from, with the name of its checkpoint where it is from one.
+    pub(super) fn restore(&self, membership: &Membership) -> Result<(String, Snapshot), RestoreError> {
+        let ServerSetup { job, layout, .. } = &self.setup;
         let snapshot = match &membership.restore {
             None => None,
             Some(checkpoint) => {
@@ -142,15 +200,18 @@ impl Server {
                 checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
             }
         };
-        let state = match snapshot {
-            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
-            Some((name, snapshot)) => {
-                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
-                state
-                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
-            }
+        let initial = || (String::new(), Snapshot::initial(job.update, layout.initial(job.seed)));
+        Ok(snapshot.unwrap_or_else(initial))
+    }
+
+    /// What was restored; ends the job where nothing could be.
+    pub(super) fn or_fail<T>(&self, restored: Result<T, RestoreError>) -> Option<T> {
+        let fail = |error: &RestoreError| {
+            let mut text = error.to_string();
+            std::error::Error::source(error).into_iter().for_each(|cause| text += &format!(": {cause}"));
+            self.setup.outbox.fail(FailureKind::Invalid, text);
         };
-        Ok(state.with_buffers(buffers.clone()))
+        restored.inspect_err(fail).ok()
     }
 
     fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
@@ -167,48 +228,95 @@ impl Server {
             return;
         }
         self.links.insert(hello.worker, (hello.membership, link));
-        let Some(serving) = &self.serving else { return };
-        if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
-            serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
+        self.send_parameters(Some(hello.worker));
+    }
+
+    /// Sends the current parameters to all trainers of the membership, or to one of them.
+    pub(super) fn send_parameters(&self, only: Option<WorkerId>) {
+        let (membership, segment, step, parameters) = match (&self.serving, &self.holding) {
+            (Some(serving), _) => (serving.membership.epoch, 0, serving.state.step(), serving.state.parameters()),
+            (None, Some(holder)) if holder.is_settled() => {
+                (holder.membership.epoch, holder.place, holder.segment.step(), holder.segment.parameters())
+            }
+            _ => return,
+        };
+        if step >= self.setup.schedule.steps_total() {
+            return;
+        }
+        let header = ParametersHeader { membership, step, segment };
+        let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
+        let links = self.links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership);
+        for (&worker, (_, link)) in links {
+            if !link.send(header.clone(), parameters) {
+                self.setup.outbox.peer_lost(membership, worker);
+            }
         }
     }
 
     fn take_gradients(&mut self, gradients: Gradients) {
-        let Some(serving) = &mut self.serving else { return };
-        match serving.accept(gradients, self.setup.schedule.logical_shards) {
-            Ok(None) => {}
-            Ok(Some(commit)) => self.committed(&commit),
+        let shards = self.setup.schedule.logical_shards;
+        let taken = match (&mut self.serving, &mut self.holding) {
+            (Some(serving), _) => serving.accept(gradients, shards),
+            (None, Some(holder)) => {
+                let lead = holder.lead();
+                let told = holder.accept(gradients, shards);
+                if let Ok(false) = told {
+                    self.setup.outbox.peer_lost(holder.membership.epoch, lead);
+                }
+                told.map(drop)
+            }
+            (None, None) => return,
+        };
+        match taken {
+            Ok(()) => self.try_commit(),
             Err(Refusal::Late) => tracing::debug!("gradients of another membership or step refused"),
             Err(Refusal::Wrong(text)) => tracing::warn!(text, "gradients refused"),
             Err(Refusal::Ledger(text)) => {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
-            Err(Refusal::NotFinite(fault)) => {
+        }
+    }
+
+    /// Commits the step where everything that belongs to it is there.
+    pub(super) fn try_commit(&mut self) {
+        let Some(serving) = self.serving.as_mut().filter(|serving| serving.collecting.is_none()) else { return };
+        let Some(others) = serving.others.prepared() else { return };
+        match serving.state.commit(others) {
+            Ok(None) => {}
+            Ok(Some((commit, scale))) => {
+                serving.received.clear();
+                serving.others.next_step();
+                serving.last_scale = Some(scale);
+                let told = committed(serving.membership.epoch, commit.step, scale);
+                self.tell_others(&told);
+                self.committed(&commit);
+            }
+            Err(error) => {
                 self.serving = None;
-                // Behind the checkpoints that are being written: they are of steps that were made.
-                let message = fault.describe(&self.setup.layout);
-                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+                match error {
+                    StepError::Ledger(error) => self.setup.outbox.fail(FailureKind::DataLedger, error.to_string()),
+                    // Behind the checkpoints that are being written: they are of steps that were made.
+                    StepError::NotFinite(fault) => {
+                        let message = fault.describe(&self.setup.layout);
+                        self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+                    }
+                }
             }
         }
     }
 
     fn committed(&mut self, commit: &Commit) {
-        let Some(serving) = &mut self.serving else { return };
         // First what others wait for. What follows shares these parameters; the next commit leaves them as they are.
-        if !serving.state.is_finished() {
-            serving.send_parameters(&self.links, None, &self.setup.outbox);
-        }
+        self.send_parameters(None);
+        let Some(serving) = &mut self.serving else { return };
         let membership = serving.membership.epoch;
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
         let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
         match commit.epoch {
-            Some(summary) => {
-                let snapshot = serving.state.snapshot();
-                self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
-            }
+            Some(summary) => self.collect(Purpose::Epoch { summary, save }),
             None if save => self.save(),
             None => {}
         }
@@ -218,43 +326,33 @@ impl Server {
     fn go_on(&mut self) {
         let Some(serving) = &self.serving else { return };
         self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
-        if !serving.state.is_finished() {
-            serving.send_parameters(&self.links, None, &self.setup.outbox);
-        }
+        self.send_parameters(None);
         self.finish_if_done();
     }
 
-    fn finish_if_done(&self) {
+    fn finish_if_done(&mut self) {
         let Some(serving) = self.serving.as_ref().filter(|serving| serving.state.is_finished()) else { return };
-        self.keeper.submit(KeeperJob::Finish {
-            membership: serving.membership.epoch,
-            train_loss: serving.state.train_loss(),
-            snapshot: Snapshot { moments: Vec::new(), ..serving.state.snapshot() },
-        });
+        self.collect(Purpose::Finish { train_loss: serving.state.train_loss() });
     }
 
-    fn save(&self) {
-        let Some(serving) = &self.serving else { return };
-        let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
-        self.keeper.submit(KeeperJob::Save { membership, snapshot });
+    fn save(&mut self) {
+        self.collect(Purpose::Save);
     }
 }
 
 /// Why gradients were not taken.
-enum Refusal {
+pub(super) enum Refusal {
     /// Of another membership or step: ordinary after a change.
     Late,
     /// Not what this worker should send.
     Wrong(String),
     /// The sample ledger would not balance: the job must end.
     Ledger(String),
-    /// The step cannot be made: the job must end.
-    NotFinite(NotFinite),
 }
 
 impl Serving {
-    /// Takes in one trainer's gradients. The last ones of a step commit it.
-    fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<Option<Commit>, Refusal> {
+    /// Takes in one trainer's gradients.
+    fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<(), Refusal> {
         if gradients.membership != self.membership.epoch
             || gradients.step != self.state.step()
             || self.state.is_finished()
@@ -264,29 +362,15 @@ impl Serving {
         }
         self.check(&gradients, shards)?;
         self.received.insert(gradients.worker);
-        let mut committed = None;
         for (node, part) in gradients.parts {
-            committed = self.state.insert(node, part).map_err(|error| match error {
-                StepError::Ledger(error) => Refusal::Ledger(error.to_string()),
-                StepError::NotFinite(fault) => Refusal::NotFinite(fault),
-            })?;
+            self.state.receive(node, part);
         }
-        if committed.is_some() {
-            self.received.clear();
-        }
-        Ok(committed)
+        Ok(())
     }
 
     fn check(&self, gradients: &Gradients, shards: u32) -> Result<(), Refusal> {
-        let Some(member) = self.membership.member(gradients.worker) else {
-            return Err(Refusal::Wrong(format!("{} is no member", gradients.worker)));
-        };
         let tree = ReductionTree::new(shards);
-        let block = ShardRange { start: member.shard_start, end: member.shard_end };
-        let nodes: Vec<TreeNode> = gradients.parts.iter().map(|(node, _)| *node).collect();
-        if nodes != tree.cover(block) {
-            return Err(Refusal::Wrong(format!("{} sent other parts than it carries", gradients.worker)));
-        }
+        check_parts(&self.membership, tree, gradients)?;
         for (node, part) in &gradients.parts {
             if part.losses.len() != tree.covers(*node).len() as usize {
                 return Err(Refusal::Wrong(format!("{} sent {} losses", gradients.worker, part.losses.len())));
@@ -298,23 +382,18 @@ impl Serving {
         }
         Ok(())
     }
+}
 
-    /// Sends the current parameters to all trainers of the membership, or to one of them.
-    fn send_parameters(
-        &self,
-        links: &BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
-        only: Option<WorkerId>,
-        outbox: &Outbox,
-    ) {
-        let membership = self.membership.epoch;
-        let header = ParametersHeader { membership, step: self.state.step() };
-        let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
-        for (&worker, (_, link)) in links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership)
-        {
-            if !link.send(header.clone(), self.state.parameters()) {
-                outbox.peer_lost(membership, worker);
-            }
-        }
+/// Whether these are the parts that a member adds up for the block it carries.
+pub(super) fn check_parts(membership: &Membership, tree: ReductionTree, gradients: &Gradients) -> Result<(), Refusal> {
+    let Some(member) = membership.member(gradients.worker) else {
+        return Err(Refusal::Wrong(format!("{} is no member", gradients.worker)));
+    };
+    let block = ShardRange { start: member.shard_start, end: member.shard_end };
+    let nodes: Vec<TreeNode> = gradients.parts.iter().map(|(node, _)| *node).collect();
+    match nodes == tree.cover(block) {
+        true => Ok(()),
+        false => Err(Refusal::Wrong(format!("{} sent other parts than it carries", gradients.worker))),
     }
 }
 

@@ -193,7 +193,7 @@ impl Session {
         }
     }
 
-    /// A member whose connection ended is lost where this worker needs it: it is the server, or this worker serves.
+    /// A member whose connection ended is lost where this worker needs it: it is a server, or this worker serves.
     fn note_peer(&mut self, event: Result<PeerEvent, RecvError>) {
         let Some(membership) = &self.membership else { return };
         let epoch = membership.epoch;
@@ -202,7 +202,8 @@ impl Session {
             _ => return,
         };
         let needed = |worker: &WorkerId| {
-            membership.member(*worker).is_some() && (membership.server == *worker || membership.server == self.worker)
+            let serves = |worker| membership.segment_of(worker).is_some();
+            membership.member(*worker).is_some() && (serves(*worker) || serves(self.worker))
         };
         let alive = |worker: WorkerId| {
             let is = |role| matches!(role, Role::Worker { worker: theirs, .. } if theirs == worker);

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use neap_runtime::wire::training::{GradientHeader, GradientPart, ParametersHeader};
+use neap_runtime::wire::training::ParametersHeader;
 use neap_runtime::wire::worker::FailureKind;
-use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
+use neap_scheduler::elastic::{ReductionTree, ShardRange};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
 use super::crew::compute_alone;
+use super::gather::Gather;
+use super::send::Sender;
 use super::{Crew, TrainerEvent};
-use crate::links::{Gradients, Outbox, OutgoingGradients, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
+use crate::links::{Outbox, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
 use crate::loader::{Feed, FeedError, FetchError, JobData};
-use crate::reduction::{Buffers, Floats, Part};
+use crate::reduction::Buffers;
 use crate::schedule::Schedule;
-use crate::server::ServerEvent;
+use crate::segments::Cut;
 
 /// The state of the trainer's thread.
 pub(crate) struct TrainerThread {
@@ -30,7 +32,9 @@ pub(crate) struct TrainerThread {
 struct Assignment {
     membership: MembershipEpoch,
     block: ShardRange,
-    server: ServerLink,
+    /// In the order of their segments.
+    servers: Vec<ServerLink>,
+    parameters: Gather,
     /// The batches from `next_step` on.
     feed: Option<Feed>,
     next_step: u64,
@@ -71,43 +75,35 @@ impl TrainerThread {
     fn handle(&mut self, event: TrainerEvent) {
         match event {
             TrainerEvent::Release => self.assignment = None,
-            TrainerEvent::Assign { membership, block, server } => {
+            TrainerEvent::Assign { membership, block, servers } => {
                 // A feed for the same shards goes on: batches do not depend on the membership.
                 let kept = self.assignment.take().filter(|old| old.block == block);
                 let (feed, next_step) = kept.map_or((None, 0), |old| (old.feed, old.next_step));
-                self.assignment = Some(Assignment { membership, block, server, feed, next_step });
+                let parameters = Gather::new(self.cut(), servers.len());
+                self.assignment = Some(Assignment { membership, block, servers, parameters, feed, next_step });
             }
             TrainerEvent::Parameters { header, values } => self.train(&header, values),
         }
     }
 
+    fn cut(&self) -> Cut {
+        Cut::new(self.crew.parameters())
+    }
+
     fn train(&mut self, header: &ParametersHeader, values: ParameterValues) {
+        let cut = self.cut();
         let Some(assignment) = self.assignment.as_mut().filter(|now| now.membership == header.membership) else {
             return;
         };
-        if values.values().len() != self.crew.parameters() {
-            let (found, expected) = (values.values().len(), self.crew.parameters());
-            tracing::error!(found, expected, "parameters of another model ignored");
-            return;
-        }
+        let Some(values) = assignment.parameters.take(header, values) else { return };
         let step = match assignment.next_batch(&self.data, &self.schedule, header.step) {
             Ok(step) => step,
             Err(error) => return self.fail(error),
         };
         let tree = ReductionTree::new(self.schedule.logical_shards);
         let parts = self.crew.compute(tree, assignment.block, values, step);
-        let (membership, step) = (header.membership, header.step);
-        match &assignment.server {
-            ServerLink::Local(server) => {
-                let parts = parts.into_iter().map(|(node, part)| (node, boxed(part))).collect();
-                let gradients = Gradients { membership, worker: self.worker, step, parts };
-                server.handle(ServerEvent::Gradients(gradients));
-            }
-            ServerLink::Remote(server) => {
-                // A task that has ended has told the session why.
-                let _ = server.blocking_send(outgoing(membership, step, parts, &self.buffers));
-            }
-        }
+        let sender = Sender { worker: self.worker, membership: header.membership, step: header.step };
+        sender.send(&assignment.servers, cut, parts, &self.buffers);
     }
 
     fn fail(&mut self, error: FeedError) {
@@ -138,29 +134,4 @@ impl Assignment {
         self.next_step = step + 1;
         Ok(batch)
     }
-}
-
-fn boxed(part: Part<Vec<f32>>) -> Part<Box<dyn Floats>> {
-    Part { gradient: Box::new(part.gradient), losses: part.losses, samples: part.samples }
-}
-
-fn outgoing(
-    membership: MembershipEpoch,
-    step: u64,
-    parts: Vec<(TreeNode, Part<Vec<f32>>)>,
-    buffers: &Buffers,
-) -> OutgoingGradients {
-    let mut header = GradientHeader { membership, step, parts: Vec::new() };
-    let (mut gradients, mut samples) = (Vec::new(), Vec::new());
-    for (node, part) in parts {
-        header.parts.push(GradientPart {
-            level: node.level,
-            index: node.index,
-            shard_losses: part.losses,
-            samples: part.samples.len() as u32,
-        });
-        gradients.push(buffers.lend(part.gradient));
-        samples.extend(part.samples);
-    }
-    OutgoingGradients { header, gradients, samples }
 }

@@ -11,6 +11,8 @@ use super::{missing, params};
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
 const BATCH_MAX: u32 = 1 << 24;
+/// Each trainer has a connection to every server, and every step waits for all of them.
+const SERVERS_MAX: u32 = 64;
 
 /// `train`, with the checks across fields.
 pub(super) fn train(
@@ -60,9 +62,11 @@ fn train_block(
     backend?;
     strategy?;
     enough?;
+    let (server, servers) = server?.unwrap_or((ServerPlacement::Colocated, 1));
     Ok(TrainSpec {
         entry: entry?.name.clone(),
-        server: server?.unwrap_or(ServerPlacement::Colocated),
+        server,
+        servers,
         global_batch: batch?,
         logical_shards: shards?,
         micro_batch: micro_batch?,
@@ -84,15 +88,10 @@ fn entry<'a>(field: &Field<'_>, context: &'a ParseContext, faults: &mut Faults) 
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))
 }
 
-fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Reported> {
+/// Where the parameter servers are, and how many.
+fn server(field: &Field<'_>, faults: &mut Faults) -> Result<(ServerPlacement, u32), Reported> {
     let block = field.block(faults, &layout::PS)?;
-    let servers = block.optional(faults, "servers", |field, faults| match field.whole_u32(faults, 1..=u32::MAX)? {
-        1 => Ok(()),
-        more => {
-            let message = format!("{more} parameter servers are not built yet");
-            Err(field.fault(faults, Code::NotBuiltYet, message, "leave `servers` out; there is one"))
-        }
-    });
+    let servers = block.optional(faults, "servers", |field, faults| field.whole_u32(faults, 1..=SERVERS_MAX));
     let placement = block.optional(faults, "placement", |field, faults| {
         let built = [("colocated", ServerPlacement::Colocated), ("separate", ServerPlacement::Separate)];
         field.choice(faults, Code::BadValue, &built, &[])
@@ -100,9 +99,9 @@ fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Rep
     let consistency = block.optional(faults, "consistency", |field, faults| {
         field.choice(faults, Code::BadValue, &[("sync", ())], &["async", "ssp"])
     });
-    servers?;
+    let servers = servers?;
     consistency?;
-    Ok(placement?.unwrap_or(ServerPlacement::Colocated))
+    Ok((placement?.unwrap_or(ServerPlacement::Colocated), servers.unwrap_or(1)))
 }
 
 /// Points at `train.logical_shards` where it is given, otherwise at `workers`.

@@ -95,6 +95,7 @@ fn the_smallest_file_gets_the_defaults() {
     let train = TrainSpec {
         entry: "mlp".to_owned(),
         server: ServerPlacement::Colocated,
+        servers: 1,
         global_batch: 128,
         logical_shards: 8,
         micro_batch: None,
@@ -132,7 +133,7 @@ fn every_field_arrives() {
     assert_eq!((spec.data["eval"].path.as_str(), spec.data["eval"].shuffle_seed), ("/jobs/eval.csv.gz", None));
     assert_eq!(spec.data["eval"].part, DataPart::Rows { from: 10, to: 20 });
     assert_eq!(spec.data["eval"].label.as_deref(), Some("digit"));
-    assert_eq!(spec.train.server, ServerPlacement::Separate);
+    assert_eq!((spec.train.server, spec.train.servers), (ServerPlacement::Separate, 1));
     assert_eq!((spec.train.global_batch, spec.train.logical_shards, spec.train.seed), (64, 4, 42));
     assert_eq!((spec.train.length, spec.train.determinism), (TrainLength::Epochs(5), Determinism::Samples));
     assert_eq!(spec.train.params["lr"], ParamValue::Float(0.001));
@@ -239,12 +240,21 @@ train.seed = 0
         format!(
             "{SMALL}workers: 1..8\nname: other\nlabels: {{a: b}}\nmarket: spot\ncheckpoint: {{every: none}}\npriority: 3\ndeadline: 1d\nbudget: {{max_cost: 3}}\n"
         ),
-        SMALL.replace("epochs: 2", "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate}"),
+        SMALL.replace(
+            "epochs: 2",
+            "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate, servers: 3}",
+        ),
     ];
     for text in same {
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");
     }
     assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+}
+
+#[test]
+fn servers_are_counted() {
+    let servers = |ps: &str| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}"))).train.servers;
+    assert_eq!((servers("{servers: 3}"), servers("{placement: separate}")), (3, 1));
 }
 
 #[test]

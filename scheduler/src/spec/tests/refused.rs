@@ -462,7 +462,8 @@ fn training() {
             changed("entry: cnn", "entry: resnet50"),
             changed("backend: flex", "backend: cuda"),
             changed("strategy: ps", "strategy: allreduce"),
-            changed("servers: 1", "servers: 2"),
+            changed("servers: 1", "servers: 65"),
+            changed("servers: 1", "replicas: 1"),
             changed("consistency: sync", "consistency: async, staleness: 4"),
             changed("global_batch: 64", "global_batch: 66"),
             changed("global_batch: 64", "global_batch: 1.5"),
@@ -485,8 +486,10 @@ fn training() {
             35:12 error[E090] train.backend: `cuda` is not built yet | write `flex`
             strategy: allreduce
             36:13 error[E090] train.strategy: `allreduce` is not built yet | write `ps`
-            servers: 2
-            37:17 error[E090] train.ps.servers: 2 parameter servers are not built yet | leave `servers` out; there is one
+            servers: 65
+            37:17 error[E085] train.ps.servers: 65 is out of range | give a whole number from 1 to 64
+            replicas: 1
+            37:8 error[E090] train.ps.replicas: `replicas` is not built yet | leave it out; a lost server's part goes on from the last checkpoint
             consistency: async, staleness: 4
             37:54 error[E090] train.ps.consistency: `async` is not built yet | write `sync`
             37:61 error[E090] train.ps.staleness: `staleness` is not built yet | leave it out; the exchange is synchronous
