@@ -274,6 +274,7 @@ pub(super) mod tests {
                 samples_per_second: 52_340.2,
             }),
             epochs: Vec::new(),
+            checkpoints: String::new(),
             checkpoint: None,
             rate_micro_usd_per_hour: MicroUsdPerHour::new(80_000),
             cost: CostBody { total_micro_usd: MicroUsd::new(1_200), ..CostBody::default() },

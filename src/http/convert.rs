@@ -52,6 +52,7 @@ impl From<JobView> for JobBody {
             membership_epoch: job.membership.0,
             progress: job.progress.map(ProgressBody::from),
             epochs: job.epochs.into_iter().map(EpochBody::from).collect(),
+            checkpoints: job.checkpoints,
             checkpoint: job.checkpoint.map(CheckpointBody::from),
             rate_micro_usd_per_hour: job.rate,
             cost: job.cost.into(),

@@ -11,13 +11,11 @@ use neap_scheduler::elastic::{ReductionTree, TreeNode};
 
 use crate::finite::first_not_finite;
 use crate::optimiser::{Optimiser, Scale};
+use crate::parameters::Parameters;
 use crate::reduction::{Buffers, Floats, Part, Reducer};
 use crate::segments::Cut;
 use crate::state::Snapshot;
 use crate::update::UpdateSettings;
-
-/// Old parameter buffers that are kept until nobody reads them any more.
-const RETIRED_MAX: usize = 4;
 
 /// A contiguous part of the flat buffer with its optimiser.
 pub struct Segment {
@@ -25,8 +23,7 @@ pub struct Segment {
     cut: Cut,
     /// Whether a commit needs to know how long the gradient is.
     measured: bool,
-    parameters: Arc<Vec<f32>>,
-    retired: Vec<Arc<Vec<f32>>>,
+    parameters: Parameters,
     optimiser: Optimiser,
     step: u64,
     reducer: Reducer,
@@ -54,7 +51,7 @@ impl Segment {
         whole: Snapshot,
     ) -> Option<Self> {
         let own = |buffer: &[f32]| buffer.get(range.clone()).map(<[f32]>::to_vec);
-        if whole.parameters.len() != cut.length() {
+        if whole.parameters.len() != cut.length() || whole.relaxed.is_some() {
             return None;
         }
         let all = range.len() == cut.length();
@@ -66,8 +63,7 @@ impl Segment {
             range,
             cut,
             measured: settings.clip_norm.is_some(),
-            parameters,
-            retired: Vec::new(),
+            parameters: Parameters::new(parameters),
             optimiser,
             step: whole.step,
             reducer: Reducer::new(tree),
@@ -94,7 +90,7 @@ impl Segment {
 
     /// The parameters after these steps.
     pub fn parameters(&self) -> &Arc<Vec<f32>> {
-        &self.parameters
+        self.parameters.shared()
     }
 
     /// The optimiser's state.
@@ -126,9 +122,7 @@ impl Segment {
     /// Makes the prepared step; returns its gradient's losses and samples. `None` where no step is prepared.
     pub fn apply(&mut self, scale: Scale) -> Option<Part<()>> {
         let sum = self.sum.take()?;
-        self.make_parameters_unique();
-        let parameters = Arc::get_mut(&mut self.parameters).expect("made unique right before");
-        self.optimiser.step(parameters, sum.gradient.values(), scale);
+        self.optimiser.step(self.parameters.to_mut(), sum.gradient.values(), scale);
         self.step += 1;
         sum.gradient.into_vec().into_iter().for_each(|buffer| self.buffers.put(buffer));
         Some(Part { gradient: (), losses: sum.losses, samples: sum.samples })
@@ -144,22 +138,5 @@ impl Segment {
         self.abandon_parts();
         let gradient = self.sum.take().and_then(|sum| sum.gradient.into_vec());
         gradient.into_iter().for_each(|buffer| self.buffers.put(buffer));
-    }
-
-    /// Parameters that somebody still reads (a transfer, a checkpoint) are left to them.
-    fn make_parameters_unique(&mut self) {
-        if Arc::get_mut(&mut self.parameters).is_some() {
-            return;
-        }
-        let free = self.retired.iter().position(|old| Arc::strong_count(old) == 1);
-        let mut fresh = match free {
-            Some(at) => self.retired.swap_remove(at),
-            None => Arc::new(vec![0.0; self.parameters.len()]),
-        };
-        Arc::get_mut(&mut fresh).expect("nobody else holds it").copy_from_slice(&self.parameters);
-        let old = std::mem::replace(&mut self.parameters, fresh);
-        if self.retired.len() < RETIRED_MAX {
-            self.retired.push(old);
-        }
     }
 }

@@ -41,6 +41,17 @@ pub struct Snapshot {
     pub epoch_loss: f64,
     /// Mean loss of a sample in the epoch before.
     pub last_epoch_loss: f64,
+    /// Where the logical shards do not go in step: how far each has come.
+    pub relaxed: Option<RelaxedPosition>,
+}
+
+/// How far each logical shard has come, where they do not go in step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelaxedPosition {
+    /// The steps of each shard.
+    pub clocks: Vec<u64>,
+    /// The sum of losses so far in each epoch that some shard has begun and not all have ended, the oldest first.
+    pub epoch_losses: Vec<f64>,
 }
 
 impl Snapshot {
@@ -54,6 +65,7 @@ impl Snapshot {
             moments: fresh.into_moments(),
             epoch_loss: 0.0,
             last_epoch_loss: 0.0,
+            relaxed: None,
         }
     }
 }
@@ -193,6 +205,7 @@ impl TrainingState {
             moments: self.segment.optimiser().moments().to_vec(),
             epoch_loss,
             last_epoch_loss,
+            relaxed: None,
         }
     }
 

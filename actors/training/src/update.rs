@@ -6,7 +6,6 @@
 use std::f64::consts::PI;
 
 use crate::optimiser::{OptimiserSettings, Scale};
-#[cfg(doc)]
 use crate::segments::Cut;
 
 /// Everything about a job's steps.
@@ -30,8 +29,18 @@ impl UpdateSettings {
     /// How far step number `step`, from 0, of `total` goes along a gradient with these sums of squares ([`Cut::squares`]),
     /// which are added in their order.
     pub fn scale(&self, step: u64, total: u64, squares: impl IntoIterator<Item = f64>) -> Scale {
+        self.portion_scale(step, total, squares, 1.0)
+    }
+
+    /// As [`Self::scale`] for a part of a step: its gradient over its portion of the step stands for the whole gradient, and
+    /// is clipped as the whole one is.
+    pub fn part_scale(&self, step: u64, total: u64, gradient: &[f32], portion: f64) -> Scale {
+        self.portion_scale(step, total, Cut::new(gradient.len()).squares(gradient), portion)
+    }
+
+    fn portion_scale(&self, step: u64, total: u64, squares: impl IntoIterator<Item = f64>, portion: f64) -> Scale {
         let shorter = |limit: f32| {
-            let norm = squares.into_iter().sum::<f64>().sqrt();
+            let norm = squares.into_iter().sum::<f64>().sqrt() / portion;
             if norm > f64::from(limit) { (f64::from(limit) / norm) as f32 } else { 1.0 }
         };
         Scale { rate: self.rate.factor(step, total) as f32, gradient: self.clip_norm.map_or(1.0, shorter) }
@@ -114,11 +123,13 @@ mod tests {
         let settings = UpdateSettings { clip_norm: Some(1.0), ..UpdateSettings::plain(sgd) };
         // 12 values, so that some are left over after the lanes: the norm is 6.
         let scale = |settings: UpdateSettings, gradient: &[f32]| {
-            settings.scale(0, 10, crate::segments::Cut::new(gradient.len()).squares(gradient))
+            settings.scale(0, 10, Cut::new(gradient.len()).squares(gradient))
         };
         assert_eq!(scale(settings, &[3.0_f32.sqrt(); 12]).gradient, 1.0 / 6.0);
         assert_eq!(scale(settings, &[0.1; 4]).gradient, 1.0);
         assert_eq!(scale(settings, &[0.0; 4]).gradient, 1.0);
         assert_eq!(scale(UpdateSettings::plain(sgd), &[1e9; 4]), Scale::ONE);
+        // A quarter of a step with this gradient stands for a step with a gradient four times as long.
+        assert_eq!(settings.part_scale(0, 10, &[1.0; 4], 0.25).gradient, 1.0 / 8.0);
     }
 }

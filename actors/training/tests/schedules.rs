@@ -41,6 +41,8 @@ fn small(cluster: &mut Cluster) {
     launch.eval_data = None;
     launch.length = Length::Epochs(8);
     launch.checkpoint_every = Every::Steps(3);
+    // The one that is named is there: a killed server has no time to say that it removed it for newer ones.
+    launch.checkpoint_keep = 1_000;
     let params = [
         ("hidden1", Param::Int(8)),
         ("hidden2", Param::Int(8)),

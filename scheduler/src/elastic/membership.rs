@@ -1,6 +1,6 @@
 //! Who carries a job: from the workers that are there, the blocks of logical shards and the homes of the parameter servers.
 
-use super::assignment::{ShardRange, assign};
+use super::assignment::{Load, ShardRange, balance, blocks};
 use crate::model::WorkerId;
 
 /// A worker that could be a member.
@@ -10,6 +10,8 @@ pub struct Candidate {
     pub worker: WorkerId,
     /// Whether it was started to host the parameter server and nothing else.
     pub bare_server: bool,
+    /// What it carries and how fast it is.
+    pub load: Load,
 }
 
 /// Who carries a job, and what.
@@ -34,7 +36,8 @@ pub struct ServerRule<'a> {
     pub grow: bool,
 }
 
-/// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be.
+/// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be; how
+/// long they are says [`balance`].
 /// Parameter servers stay where they are if they can; where one cannot, or they may grow, they are filled up with the oldest
 /// workers: bare servers where they are separate. `None` where nobody could carry a shard, or `separate` servers have no
 /// worker of their own.
@@ -43,7 +46,8 @@ pub fn group(candidates: &[Candidate], logical_shards: u32, rule: ServerRule<'_>
     let bare: Vec<WorkerId> = ids(candidates, true);
     trainers.truncate(logical_shards as usize);
     let servers = place_servers(if rule.separate { &bare } else { &trainers }, rule);
-    let blocks = assign(logical_shards, u32::try_from(trainers.len()).unwrap_or(u32::MAX));
+    let loads: Vec<Load> = trainers.iter().filter_map(|&worker| load(candidates, worker)).collect();
+    let blocks = blocks(&balance(logical_shards, &loads));
     let mut members: Vec<_> = trainers.into_iter().zip(blocks).collect();
     if members.is_empty() || servers.is_empty() {
         return None;
@@ -66,6 +70,10 @@ fn place_servers(hosts: &[WorkerId], rule: ServerRule<'_>) -> Vec<WorkerId> {
     servers
 }
 
+fn load(candidates: &[Candidate], worker: WorkerId) -> Option<Load> {
+    candidates.iter().find(|candidate| candidate.worker == worker).map(|candidate| candidate.load)
+}
+
 fn ids(candidates: &[Candidate], bare_server: bool) -> Vec<WorkerId> {
     let mut ids: Vec<_> =
         candidates.iter().filter(|one| one.bare_server == bare_server).map(|one| one.worker).collect();
@@ -78,7 +86,23 @@ mod tests {
     use super::*;
 
     fn worker(number: u64, bare_server: bool) -> Candidate {
-        Candidate { worker: WorkerId::new(number), bare_server }
+        Candidate { worker: WorkerId::new(number), bare_server, load: Load::default() }
+    }
+
+    #[test]
+    fn a_slow_worker_carries_less_and_stays_so_while_it_is_slow() {
+        let of = |number, carried, shard_us| Candidate {
+            load: Load { carried, shard_us: Some(shard_us) },
+            ..worker(number, false)
+        };
+        let lengths = |candidates: &[Candidate]| {
+            let grouping =
+                group(candidates, 8, ServerRule { current: &[], count: 1, separate: false, grow: false }).unwrap();
+            grouping.members.iter().map(|(_, block)| block.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[of(2, 4, 3_000), of(1, 4, 1_000)]), [6, 2]);
+        assert_eq!(lengths(&[of(2, 2, 3_100), of(1, 6, 950)]), [6, 2]);
+        assert_eq!(lengths(&[of(2, 2, 1_000), of(1, 6, 1_000)]), [4, 4]);
     }
 
     fn server_ids(numbers: &[u64]) -> Vec<WorkerId> {

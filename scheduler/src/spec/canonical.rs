@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use super::job::{DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
+use super::job::{Consistency, DataPart, DataSpec, Determinism, InitSpec, JobSpec, ParamValue, TrainLength};
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
     /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
-    /// batch, micro batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
-    /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
-    /// happens on preemption and crashes, checkpoints, and where and how many the parameter
-    /// servers are.
+    /// batch, micro batch, logical shards, length, consistency, determinism, seed, the weights it begins with and
+    /// parameters (with their defaults). It leaves out what must not change the result: name, description, labels, the
+    /// number of workers, their resources, market and price, what happens on preemption and crashes, checkpoints, and
+    /// where and how many the parameter servers are.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.
@@ -21,6 +21,12 @@ impl JobSpec {
             data_lines(name, data, &mut lines);
         }
         let train = &self.train;
+        // A synchronous exchange has no line, as before there was another.
+        lines.extend(match train.consistency {
+            Consistency::Sync => None,
+            Consistency::Ssp { staleness } => Some(format!("train.consistency = ssp {staleness}")),
+            Consistency::Async => Some("train.consistency = async".to_owned()),
+        });
         lines.push(format!(
             "train.determinism = {}",
             match train.determinism {
@@ -40,11 +46,20 @@ impl JobSpec {
         lines.extend(pieces.map(|micro| format!("train.micro_batch = {micro}")));
         lines.extend(train.params.iter().map(|(name, value)| format!("train.params.{name:?} = {}", param(value))));
         lines.push(format!("train.seed = {}", train.seed));
+        train.init.iter().for_each(|init| init_lines(init, &mut lines));
         lines.sort();
         lines.into_iter().fold("neap job 1\n".to_owned(), |mut text, line| {
             writeln!(text, "{line}").expect("writing to a string cannot fail");
             text
         })
+    }
+}
+
+fn init_lines(init: &InitSpec, lines: &mut Vec<String>) {
+    lines.push(format!("train.init.path = {:?}", init.path));
+    lines.extend(init.rename.iter().map(|(from, to)| format!("train.init.rename.{from:?} = {to:?}")));
+    for (field, names) in [("fresh", &init.fresh), ("freeze", &init.freeze), ("ignore", &init.ignore)] {
+        lines.extend(names.iter().map(|name| format!("train.init.{field} = {name:?}")));
     }
 }
 

@@ -159,24 +159,28 @@ pub(super) const TRAIN: Layout = Layout {
         "steps",
         "determinism",
         "seed",
+        "init",
         "params",
     ],
     kinds: &[],
     planned: &[("artifact", "leave it out; the entries built in are `mlp` and `cnn`")],
 };
 
+pub(super) const INIT: Layout =
+    Layout { path: "train.init", keys: &["uri", "rename", "fresh", "ignore", "freeze"], kinds: &[], planned: &[] };
+
 pub(super) const PS: Layout = Layout {
     path: "train.ps",
-    keys: &["servers", "placement", "consistency"],
+    keys: &["servers", "placement", "consistency", "staleness"],
     kinds: &[],
     planned: &[
         ("replicas", "leave it out; a lost server's part goes on from the last checkpoint"),
-        ("staleness", "leave it out; the exchange is synchronous"),
         ("compression", "leave it out; gradients are sent whole"),
     ],
 };
 
 /// Every block with fixed keys.
 pub(super) const ALL: &[Layout] = &[
-    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN, PS,
+    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN,
+    INIT, PS,
 ];

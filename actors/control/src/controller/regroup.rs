@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
-use neap_scheduler::elastic::{Candidate, Grouping, ServerRule, group};
+use neap_scheduler::elastic::{Candidate, Grouping, Load, ServerRule, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
 use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::{MemberRecord, Record};
@@ -47,7 +47,7 @@ impl Controller {
             }
             return;
         }
-        let why = self.reason_to_regroup(entry);
+        let why = self.reason_to_regroup(entry, &wanted);
         if self.members_are_there(entry) && !self.saved(job) {
             return;
         }
@@ -115,8 +115,20 @@ impl Controller {
             .workers
             .values()
             .filter(usable)
-            .map(|worker| Candidate { worker: worker.id, bare_server: worker.bare_server })
+            .map(|worker| Candidate {
+                worker: worker.id,
+                bare_server: worker.bare_server,
+                load: self.load(entry, worker.id),
+            })
             .collect()
+    }
+
+    /// What a worker carries, and how fast it was seen to be.
+    fn load(&self, entry: &JobEntry, worker: WorkerId) -> Load {
+        let mut members = entry.membership.iter().flat_map(|group| &group.members);
+        let carried =
+            members.find(|member| member.worker == worker).map_or(0, |member| member.shards.1 - member.shards.0);
+        Load { carried, shard_us: self.live.paces.get(&worker).copied() }
     }
 
     /// The grouping of the candidates, with further parameter servers where they may `grow`; `None` while there are too few
@@ -199,7 +211,7 @@ impl Controller {
         saving
     }
 
-    fn reason_to_regroup(&self, entry: &JobEntry) -> String {
+    fn reason_to_regroup(&self, entry: &JobEntry, wanted: &Grouping) -> String {
         let Some(current) = &entry.membership else { return "the workers it starts with are up".to_owned() };
         let missing = self.missing(entry);
         if !missing.is_empty() {
@@ -212,10 +224,21 @@ impl Controller {
             .filter(|member| !self.candidates(entry).iter().any(|candidate| candidate.worker == member.worker))
             .map(|member| member.worker.to_string())
             .collect();
-        match leaving.is_empty() {
-            true => "a worker has joined".to_owned(),
-            false => format!("{} has to go", leaving.join(", ")),
+        if !leaving.is_empty() {
+            return format!("{} has to go", leaving.join(", "));
         }
+        let joins = |(worker, _): &(WorkerId, _)| !current.members.iter().any(|member| member.worker == *worker);
+        match wanted.members.iter().any(joins) {
+            true => "a worker has joined".to_owned(),
+            false => format!("shards are dealt by speed: {}", self.paces_text(wanted)),
+        }
+    }
+
+    /// How long each member takes for a logical shard, in words.
+    fn paces_text(&self, wanted: &Grouping) -> String {
+        let measured = wanted.members.iter().filter_map(|(worker, _)| Some((worker, self.live.paces.get(worker)?)));
+        let told = measured.map(|(worker, &us)| format!("{worker} takes {:.1} ms for one", us as f64 / 1_000.0));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     async fn change_membership(&mut self, job: JobId, wanted: &Grouping, why: String) -> bool {
@@ -262,7 +285,8 @@ impl Controller {
     }
 
     fn membership_message(&self, job: JobId) -> Option<Membership> {
-        let current = self.state.jobs.get(&job)?.membership.as_ref()?;
+        let entry = self.state.jobs.get(&job)?;
+        let current = entry.membership.as_ref()?;
         let addr = |worker: WorkerId| -> Option<SocketAddr> { Some(self.live.workers.get(&worker)?.addr) };
         let member = |member: &MemberRecord| {
             let (shard_start, shard_end) = member.shards;
@@ -277,6 +301,7 @@ impl Controller {
                 .restore
                 .as_ref()
                 .map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
+            losses_per_1000_h: self.losses_per_1000_h(entry, &self.running_times()),
         })
     }
 }

@@ -4,7 +4,7 @@ use neap_runtime::wire::agent::{AgentReport, WorkerExit};
 use std::collections::BTreeMap;
 
 use neap_runtime::wire::worker::{
-    ACCURACY, CheckpointPublished, EpochFinished, EvalMetrics, FailureKind, Finished, Progress, WorkerReport,
+    ACCURACY, CheckpointPublished, EpochFinished, EvalMetrics, FailureKind, Finished, Paces, Progress, WorkerReport,
 };
 use neap_scheduler::model::{FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId};
 use neap_storage::record::{CheckpointRecord, EpochRecord, Record};
@@ -82,6 +82,10 @@ impl Controller {
                 tracing::warn!(%job, %worker, %lost, "a member does not reach another; regrouping");
                 return self.regroup_now(job, format!("{worker} does not reach {lost}")).await;
             }
+            WorkerReport::Paces(paces) => {
+                self.measured(job, &paces);
+                Vec::new()
+            }
             WorkerReport::Finished(finished) => self.finished(job, finished),
             WorkerReport::Stopped { .. } => self.stopped(job),
             WorkerReport::Failed { kind, message, .. } => {
@@ -123,6 +127,13 @@ impl Controller {
         let regrouped = carried && matches!(state, Some(JobState::Resizing | JobState::Recovering(_)));
         let record = regrouped.then(|| self.job_record(job, JobState::Running, "steps are committed again")).flatten();
         record.into_iter().collect()
+    }
+
+    /// Keeps how fast workers are, for the next look at who carries what.
+    fn measured(&mut self, job: JobId, paces: &Paces) {
+        let Some(entry) = self.state.jobs.get(&job) else { return };
+        let own = paces.workers.iter().filter(|pace| entry.is_member(pace.worker));
+        self.live.paces.extend(own.map(|pace| (pace.worker, pace.shard_us)));
     }
 
     fn checkpointed(&mut self, job: JobId, published: &CheckpointPublished) -> Vec<Record> {
@@ -181,6 +192,7 @@ fn epoch_of(report: &WorkerReport) -> MembershipEpoch {
         WorkerReport::EpochFinished(report) => report.membership,
         WorkerReport::Checkpoint(report) => report.membership,
         WorkerReport::Finished(report) => report.membership,
+        WorkerReport::Paces(report) => report.membership,
         WorkerReport::PeerLost { epoch, .. } | WorkerReport::Stopped { epoch } | WorkerReport::Failed { epoch, .. } => {
             *epoch
         }

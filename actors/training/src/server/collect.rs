@@ -123,6 +123,7 @@ mod tests {
             moments: vec![floats(&segments[0], 10_000).collect()],
             epoch_loss: 1.0,
             last_epoch_loss: 2.0,
+            relaxed: None,
         };
         let payload = |range: &Range<usize>| -> BulkBuffer {
             floats(range, 0).chain(floats(range, 10_000)).collect::<Vec<f32>>().into()

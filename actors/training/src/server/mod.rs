@@ -5,8 +5,11 @@
 //! SegmentActor   receives from the job's other servers                     (thin)
 //!     │ ServerEvent
 //! ServerHandle   the training state behind a lock: a thread for events from outside, the trainer of this process
+//!                  one kind of server for steps that all workers make together, one for those that do not wait
 //!     │ KeeperJob, from snapshots
-//! Keeper         evaluates, writes checkpoints and the model, reports
+//! Keeper         evaluates, writes the model, reports
+//!     │ the newest snapshot
+//! Saver          writes checkpoints, reports
 //! ```
 //!
 //! Of several servers each holds a segment of the parameters. The first one leads ([`others`]): it alone keeps the books,
@@ -19,11 +22,16 @@
 mod actor;
 mod checkpoint;
 mod collect;
+mod due;
 mod gradients;
 mod holder;
 mod keeper;
 mod lead;
+mod meter;
 mod others;
+mod paces;
+mod relaxed;
+mod saver;
 mod segment_actor;
 mod thread;
 

@@ -6,20 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{FailureKind, Membership, Progress, WorkerReport};
+use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
-use neap_storage::checkpoint::CheckpointStore;
+use neap_scheduler::spec::Consistency;
 use tokio::sync::oneshot;
 
 use super::checkpoint::{self, RestoreError};
 use super::collect::{Collecting, Purpose};
+use super::due::Due;
 use super::holder::Holder;
 use super::keeper::KeeperJob;
+use super::meter::Meter;
 use super::others::{Others, committed};
+use super::paces::PaceMeter;
+use super::relaxed::RelaxedServer;
 use super::{Keeper, ServerEvent};
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, SegmentLink, THREAD_QUEUE_MAX, TrainerLink};
@@ -29,9 +33,6 @@ use crate::reduction::Buffers;
 use crate::schedule::Schedule;
 use crate::segments::Cut;
 use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
-
-/// How often progress is reported.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// What the thread needs to serve.
 pub(crate) struct ServerSetup {
@@ -45,8 +46,15 @@ pub(crate) struct ServerSetup {
 
 /// The way to the parameter server of this process. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct ServerHandle(Arc<Mutex<Server>>);
+pub(crate) struct ServerHandle(Arc<Mutex<Box<dyn Serve>>>);
 
+/// A kind of parameter server.
+pub(super) trait Serve: Send {
+    /// Handles an event on the calling thread, which may block and compute.
+    fn handle(&mut self, event: ServerEvent);
+}
+
+/// The server of a job whose workers make every step together.
 pub(super) struct Server {
     pub(super) setup: ServerSetup,
     pub(super) keeper: Keeper,
@@ -60,6 +68,7 @@ pub(super) struct Server {
     pub(super) ready: BTreeMap<WorkerId, (MembershipEpoch, u64)>,
     /// To be answered once the state that is being collected is with the keeper.
     pub(super) stopping: Option<oneshot::Sender<()>>,
+    due: Due,
 }
 
 pub(super) struct Serving {
@@ -68,11 +77,44 @@ pub(super) struct Serving {
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
     meter: Meter,
+    paces: PaceMeter,
     pub(super) others: Others,
     /// How the last step was made, for a server that has not heard of it.
     pub(super) last_scale: Option<Scale>,
     /// A state on its way to the keeper; no step is committed before it is complete.
     pub(super) collecting: Option<Collecting>,
+}
+
+impl ServerSetup {
+    /// The state that a membership goes on from, with the name of its checkpoint; `None` where it starts over.
+    pub(super) fn saved(&self, membership: &Membership) -> Result<Option<(String, Snapshot)>, RestoreError> {
+        let Some(checkpoint) = &membership.restore else { return Ok(None) };
+        let (store, name) = checkpoint::find(&checkpoint.name, &self.job)?;
+        Ok(checkpoint::load(&store, name, &self.job)?.map(|snapshot| (checkpoint.name.clone(), snapshot)))
+    }
+
+    /// The parameters a job begins with: drawn from its seed, and given ones over them.
+    pub(super) fn initial(&self) -> Result<Vec<f32>, RestoreError> {
+        let drawn = self.layout.initial(self.job.seed);
+        match &self.job.init {
+            Some(init) => Ok(init.load(&self.layout, drawn)?),
+            None => Ok(drawn),
+        }
+    }
+
+    /// Whether a trainer has the server's training data; another's end the job.
+    pub(super) fn same_data(&self, hello: &TrainerHello) -> bool {
+        let same = hello.data_digest == self.data_digest;
+        if !same {
+            let text = format!(
+                "worker {} has other training data under the same path than the parameter server; give all nodes the \
+                 same data",
+                hello.worker
+            );
+            self.outbox.fail(FailureKind::Invalid, text);
+        }
+        same
+    }
 }
 
 impl ServerHandle {
@@ -83,14 +125,18 @@ impl ServerHandle {
     /// Where the thread cannot be started.
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
-        let server = Server {
-            setup,
-            keeper,
-            links: BTreeMap::new(),
-            serving: None,
-            holding: None,
-            ready: BTreeMap::new(),
-            stopping: None,
+        let server: Box<dyn Serve> = match setup.job.consistency {
+            Consistency::Sync => Box::new(Server {
+                setup,
+                keeper,
+                links: BTreeMap::new(),
+                serving: None,
+                holding: None,
+                ready: BTreeMap::new(),
+                stopping: None,
+                due: Due::new(Instant::now()),
+            }),
+            Consistency::Ssp { .. } | Consistency::Async => Box::new(RelaxedServer::new(setup, keeper)),
         };
         let server = Self(Arc::new(Mutex::new(server)));
         let handle = server.clone();
@@ -117,7 +163,7 @@ impl ServerHandle {
     }
 }
 
-impl Server {
+impl Serve for Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Serve { membership, place, links } => self.serve(membership, place, links),
@@ -136,7 +182,9 @@ impl Server {
             }
         }
     }
+}
 
+impl Server {
     fn serve(&mut self, membership: Membership, place: usize, links: BTreeMap<WorkerId, SegmentLink>) {
         match place {
             0 => self.lead(membership, &links),
@@ -146,6 +194,7 @@ impl Server {
 
     fn lead(&mut self, membership: Membership, links: &BTreeMap<WorkerId, SegmentLink>) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        self.due.note_losses(membership.losses_per_1000_h);
         self.holding = None;
         let segments = self.cut().segments(membership.servers.len().max(1));
         let own = segments.first().cloned().unwrap_or_default();
@@ -159,6 +208,7 @@ impl Server {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
+                serving.paces = PaceMeter::new(Instant::now());
                 serving.others = others;
                 serving.collecting.iter_mut().for_each(Collecting::restart);
                 serving.membership = membership;
@@ -176,6 +226,7 @@ impl Server {
                     state: state.with_buffers(buffers),
                     received: BTreeSet::new(),
                     meter: Meter::new(),
+                    paces: PaceMeter::new(Instant::now()),
                     others,
                     last_scale: None,
                     collecting: None,
@@ -192,36 +243,20 @@ impl Server {
 
     /// The state to go on from, with the name of its checkpoint where it is from one.
     pub(super) fn restore(&self, membership: &Membership) -> Result<(String, Snapshot), RestoreError> {
-        let ServerSetup { job, layout, .. } = &self.setup;
-        let snapshot = match &membership.restore {
-            None => None,
-            Some(checkpoint) => {
-                let store = CheckpointStore::open(&job.checkpoint_folder)?;
-                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
-            }
-        };
-        let initial = || (String::new(), Snapshot::initial(job.update, layout.initial(job.seed)));
-        Ok(snapshot.unwrap_or_else(initial))
+        match self.setup.saved(membership)? {
+            Some(saved) => Ok(saved),
+            None => Ok((String::new(), Snapshot::initial(self.setup.job.update, self.setup.initial()?))),
+        }
     }
 
     /// What was restored; ends the job where nothing could be.
     pub(super) fn or_fail<T>(&self, restored: Result<T, RestoreError>) -> Option<T> {
-        let fail = |error: &RestoreError| {
-            let mut text = error.to_string();
-            std::error::Error::source(error).into_iter().for_each(|cause| text += &format!(": {cause}"));
-            self.setup.outbox.fail(FailureKind::Invalid, text);
-        };
-        restored.inspect_err(fail).ok()
+        restored.inspect_err(|error| self.setup.outbox.fail(FailureKind::Invalid, error.text())).ok()
     }
 
     fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
-        if hello.data_digest != self.setup.data_digest {
-            let text = format!(
-                "worker {} has other training data under the same path than the parameter server; give all nodes the \
-                 same data",
-                hello.worker
-            );
-            return self.setup.outbox.fail(FailureKind::Invalid, text);
+        if !self.setup.same_data(hello) {
+            return;
         }
         let known = self.links.get(&hello.worker).map(|(membership, _)| *membership);
         if known.is_some_and(|known| known > hello.membership) {
@@ -232,23 +267,28 @@ impl Server {
     }
 
     /// Sends the current parameters to all trainers of the membership, or to one of them.
-    pub(super) fn send_parameters(&self, only: Option<WorkerId>) {
-        let (membership, segment, step, parameters) = match (&self.serving, &self.holding) {
-            (Some(serving), _) => (serving.membership.epoch, 0, serving.state.step(), serving.state.parameters()),
+    pub(super) fn send_parameters(&mut self, only: Option<WorkerId>) {
+        let (membership, segment, step, parameters, mut paces) = match (&mut self.serving, &self.holding) {
+            (Some(Serving { membership, state, paces, .. }), _) => {
+                (&*membership, 0, state.step(), state.parameters(), Some(paces))
+            }
             (None, Some(holder)) if holder.is_settled() => {
-                (holder.membership.epoch, holder.place, holder.segment.step(), holder.segment.parameters())
+                (&holder.membership, holder.place, holder.segment.step(), holder.segment.parameters(), None)
             }
             _ => return,
         };
         if step >= self.setup.schedule.steps_total() {
             return;
         }
-        let header = ParametersHeader { membership, step, segment };
+        let epoch = membership.epoch;
         let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
-        let links = self.links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership);
+        let links = self.links.iter().filter(|(worker, (known, _))| wanted(**worker) && *known == epoch);
         for (&worker, (_, link)) in links {
-            if !link.send(header.clone(), parameters) {
-                self.setup.outbox.peer_lost(membership, worker);
+            let Some(&Member { shard_start, shard_end, .. }) = membership.member(worker) else { continue };
+            let header = ParametersHeader { membership: epoch, step, segment, shard_start, shard_end };
+            match link.send(header, parameters) {
+                true => paces.iter_mut().for_each(|paces| paces.sent(worker, Instant::now())),
+                false => self.setup.outbox.peer_lost(epoch, worker),
             }
         }
     }
@@ -314,9 +354,18 @@ impl Server {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
-        let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
+        if let Some(workers) = serving.paces.due(now) {
+            self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
+        }
+        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
         match commit.epoch {
-            Some(summary) => self.collect(Purpose::Epoch { summary, save }),
+            Some(summary) => {
+                if save {
+                    self.due.note_saved(now);
+                }
+                self.collect(Purpose::Epoch { summary, save });
+            }
             None if save => self.save(),
             None => {}
         }
@@ -336,6 +385,9 @@ impl Server {
     }
 
     fn save(&mut self) {
+        if self.serving.is_some() {
+            self.due.note_saved(Instant::now());
+        }
         self.collect(Purpose::Save);
     }
 }
@@ -362,6 +414,8 @@ impl Serving {
         }
         self.check(&gradients, shards)?;
         self.received.insert(gradients.worker);
+        let carried = gradients.parts.iter().map(|(_, part)| part.losses.len() as u32).sum();
+        self.paces.received(gradients.worker, carried, Instant::now());
         for (node, part) in gradients.parts {
             self.state.receive(node, part);
         }
@@ -394,42 +448,5 @@ pub(super) fn check_parts(membership: &Membership, tree: ReductionTree, gradient
     match nodes == tree.cover(block) {
         true => Ok(()),
         false => Err(Refusal::Wrong(format!("{} sent other parts than it carries", gradients.worker))),
-    }
-}
-
-/// Turns commits into a report a few times a second.
-struct Meter {
-    since: Instant,
-    samples: u64,
-    loss: f64,
-    first: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { since: Instant::now(), samples: 0, loss: 0.0, first: true }
-    }
-
-    fn note(&mut self, commit: &Commit, schedule: &Schedule, membership: MembershipEpoch) -> Option<Progress> {
-        self.samples += commit.samples;
-        self.loss += commit.loss;
-        let (now, steps_total) = (Instant::now(), schedule.steps_total());
-        let elapsed = now - self.since;
-        if !self.first && elapsed < PROGRESS_EVERY && commit.step < steps_total {
-            return None;
-        }
-        let samples = self.samples.max(1) as f64;
-        let progress = Progress {
-            membership,
-            step: commit.step,
-            steps_total,
-            epoch: schedule.place(commit.step).0,
-            epochs_total: schedule.epochs_total(),
-            samples: schedule.samples_before(commit.step),
-            loss: self.loss / samples,
-            samples_per_second: samples / elapsed.as_secs_f64().max(1e-9),
-        };
-        *self = Self { since: now, samples: 0, loss: 0.0, first: false };
-        Some(progress)
     }
 }

@@ -5,7 +5,7 @@ use neap_runtime::wire::training::ParametersHeader;
 use crate::links::ParameterValues;
 use crate::segments::Cut;
 
-/// The segments that have come in for one step.
+/// The segments that have come in for one step. Parameters of a single server are whole as they come.
 pub(super) struct Gather {
     cut: Cut,
     step: u64,
@@ -28,6 +28,9 @@ impl Gather {
             tracing::error!(segment = at, found, expected, "parameters of another model ignored");
             return None;
         }
+        if segments.len() == 1 {
+            return Some(values);
+        }
         if header.step < self.step {
             return None;
         }
@@ -39,10 +42,7 @@ impl Gather {
         if self.pieces.iter().any(Option::is_none) {
             return None;
         }
-        let mut pieces = self.pieces.iter_mut().filter_map(Option::take);
-        if segments.len() == 1 {
-            return pieces.next();
-        }
+        let pieces = self.pieces.iter_mut().filter_map(Option::take);
         let mut joined = Vec::with_capacity(self.cut.length());
         pieces.for_each(|piece| joined.extend_from_slice(piece.values()));
         Some(ParameterValues::Joined(joined))
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn header(step: u64, segment: u32) -> ParametersHeader {
-        ParametersHeader { membership: MembershipEpoch(1), step, segment }
+        ParametersHeader { membership: MembershipEpoch(1), step, segment, shard_start: 0, shard_end: 1 }
     }
 
     fn values(range: std::ops::Range<usize>, add: f32) -> ParameterValues {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_runtime::wire::training::{Consistency, Data, Every, Format, Length, Param, Part, TrainLaunch};
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
 };
@@ -104,6 +104,7 @@ impl Cluster {
             server: self.workers[servers[0]].id,
             servers: servers.iter().map(|&at| self.workers[at].id).collect(),
             restore,
+            losses_per_1000_h: 0,
         };
         for &(at, _) in members {
             self.workers[at].commands.send(WorkerCommand::Membership(membership.clone())).await.unwrap();
@@ -204,6 +205,8 @@ fn launch(folder: &Path) -> TrainLaunch {
         length: Length::Epochs(3),
         strict: true,
         separate_server: false,
+        init: None,
+        consistency: Consistency::Sync,
         seed: 11,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Epochs(1),

@@ -4,15 +4,21 @@ use super::super::code::Code;
 use super::super::context::{EntryInfo, ParseContext};
 use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
-use super::super::job::{Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
+use super::super::job::{Consistency, Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
 use super::super::layout;
-use super::{missing, params};
+use super::{init, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
 const BATCH_MAX: u32 = 1 << 24;
 /// Each trainer has a connection to every server, and every step waits for all of them.
 const SERVERS_MAX: u32 = 64;
+
+/// How far ahead a logical shard may be where `consistency: ssp` does not say it.
+const STALENESS: u32 = 4;
+
+/// A bound beyond this is none; `async` says so.
+const STALENESS_MAX: u32 = 10_000;
 
 /// `train`, with the checks across fields.
 pub(super) fn train(
@@ -42,7 +48,7 @@ fn train_block(
     let strategy = train.optional(faults, "strategy", |field, faults| {
         field.choice(faults, Code::BadValue, &[("ps", ())], &["allreduce"])
     });
-    let server = train.optional(faults, "ps", server);
+    let server = train.optional(faults, "ps", parameter_server);
     let shards =
         train.optional(faults, "logical_shards", |field, faults| field.whole_u32(faults, 1..=LOGICAL_SHARDS_MAX));
     let shards = shards.map(|shards| shards.unwrap_or(LOGICAL_SHARDS));
@@ -58,21 +64,24 @@ fn train_block(
     let length = length(&train, faults);
     let determinism = determinism(&train, faults);
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
+    let init = train.optional(faults, "init", |field, faults| init::init(field, context, faults));
     let params = params::params(&train, entry.as_ref().ok().copied(), faults);
     backend?;
     strategy?;
     enough?;
-    let (server, servers) = server?.unwrap_or((ServerPlacement::Colocated, 1));
+    let ParameterServers { placement, servers, consistency } = server?.unwrap_or_default();
     Ok(TrainSpec {
         entry: entry?.name.clone(),
-        server,
+        server: placement,
         servers,
+        consistency,
         global_batch: batch?,
         logical_shards: shards?,
         micro_batch: micro_batch?,
         length: length?,
         determinism: determinism?,
         seed: seed?.unwrap_or(0),
+        init: init?,
         params: params?,
     })
 }
@@ -88,20 +97,58 @@ fn entry<'a>(field: &Field<'_>, context: &'a ParseContext, faults: &mut Faults) 
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))
 }
 
-/// Where the parameter servers are, and how many.
-fn server(field: &Field<'_>, faults: &mut Faults) -> Result<(ServerPlacement, u32), Reported> {
+/// The block `ps`.
+struct ParameterServers {
+    placement: ServerPlacement,
+    servers: u32,
+    consistency: Consistency,
+}
+
+impl Default for ParameterServers {
+    fn default() -> Self {
+        Self { placement: ServerPlacement::Colocated, servers: 1, consistency: Consistency::Sync }
+    }
+}
+
+fn parameter_server(field: &Field<'_>, faults: &mut Faults) -> Result<ParameterServers, Reported> {
     let block = field.block(faults, &layout::PS)?;
     let servers = block.optional(faults, "servers", |field, faults| field.whole_u32(faults, 1..=SERVERS_MAX));
     let placement = block.optional(faults, "placement", |field, faults| {
         let built = [("colocated", ServerPlacement::Colocated), ("separate", ServerPlacement::Separate)];
         field.choice(faults, Code::BadValue, &built, &[])
     });
-    let consistency = block.optional(faults, "consistency", |field, faults| {
-        field.choice(faults, Code::BadValue, &[("sync", ())], &["async", "ssp"])
+    let consistency = consistency(&block, faults);
+    let servers = servers?.unwrap_or(1);
+    let (placement, consistency) = (placement?.unwrap_or(ServerPlacement::Colocated), consistency?);
+    if let (2.., true, Some(field)) = (servers, consistency != Consistency::Sync, block.get("servers")) {
+        let message = format!("{servers} parameter servers that do not wait for all workers are not built yet");
+        let help = "leave `servers` out, or write `consistency: sync`";
+        return Err(field.fault(faults, Code::NotBuiltYet, message, help));
+    }
+    Ok(ParameterServers { placement, servers, consistency })
+}
+
+/// `consistency`, with the bound that only `ssp` has.
+fn consistency(ps: &Block<'_>, faults: &mut Faults) -> Result<Consistency, Reported> {
+    let given = ps.optional(faults, "consistency", |field, faults| {
+        let built = [
+            ("sync", Consistency::Sync),
+            ("ssp", Consistency::Ssp { staleness: STALENESS }),
+            ("async", Consistency::Async),
+        ];
+        field.choice(faults, Code::BadValue, &built, &[])
     });
-    let servers = servers?;
-    consistency?;
-    Ok((placement?.unwrap_or(ServerPlacement::Colocated), servers.unwrap_or(1)))
+    let staleness = ps.optional(faults, "staleness", |field, faults| {
+        Ok((field.whole_u32(faults, 0..=STALENESS_MAX)?, field.clone()))
+    });
+    match (given?.unwrap_or(Consistency::Sync), staleness?) {
+        (consistency, None) => Ok(consistency),
+        (Consistency::Ssp { .. }, Some((staleness, _))) => Ok(Consistency::Ssp { staleness }),
+        (Consistency::Sync | Consistency::Async, Some((_, field))) => {
+            let message = "`staleness` bounds an exchange with `consistency: ssp`, and this is another one";
+            Err(field.fault(faults, Code::Staleness, message, "write `consistency: ssp`, or leave `staleness` out"))
+        }
+    }
 }
 
 /// Points at `train.logical_shards` where it is given, otherwise at `workers`.
@@ -151,15 +198,18 @@ fn length(train: &Block<'_>, faults: &mut Faults) -> Result<TrainLength, Reporte
     }
 }
 
-/// `strict` where the job says nothing, since the exchange is synchronous.
+/// Where the job says nothing: `strict` if the exchange allows it, else `samples`.
 fn determinism(train: &Block<'_>, faults: &mut Faults) -> Result<Determinism, Reported> {
     let given = train.optional(faults, "determinism", |field, faults| {
         let built = [("strict", Determinism::Strict), ("samples", Determinism::Samples)];
         Ok((field.choice(faults, Code::BadValue, &built, &["none"])?, field.clone()))
     })?;
-    let Some((determinism, field)) = given else { return Ok(Determinism::Strict) };
+    let loose = loose_exchange(train);
+    let Some((determinism, field)) = given else {
+        return Ok(if loose.is_some() { Determinism::Samples } else { Determinism::Strict });
+    };
     if determinism == Determinism::Strict
-        && let Some(reason) = loose_exchange(train)
+        && let Some(reason) = loose
     {
         let message = format!("`strict` cannot be kept with {reason}");
         return Err(field.fault(faults, Code::Determinism, message, "use `determinism: samples`, or leave that out"));

@@ -77,7 +77,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!((spec.market, spec.max_price), (MarketChoice::OnDemand, None));
     assert_eq!((spec.priority, spec.budget, spec.deadline, spec.objective), (500, None, None, Objective::MinCost));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Shrink, 0));
-    let checkpoint = CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: 3, on_notice: true };
+    let checkpoint = CheckpointSpec { place: None, every: CheckpointEvery::Auto, keep: 3, on_notice: true };
     assert_eq!(spec.checkpoint, checkpoint);
     let digits = DataSpec {
         path: "/jobs/digits.csv".to_owned(),
@@ -96,12 +96,14 @@ fn the_smallest_file_gets_the_defaults() {
         entry: "mlp".to_owned(),
         server: ServerPlacement::Colocated,
         servers: 1,
+        consistency: Consistency::Sync,
         global_batch: 128,
         logical_shards: 8,
         micro_batch: None,
         length: TrainLength::Epochs(2),
         determinism: Determinism::Strict,
         seed: 0,
+        init: None,
         params: params.into(),
     };
     assert_eq!(spec.train, train);
@@ -125,7 +127,7 @@ fn every_field_arrives() {
     assert_eq!((spec.priority, spec.budget), (700, Some(budget)));
     assert_eq!((spec.deadline, spec.objective), (Some(Deadline::After(Millis::from_secs(5_400))), Objective::MinTime));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Replace, 3));
-    assert_eq!(spec.checkpoint.folder.as_deref(), Some("/var/lib/neap/ckpt"));
+    assert_eq!(spec.checkpoint.place.map(|place| place.to_string()).as_deref(), Some("/var/lib/neap/ckpt"));
     assert_eq!((spec.checkpoint.every, spec.checkpoint.keep), (CheckpointEvery::Steps(100), 5));
     assert!(!spec.checkpoint.on_notice);
     assert_eq!((spec.data["train"].format, spec.data["train"].part), (DataFormat::Idx, DataPart::Train));
@@ -160,7 +162,9 @@ fn workers_in_every_form() {
 #[test]
 fn checkpoints_in_every_form() {
     let cases = [
-        ("auto", CheckpointEvery::Epochs(1)),
+        ("auto", CheckpointEvery::Auto),
+        ("10m", CheckpointEvery::Time(Millis::from_secs(600))),
+        ("1h30m", CheckpointEvery::Time(Millis::from_secs(5_400))),
         ("none", CheckpointEvery::Never),
         ("1epoch", CheckpointEvery::Epochs(1)),
         ("3epochs", CheckpointEvery::Epochs(3)),
@@ -169,6 +173,39 @@ fn checkpoints_in_every_form() {
     ];
     for (text, every) in cases {
         assert_eq!(accepted(&format!("{SMALL}checkpoint: {{every: {text}}}\n")).checkpoint.every, every, "{text}");
+    }
+}
+
+#[test]
+fn weights_to_begin_with() {
+    let init =
+        "{uri: w/model.pt, rename: {fc1: layer1, model: \"\"}, fresh: [head], ignore: [fc9], freeze: [layer1, a.b]}";
+    let spec = accepted(&SMALL.replace("epochs: 2}", &format!("epochs: 2, init: {init}}}")));
+    let plain = accepted(SMALL);
+    assert_eq!(plain.train.init, None);
+    assert_ne!(spec.canonical(), plain.canonical(), "they decide the result");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let wanted = InitSpec {
+        path: "/jobs/w/model.pt".to_owned(),
+        rename: [("fc1", "layer1"), ("model", "")].map(|(from, to)| (from.to_owned(), to.to_owned())).into(),
+        fresh: names(&["head"]),
+        ignore: names(&["fc9"]),
+        freeze: names(&["layer1", "a.b"]),
+    };
+    assert_eq!(spec.train.init, Some(wanted));
+}
+
+#[test]
+fn an_exchange_without_waiting_is_not_strict() {
+    let cases = [
+        ("{consistency: sync}", Consistency::Sync, Determinism::Strict),
+        ("{consistency: ssp}", Consistency::Ssp { staleness: 4 }, Determinism::Samples),
+        ("{consistency: ssp, staleness: 0}", Consistency::Ssp { staleness: 0 }, Determinism::Samples),
+        ("{consistency: async}", Consistency::Async, Determinism::Samples),
+    ];
+    for (ps, consistency, determinism) in cases {
+        let spec = accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}")));
+        assert_eq!((spec.train.consistency, spec.train.determinism), (consistency, determinism), "{ps}");
     }
 }
 
@@ -248,7 +285,9 @@ train.seed = 0
     for text in same {
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");
     }
-    assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+    for other in ["seed: 1", "ps: {consistency: async}", "ps: {consistency: ssp}"] {
+        assert_ne!(accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, {other}"))).canonical(), wanted);
+    }
 }
 
 #[test]
