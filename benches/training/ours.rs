@@ -107,6 +107,7 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
         epoch: MembershipEpoch(1),
         members,
         server: server.0,
+        servers: vec![server.0],
         restore: None,
         losses_per_1000_h: 0,
     })

@@ -131,8 +131,11 @@ pub enum Record {
         epoch: MembershipEpoch,
         /// Who carries which shards.
         members: Vec<MemberRecord>,
-        /// Who has the parameters.
+        /// Who has the parameters, or the first part of them.
         server: WorkerId,
+        /// Who has the other parts, in their order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        more_servers: Vec<WorkerId>,
         /// What the parameters start from; nothing where the server keeps what it has, or starts anew.
         restore: Option<CheckpointRecord>,
         /// When.

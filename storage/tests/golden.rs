@@ -113,6 +113,7 @@ fn samples() -> Vec<Record> {
                 MemberRecord { worker: WorkerId::new(13), node: NodeId::new(4), shards: (4, 8) },
             ],
             server: worker,
+            more_servers: Vec::new(),
             restore: Some(checkpoint()),
             at,
             why: "worker w11 was lost".to_owned(),
@@ -204,6 +205,19 @@ fn added_samples() -> Vec<Record> {
             amount: MicroUsd::new(55),
             actor: Some("trainer/w12".to_owned()),
         }),
+        Record::MembershipChanged {
+            job,
+            epoch: MembershipEpoch(4),
+            members: vec![
+                MemberRecord { worker: WorkerId::new(12), node, shards: (0, 4) },
+                MemberRecord { worker: WorkerId::new(13), node: NodeId::new(4), shards: (4, 8) },
+            ],
+            server: WorkerId::new(12),
+            more_servers: vec![WorkerId::new(13)],
+            restore: None,
+            at,
+            why: "a worker has joined".to_owned(),
+        },
     ]
 }
 

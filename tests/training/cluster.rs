@@ -16,8 +16,10 @@ pub(crate) struct Digits {
     pub(crate) name: &'static str,
     pub(crate) workers: &'static str,
     pub(crate) epochs: u32,
-    /// How parameters are exchanged: lines of `train`.
-    pub(crate) exchange: &'static str,
+    pub(crate) placement: &'static str,
+    pub(crate) servers: u32,
+    /// `ps`, with the two fields above, or `allreduce`.
+    pub(crate) strategy: &'static str,
     pub(crate) market: &'static str,
     /// Further lines at the top level of the job file.
     pub(crate) checkpoint: String,
@@ -29,14 +31,20 @@ impl Digits {
             name,
             workers,
             epochs: 3,
-            exchange: "ps: {placement: colocated}",
+            placement: "colocated",
+            servers: 1,
+            strategy: "ps",
             market: "spot",
             checkpoint: String::new(),
         }
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, exchange, market, checkpoint } = self;
+        let Self { name, workers, epochs, placement, servers, strategy, market, checkpoint } = self;
+        let exchange = match *strategy {
+            "ps" => format!("ps: {{placement: {placement}, servers: {servers}}}"),
+            other => format!("strategy: {other}"),
+        };
         let data = folder("examples/data/digits.csv");
         let data = data.display();
         format!(

@@ -48,7 +48,7 @@ fn disturbed(cluster: &Cluster) -> serde_json::Value {
 fn a_server_on_a_node_of_its_own_gives_the_same_bytes() {
     let cluster = Cluster::up();
     let colocated = cluster.run(&Digits::new("colocated", "1"));
-    let separate = cluster.run(&Digits { exchange: "ps: {placement: separate}", ..Digits::new("separate", "2") });
+    let separate = cluster.run(&Digits { placement: "separate", ..Digits::new("separate", "2") });
     assert!(model(&colocated) == model(&separate));
     assert_eq!(sample_ledger(&colocated), sample_ledger(&separate));
 }
@@ -59,7 +59,7 @@ fn an_all_reduce_that_loses_its_lead_and_another_worker_gives_the_bytes_of_the_p
     let cluster = Cluster::up();
     let served = cluster.run(&job("served", "1"));
     let checkpoint = "checkpoint: {every: none}\n".to_owned();
-    cluster.submit(&Digits { exchange: "strategy: allreduce", checkpoint, ..job("reduced", "3") });
+    cluster.submit(&Digits { strategy: "allreduce", checkpoint, ..job("reduced", "3") });
     let running = cluster.wait_for_workers("reduced", 3);
     let step = running["progress"]["step"].as_u64().unwrap_or(0);
     let running = cluster.wait_for_step("reduced", step + 30);
@@ -74,6 +74,26 @@ fn an_all_reduce_that_loses_its_lead_and_another_worker_gives_the_bytes_of_the_p
     let explained = cluster.home.neap(&["explain", "reduced"]).expect(0).stdout;
     assert!(!explained.contains("from step"), "nothing was restored: {explained}");
     assert!(reduced["cost"]["by_category_micro_usd"].get("lost").is_none(), "no work was lost: {reduced:#}");
+}
+
+#[test]
+fn several_servers_of_which_some_are_lost_give_the_same_bytes() {
+    let cluster = Cluster::up();
+    let one = cluster.run(&Digits { epochs: 30, ..Digits::new("one", "1") });
+    cluster.submit(&Digits { epochs: 30, servers: 3, ..Digits::new("several", "3") });
+    let running = cluster.wait_for_workers("several", 3);
+    let serving = running["workers"].as_array().unwrap().iter().filter(|worker| worker["server"] == true).count();
+    assert!(serving >= 2, "{running:#}");
+    let step = running["progress"]["step"].as_u64().unwrap_or(0);
+    let running = cluster.wait_for_step("several", step + 30);
+    kill(pid(&running, true));
+    let running = cluster.wait_for_step("several", step + 150);
+    let victim = carrying(&running)[0]["node"].as_str().unwrap().to_owned();
+    cluster.home.neap(&["node", "preempt", &victim, "--notice", "2s"]).expect(0);
+    let several = cluster.finish("several");
+    assert!(several["recoveries"].as_u64().unwrap() >= 1, "{several:#}");
+    assert!(model(&one) == model(&several));
+    assert_eq!(sample_ledger(&one), sample_ledger(&several));
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Controller {
             pid: live.map(|live| live.pid),
             state,
             shards: member.map(|member| member.shards).filter(|shards| shards.0 < shards.1),
-            server: job.membership.as_ref().is_some_and(|group| group.server == worker.id),
+            server: job.membership.as_ref().is_some_and(|group| group.servers.contains(&worker.id)),
         }
     }
 

@@ -6,7 +6,7 @@
 //!   al. 2018); `2 · share` of the bytes.
 //!
 //! A codec over words of 4 bytes, as the rest of a payload; it knows neither actors nor wire. What was left out so far is
-//! kept a node of the reduction tree, and forgotten with the membership: another worker's part is another gradient.
+//! kept a node of the reduction tree and segment, and forgotten with the membership: another worker's part is another gradient.
 
 use std::collections::BTreeMap;
 
@@ -94,14 +94,17 @@ impl Compression {
     }
 }
 
-/// What was left out so far, a node of the reduction tree.
+/// Which values a code is of: a node of the reduction tree, and where in the flat buffer they begin.
+pub type CodeOf = (TreeNode, usize);
+
+/// What was left out so far.
 #[derive(Debug, Default)]
-pub struct Residuals(BTreeMap<TreeNode, Vec<f32>>);
+pub struct Residuals(BTreeMap<CodeOf, Vec<f32>>);
 
 impl Residuals {
-    /// The code of a node's gradient and of what was left out of those before, into `code`.
-    pub fn encode(&mut self, compression: Compression, node: TreeNode, gradient: &[f32], code: &mut Vec<f32>) {
-        let rest = self.0.entry(node).or_default();
+    /// The code of a gradient and of what was left out of those before, into `code`.
+    pub fn encode(&mut self, compression: Compression, of: CodeOf, gradient: &[f32], code: &mut Vec<f32>) {
+        let rest = self.0.entry(of).or_default();
         rest.resize(gradient.len(), 0.0);
         rest.iter_mut().zip(gradient).for_each(|(rest, value)| *rest += value);
         compression.encode(rest, code);
@@ -155,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    const NODE: TreeNode = TreeNode { level: 0, index: 3 };
+    const OF: CodeOf = (TreeNode { level: 0, index: 3 }, 0);
 
     fn codecs() -> impl Strategy<Value = Compression> {
         prop_oneof![Just(Compression::Bf16), (0.001f64..=1.0).prop_map(|share| Compression::TopK { share })]
@@ -163,7 +166,7 @@ mod tests {
 
     fn coded(compression: Compression, residuals: &mut Residuals, gradient: &[f32]) -> Vec<f32> {
         let (mut code, mut values) = (Vec::new(), vec![7.0]);
-        residuals.encode(compression, NODE, gradient, &mut code);
+        residuals.encode(compression, OF, gradient, &mut code);
         assert_eq!(code.len(), compression.words(gradient.len()));
         compression.decode(&code, gradient.len(), &mut values).unwrap();
         values
@@ -184,7 +187,7 @@ mod tests {
                     sent[at] += values[at];
                     wanted[at] += gradient[at];
                 }
-                let left = &residuals.0[&NODE];
+                let left = &residuals.0[&OF];
                 prop_assert!((0..9).all(|at| sent[at] + left[at] == wanted[at]), "{sent:?} {left:?} {wanted:?}");
             }
         }
@@ -240,7 +243,7 @@ mod tests {
             let mut residuals = Residuals::default();
             let sent = coded(compression, &mut residuals, &gradient);
             assert!(sent[1].is_nan() && sent[3] == f32::INFINITY, "{sent:?}");
-            assert!(residuals.0[&NODE].iter().all(|value| value.is_finite()));
+            assert!(residuals.0[&OF].iter().all(|value| value.is_finite()));
         }
     }
 

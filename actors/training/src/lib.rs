@@ -35,6 +35,12 @@ mod collective;
 
 pub mod loader;
 
+mod books;
+
+pub mod segment;
+
+pub mod segments;
+
 pub mod state;
 
 pub mod relaxed;

@@ -12,9 +12,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use neap_runtime::BulkBuffer;
-use neap_runtime::wire::training::{GradientHeader, ParametersHeader};
+use neap_runtime::wire::training::{GradientHeader, ParametersHeader, SegmentHeader, SegmentMessage};
 use neap_runtime::wire::worker::{FailureKind, WorkerReport};
+use neap_runtime::{BulkBuffer, BulkSlice};
 use neap_scheduler::elastic::TreeNode;
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +29,10 @@ pub(crate) const THREAD_QUEUE_MAX: usize = 256;
 /// Gradients that may wait to be sent to a server in another process: the current step's, and those of a step that was
 /// abandoned meanwhile.
 pub(crate) const GRADIENTS_QUEUE_MAX: usize = 2;
+
+/// Messages that may wait to be sent to another server of the job. A step has one in each direction, and beside it at most a
+/// segment that was asked for.
+pub(crate) const SEGMENT_QUEUE_MAX: usize = 16;
 
 /// Messages that may wait for the session.
 pub(crate) const SESSION_QUEUE_MAX: usize = 256;
@@ -46,7 +50,7 @@ pub(crate) enum ServerLink {
 /// Gradients on their way to another process.
 pub(crate) struct OutgoingGradients {
     pub(crate) header: GradientHeader,
-    pub(crate) gradients: Vec<Arc<Vec<f32>>>,
+    pub(crate) gradients: Vec<BulkSlice>,
     pub(crate) samples: Vec<u32>,
 }
 
@@ -88,12 +92,33 @@ impl TrainerLink {
     }
 }
 
+/// A server's way to another server of the job, through a task that sends.
+#[derive(Clone)]
+pub(crate) struct SegmentLink(pub(crate) mpsc::Sender<ToServer>);
+
+/// What goes from one server to another.
+pub(crate) enum ToServer {
+    /// A message.
+    Message(SegmentMessage),
+    /// A segment's state.
+    State(SegmentHeader, Vec<BulkSlice>),
+}
+
+impl SegmentLink {
+    /// Hands something on without waiting; `false` where nobody takes it any more.
+    pub(crate) fn send(&self, message: ToServer) -> bool {
+        self.0.try_send(message).is_ok()
+    }
+}
+
 /// Parameters, wherever they came from.
 pub(crate) enum ParameterValues {
     /// Those of the server in this process.
     Shared(Arc<Vec<f32>>),
     /// Received from another process.
     Received(BulkBuffer),
+    /// Put together from the segments of several servers.
+    Joined(Vec<f32>),
 }
 
 impl ParameterValues {
@@ -102,6 +127,7 @@ impl ParameterValues {
         match self {
             Self::Shared(values) => values,
             Self::Received(buffer) => buffer.as_f32().unwrap_or_default(),
+            Self::Joined(values) => values,
         }
     }
 }

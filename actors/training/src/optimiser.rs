@@ -118,6 +118,11 @@ impl Optimiser {
         &self.moments
     }
 
+    /// The state's buffers, for good.
+    pub fn into_moments(self) -> Vec<Vec<f32>> {
+        self.moments
+    }
+
     /// Takes one step along `gradient`.
     pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32], scale: Scale) {
         assert_eq!(parameters.len(), gradient.len(), "gradients are checked where they come in");

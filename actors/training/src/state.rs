@@ -3,42 +3,37 @@
 //! A pure state machine: the parameter server's thread feeds it with parts of gradients and looks at what follows.
 //! Nothing of a step is visible before its commit; abandoning a step leaves no trace (invariants 5 to 7).
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use neap_scheduler::elastic::{ReductionTree, SampleOrder, TreeNode};
+use neap_scheduler::elastic::{ReductionTree, TreeNode};
 
-use crate::finite::{NotFinite, first_not_finite};
-use crate::ledger::{LedgerError, SampleLedger};
-use crate::optimiser::Optimiser;
-use crate::parameters::Parameters;
-use crate::reduction::{Buffers, Floats, Part, Reducer};
+use crate::books::Books;
+use crate::finite::NotFinite;
+use crate::ledger::LedgerError;
+use crate::optimiser::{Optimiser, Scale};
+use crate::reduction::{Buffers, Floats, Part};
 use crate::schedule::Schedule;
+use crate::segment::{Prepared, Segment};
+use crate::segments::Cut;
 use crate::update::UpdateSettings;
 
-/// Where a job's training stands.
+/// Where a job's training stands: its books, and the parameters or, with several servers, the lead's segment of them.
 pub struct TrainingState {
-    schedule: Schedule,
     tree: ReductionTree,
-    parameters: Parameters,
     settings: UpdateSettings,
-    optimiser: Optimiser,
-    step: u64,
-    order: SampleOrder,
-    ledger: SampleLedger,
-    epoch_loss: f64,
-    last_epoch_loss: f64,
-    reducer: Reducer,
-    buffers: Buffers,
+    books: Books,
+    segment: Segment,
 }
 
 /// Everything that a training goes on from.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Steps committed: those that every logical shard has made.
+    /// Steps committed.
     pub step: u64,
     /// The parameters.
     pub parameters: Arc<Vec<f32>>,
-    /// The optimiser's time: steps, or where the logical shards do not go in step, steps of one shard.
+    /// Steps of the optimiser.
     pub optimiser_time: u64,
     /// Its buffers.
     pub moments: Vec<Vec<f32>>,
@@ -57,6 +52,22 @@ pub struct RelaxedPosition {
     pub clocks: Vec<u64>,
     /// The sum of losses so far in each epoch that some shard has begun and not all have ended, the oldest first.
     pub epoch_losses: Vec<f64>,
+}
+
+impl Snapshot {
+    /// The state before the first step.
+    pub fn initial(settings: UpdateSettings, parameters: Vec<f32>) -> Self {
+        let fresh = Optimiser::new(settings.optimiser, parameters.len());
+        Self {
+            step: 0,
+            parameters: Arc::new(parameters),
+            optimiser_time: fresh.time(),
+            moments: fresh.into_moments(),
+            epoch_loss: 0.0,
+            last_epoch_loss: 0.0,
+            relaxed: None,
+        }
+    }
 }
 
 /// A part of a gradient that does not belong to the step.
@@ -122,101 +133,85 @@ pub struct EpochSummary {
 impl TrainingState {
     /// The state before the first step.
     pub fn new(schedule: Schedule, settings: UpdateSettings, parameters: Vec<f32>) -> Self {
-        let optimiser = Optimiser::new(settings.optimiser, parameters.len());
-        Self::build(schedule, settings, optimiser, Arc::new(parameters), 0)
+        let length = parameters.len();
+        let whole = Snapshot::initial(settings, parameters);
+        Self::restore(schedule, settings, length, whole).expect("an initial state fits the job it was made for")
     }
 
     /// The state of a snapshot; `None` where it does not fit the job.
     pub fn restore(schedule: Schedule, settings: UpdateSettings, length: usize, snapshot: Snapshot) -> Option<Self> {
-        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss, relaxed } = snapshot;
-        if parameters.len() != length || step > schedule.steps_total() || relaxed.is_some() {
-            return None;
-        }
-        let optimiser = Optimiser::restore(settings.optimiser, length, optimiser_time, moments)?;
-        let mut state = Self::build(schedule, settings, optimiser, parameters, step);
-        (state.epoch_loss, state.last_epoch_loss) = (epoch_loss, last_epoch_loss);
-        let (_, cursor) = schedule.place(step);
-        for done in 0..cursor {
-            state.ledger.commit(state.order.ids(state.order.step(done))).ok()?;
-        }
-        Some(state)
+        Self::restore_segment(schedule, settings, Cut::new(length), 0..length, snapshot)
     }
 
-    fn build(
+    /// The state of a snapshot as the lead of several servers has it, which holds the segment `range`; `None` where the
+    /// snapshot does not fit the job.
+    pub fn restore_segment(
         schedule: Schedule,
         settings: UpdateSettings,
-        optimiser: Optimiser,
-        parameters: Arc<Vec<f32>>,
-        step: u64,
-    ) -> Self {
+        cut: Cut,
+        range: Range<usize>,
+        snapshot: Snapshot,
+    ) -> Option<Self> {
+        let books = Books::new(schedule, snapshot.step, snapshot.epoch_loss, snapshot.last_epoch_loss)?;
         let tree = ReductionTree::new(schedule.logical_shards);
-        let (epoch, _) = schedule.place(step);
-        Self {
-            schedule,
-            tree,
-            parameters: Parameters::new(parameters),
-            settings,
-            optimiser,
-            step,
-            order: schedule.order(epoch),
-            ledger: SampleLedger::new(schedule.samples),
-            epoch_loss: 0.0,
-            last_epoch_loss: 0.0,
-            reducer: Reducer::new(tree),
-            buffers: Buffers::default(),
-        }
+        let segment = Segment::new(tree, cut, range, &settings, snapshot)?;
+        Some(Self { tree, settings, books, segment })
     }
 
     /// The order of the job's work.
     pub fn schedule(&self) -> &Schedule {
-        &self.schedule
+        self.books.schedule()
     }
 
     /// Steps committed; the step that is computed now.
     pub fn step(&self) -> u64 {
-        self.step
+        self.books.step()
     }
 
     /// Whether all steps are committed.
     pub fn is_finished(&self) -> bool {
-        self.step >= self.schedule.steps_total()
+        self.books.is_finished()
     }
 
     /// The parameters of the current step.
     pub fn parameters(&self) -> &Arc<Vec<f32>> {
-        self.parameters.shared()
+        self.segment.parameters()
+    }
+
+    /// Their positions in the flat buffer.
+    pub fn range(&self) -> &Range<usize> {
+        self.segment.range()
     }
 
     /// Mean loss of a sample in the current epoch so far, or in the last one where the current has no step yet.
     pub fn train_loss(&self) -> f64 {
-        match self.ledger.committed() {
-            0 => self.last_epoch_loss,
-            committed => self.epoch_loss / committed as f64,
-        }
+        self.books.train_loss()
     }
 
     /// Shares the buffers of whoever computes in this process.
     #[must_use]
     pub fn with_buffers(self, buffers: Buffers) -> Self {
-        Self { buffers, ..self }
+        Self { segment: self.segment.with_buffers(buffers), ..self }
     }
 
-    /// What a checkpoint holds. Parameters are shared, not copied: the next commit leaves them as they are.
+    /// What a checkpoint holds; of the parameters and the optimiser's buffers what lies in this state's segment.
+    /// Parameters are shared, not copied: the next commit leaves them as they are.
     pub fn snapshot(&self) -> Snapshot {
+        let (epoch_loss, last_epoch_loss) = self.books.losses();
         Snapshot {
-            step: self.step,
-            parameters: self.parameters().clone(),
-            optimiser_time: self.optimiser.time(),
-            moments: self.optimiser.moments().to_vec(),
-            epoch_loss: self.epoch_loss,
-            last_epoch_loss: self.last_epoch_loss,
+            step: self.step(),
+            parameters: self.segment.parameters().clone(),
+            optimiser_time: self.segment.optimiser().time(),
+            moments: self.segment.optimiser().moments().to_vec(),
+            epoch_loss,
+            last_epoch_loss,
             relaxed: None,
         }
     }
 
     /// Forgets the parts of the current step that have come in.
     pub fn abandon_step(&mut self) {
-        self.reducer.clear(&self.buffers);
+        self.segment.abandon_step();
     }
 
     /// Whether a part belongs to the current step.
@@ -225,70 +220,65 @@ impl TrainingState {
     ///
     /// [`PartError`] where it does not.
     pub fn check(&self, node: TreeNode, length: usize, samples: &[u32]) -> Result<(), PartError> {
-        let expected = self.parameters().len();
+        let expected = self.segment.range().len();
         if length != expected {
             return Err(PartError::Length { found: length, expected });
         }
         let covers = self.tree.covers(node);
-        let (_, cursor) = self.schedule.place(self.step);
-        match !covers.is_empty() && samples == self.order.ids(self.order.block(cursor, covers)) {
+        match self.books.has(covers, samples) {
             true => Ok(()),
-            false => Err(PartError::Samples { start: covers.start, end: covers.end, step: self.step }),
+            false => Err(PartError::Samples { start: covers.start, end: covers.end, step: self.step() }),
         }
     }
 
-    /// Takes in a part that [`Self::check`] has seen. The last one of a step commits it.
+    /// Takes in a part that [`Self::check`] has seen; whether the step's gradient is complete now.
+    pub fn receive(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> bool {
+        self.segment.insert(node, part)
+    }
+
+    /// Whether the step's gradient is complete.
+    pub fn is_prepared(&self) -> bool {
+        self.segment.sum().is_some()
+    }
+
+    /// As [`Self::receive`], for a state that holds all parameters. The last part of a step commits it.
     ///
     /// # Errors
     ///
     /// [`StepError`]; the job must end then.
     pub fn insert(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> Result<Option<Commit>, StepError> {
-        match self.reducer.insert(node, part, &self.buffers) {
-            Some(sum) => self.commit(sum).map(Some),
-            None => Ok(None),
-        }
+        self.receive(node, part);
+        Ok(self.commit([])?.map(|(commit, _)| commit))
     }
 
-    fn commit(&mut self, sum: Part<Box<dyn Floats>>) -> Result<Commit, StepError> {
-        if let Some(fault) = NotFinite::find(self.step, &sum.losses, first_not_finite(sum.gradient.values())) {
+    /// Commits the step if its gradient is complete. `others` are the segments of the other servers, in order behind this
+    /// one's, all prepared for the same step. The scale is what they have to make their part of the step with.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]; the job must end then.
+    pub fn commit<'a>(
+        &mut self,
+        others: impl IntoIterator<Item = &'a Prepared>,
+    ) -> Result<Option<(Commit, Scale)>, StepError> {
+        let Some((sum, mut whole)) = self.segment.sum().zip(self.segment.prepared()) else { return Ok(None) };
+        for other in others {
+            whole.squares.extend(&other.squares);
+            whole.not_finite = whole.not_finite.or(other.not_finite);
+        }
+        if let Some(fault) = NotFinite::find(self.books.step(), &sum.losses, whole.not_finite) {
             return Err(fault.into());
         }
-        self.ledger.commit(&sum.samples)?;
-        let gradient = sum.gradient.values();
-        let scale = self.settings.scale(self.step, self.schedule.steps_total(), gradient);
-        self.optimiser.step(self.parameters.to_mut(), gradient, scale);
-        sum.gradient.into_vec().into_iter().for_each(|buffer| self.buffers.put(buffer));
-        // One after the other in shard order: the loss too is the same bits for any workers.
-        let loss = sum.losses.iter().sum::<f64>();
-        self.epoch_loss += loss;
-        let (epoch, cursor) = self.schedule.place(self.step);
-        self.step += 1;
-        let mut commit = Commit { step: self.step, samples: sum.samples.len() as u64, loss, epoch: None };
-        if cursor + 1 == self.schedule.steps_per_epoch() {
-            commit.epoch = Some(self.close_epoch(epoch)?);
-        }
-        Ok(commit)
-    }
-
-    fn close_epoch(&mut self, epoch: u32) -> Result<EpochSummary, LedgerError> {
-        let summary = EpochSummary {
-            epoch,
-            samples: self.ledger.committed(),
-            sample_digest: self.ledger.close()?,
-            train_loss: self.train_loss(),
-        };
-        self.ledger = SampleLedger::new(self.schedule.samples);
-        (self.epoch_loss, self.last_epoch_loss) = (0.0, summary.train_loss);
-        if !self.is_finished() {
-            self.order = self.schedule.order(epoch + 1);
-        }
-        Ok(summary)
+        let scale = self.settings.scale(self.books.step(), self.schedule().steps_total(), whole.squares);
+        let commit = self.books.commit(&sum.samples, &sum.losses)?;
+        self.segment.apply(scale);
+        Ok(Some((commit, scale)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use neap_scheduler::elastic::assign;
+    use neap_scheduler::elastic::{SampleOrder, assign};
     use neap_scheduler::spec::TrainLength;
 
     use super::*;
@@ -383,6 +373,73 @@ mod tests {
         }
     }
 
+    /// The parameters after each step with the buffer cut into so many segments, which come in one after the other.
+    fn run_with_servers(length: usize, servers: usize, workers: u32) -> Vec<u32> {
+        let initial = || Snapshot::initial(SETTINGS, (0..length).map(|at| (at as f32).sin()).collect());
+        let (tree, cut) = (ReductionTree::new(8), Cut::new(length));
+        let ranges = cut.segments(servers);
+        let mut lead = TrainingState::restore_segment(schedule(), SETTINGS, cut, ranges[0].clone(), initial()).unwrap();
+        let segment = |range: &Range<usize>| Segment::new(tree, cut, range.clone(), &SETTINGS, initial()).unwrap();
+        let mut others: Vec<Segment> = ranges[1..].iter().map(segment).collect();
+        let joined = |lead: &TrainingState, others: &[Segment]| -> Vec<f32> {
+            let segments = std::iter::once(lead.parameters()).chain(others.iter().map(Segment::parameters));
+            segments.flat_map(|segment| segment.to_vec()).collect()
+        };
+        while !lead.is_finished() {
+            let (epoch, cursor) = schedule().place(lead.step());
+            let order = schedule().order(epoch);
+            let parameters = joined(&lead, &others);
+            for block in assign(8, workers).into_iter().rev() {
+                let mut leaves = Computed { order: &order, cursor, parameters: &parameters };
+                for (node, part) in reduce_block(tree, block, &Buffers::default(), &mut leaves) {
+                    let cut_out =
+                        |range: &Range<usize>| -> Box<dyn Floats> { Box::new(part.gradient[range.clone()].to_vec()) };
+                    for other in &mut others {
+                        let gradient = cut_out(other.range());
+                        other.insert(node, Part { gradient, losses: Vec::new(), samples: Vec::new() });
+                    }
+                    let gradient = cut_out(&ranges[0]);
+                    lead.check(node, gradient.values().len(), &part.samples).unwrap();
+                    lead.receive(node, Part { gradient, losses: part.losses, samples: part.samples });
+                }
+            }
+            let prepared: Vec<Prepared> = others.iter().map(|other| other.prepared().unwrap()).collect();
+            let (_, scale) = lead.commit(&prepared).unwrap().unwrap();
+            assert!(others.iter_mut().all(|other| other.apply(scale).is_some()));
+        }
+        joined(&lead, &others).into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn the_number_of_servers_never_changes_the_result() {
+        let alone = run_with_servers(1_000, 1, 1);
+        for (servers, workers) in [(1, 3), (2, 1), (3, 2), (4, 8), (7, 3)] {
+            assert_eq!(run_with_servers(1_000, servers, workers), alone, "{servers} servers, {workers} workers");
+        }
+    }
+
+    #[test]
+    fn a_prepared_step_is_made_once_and_an_abandoned_one_never() {
+        let (tree, cut) = (ReductionTree::new(1), Cut::new(300));
+        let initial = Snapshot::initial(SETTINGS, vec![1.0; 300]);
+        let mut segment = Segment::new(tree, cut, 256..300, &SETTINGS, initial).unwrap();
+        let part = |length: usize| Part {
+            gradient: Box::new(vec![f32::NAN; length]) as Box<dyn Floats>,
+            losses: Vec::new(),
+            samples: Vec::new(),
+        };
+        assert!(segment.insert(tree.root(), part(44)));
+        assert_eq!(segment.prepared().unwrap().not_finite, Some(256));
+        segment.abandon_parts();
+        assert!(segment.prepared().is_some());
+        segment.abandon_step();
+        assert!(segment.apply(Scale::ONE).is_none() && segment.prepared().is_none());
+        assert_eq!((segment.step(), segment.parameters().to_vec()), (0, vec![1.0; 44]));
+        segment.insert(tree.root(), part(44));
+        assert!(segment.apply(Scale::ONE).is_some() && segment.apply(Scale::ONE).is_none());
+        assert_eq!(segment.step(), 1);
+    }
+
     #[test]
     fn a_snapshot_in_the_middle_of_an_epoch_goes_on_to_the_same_result() {
         let mut whole = fresh();
@@ -404,7 +461,8 @@ mod tests {
     #[test]
     fn an_abandoned_step_leaves_no_trace_and_readers_keep_their_parameters() {
         let (mut one, mut other) = (fresh(), fresh());
-        let (ids, node) = (one.order.ids(one.order.shard(0, 0)).to_vec(), TreeNode { level: 0, index: 0 });
+        let order = schedule().order(0);
+        let (ids, node) = (order.ids(order.shard(0, 0)).to_vec(), TreeNode { level: 0, index: 0 });
         let part = Part { gradient: Box::new(vec![9.0f32; 50]) as Box<dyn Floats>, losses: vec![1.0], samples: ids };
         assert_eq!(one.insert(node, part).unwrap(), None);
         one.abandon_step();

@@ -6,9 +6,7 @@
 use std::f64::consts::PI;
 
 use crate::optimiser::{OptimiserSettings, Scale};
-
-/// Sums that are kept side by side for the norm, so that the sum is quick; their number is part of the result's last bits.
-const LANES: usize = 8;
+use crate::segments::Cut;
 
 /// Everything about a job's steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,16 +26,21 @@ impl UpdateSettings {
         Self { optimiser, rate: RateSchedule { warmup: 0, decay: Decay::None }, clip_norm: None }
     }
 
-    /// How far step number `step`, from 0, of `total` goes along `gradient`.
-    pub fn scale(&self, step: u64, total: u64, gradient: &[f32]) -> Scale {
-        self.part_scale(step, total, gradient, 1.0)
+    /// How far step number `step`, from 0, of `total` goes along a gradient with these sums of squares ([`Cut::squares`]),
+    /// which are added in their order.
+    pub fn scale(&self, step: u64, total: u64, squares: impl IntoIterator<Item = f64>) -> Scale {
+        self.portion_scale(step, total, squares, 1.0)
     }
 
     /// As [`Self::scale`] for a part of a step: its gradient over its portion of the step stands for the whole gradient, and
     /// is clipped as the whole one is.
     pub fn part_scale(&self, step: u64, total: u64, gradient: &[f32], portion: f64) -> Scale {
+        self.portion_scale(step, total, Cut::new(gradient.len()).squares(gradient), portion)
+    }
+
+    fn portion_scale(&self, step: u64, total: u64, squares: impl IntoIterator<Item = f64>, portion: f64) -> Scale {
         let shorter = |limit: f32| {
-            let norm = norm(gradient) / portion;
+            let norm = squares.into_iter().sum::<f64>().sqrt() / portion;
             if norm > f64::from(limit) { (f64::from(limit) / norm) as f32 } else { 1.0 }
         };
         Scale { rate: self.rate.factor(step, total) as f32, gradient: self.clip_norm.map_or(1.0, shorter) }
@@ -94,21 +97,6 @@ impl RateSchedule {
     }
 }
 
-/// The Euclidean norm.
-fn norm(gradient: &[f32]) -> f64 {
-    let mut sums = [0.0_f64; LANES];
-    let (whole, rest) = gradient.as_chunks::<LANES>();
-    for chunk in whole {
-        for (sum, &slope) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(slope) * f64::from(slope);
-        }
-    }
-    for (sum, &slope) in sums.iter_mut().zip(rest) {
-        *sum += f64::from(slope) * f64::from(slope);
-    }
-    sums.iter().sum::<f64>().sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +122,13 @@ mod tests {
         let sgd = OptimiserSettings::Sgd(SgdSettings { lr: 0.1, momentum: 0.0, weight_decay: 0.0 });
         let settings = UpdateSettings { clip_norm: Some(1.0), ..UpdateSettings::plain(sgd) };
         // 12 values, so that some are left over after the lanes: the norm is 6.
-        assert_eq!(settings.scale(0, 10, &[3.0_f32.sqrt(); 12]).gradient, 1.0 / 6.0);
-        assert_eq!(settings.scale(0, 10, &[0.1; 4]).gradient, 1.0);
-        assert_eq!(settings.scale(0, 10, &[0.0; 4]).gradient, 1.0);
-        assert_eq!(UpdateSettings::plain(sgd).scale(0, 10, &[1e9; 4]), Scale::ONE);
+        let scale = |settings: UpdateSettings, gradient: &[f32]| {
+            settings.scale(0, 10, Cut::new(gradient.len()).squares(gradient))
+        };
+        assert_eq!(scale(settings, &[3.0_f32.sqrt(); 12]).gradient, 1.0 / 6.0);
+        assert_eq!(scale(settings, &[0.1; 4]).gradient, 1.0);
+        assert_eq!(scale(settings, &[0.0; 4]).gradient, 1.0);
+        assert_eq!(scale(UpdateSettings::plain(sgd), &[1e9; 4]), Scale::ONE);
         // A quarter of a step with this gradient stands for a step with a gradient four times as long.
         assert_eq!(settings.part_scale(0, 10, &[1.0; 4], 0.25).gradient, 1.0 / 8.0);
     }

@@ -127,6 +127,72 @@ async fn a_lost_server_is_replaced_from_its_last_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_servers_gives_the_same_bytes() {
+    let clipped = |cluster: &mut Cluster| cluster.launch.params.push(("clip_norm".to_owned(), Param::Float(0.5)));
+    let alone = undisturbed(clipped).await;
+    for (workers, servers) in [(2, 2), (3, 3), (4, 3)] {
+        let mut cluster = Cluster::new();
+        clipped(&mut cluster);
+        cluster.servers = servers;
+        let carriers = cluster.start_workers(workers);
+        cluster.regroup(&carriers, 1, None).await;
+        let (epochs, _) = cluster.await_end(1).await;
+        assert!(epochs.iter().all(|epoch| epoch.samples == 1_500));
+        assert!(cluster.model() == alone, "{workers} workers, {servers} servers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_go_on_where_they_are_and_lost_ones_from_the_last_checkpoint() {
+    let longer = |cluster: &mut Cluster| {
+        cluster.launch.length = Length::Steps(200);
+        cluster.launch.checkpoint_every = Every::Steps(20);
+        cluster.launch.params.push(("optimizer".to_owned(), Param::Text("adam".to_owned())));
+    };
+    let alone = undisturbed(longer).await;
+    let mut cluster = Cluster::new();
+    longer(&mut cluster);
+    cluster.servers = 3;
+    let carriers = cluster.start_workers(4);
+    cluster.regroup(&carriers, 0, None).await;
+    let saved = cluster.await_report(0, checkpoint).await;
+    // A trainer is lost: the servers stay, and no step is done twice.
+    cluster.kill(3).await;
+    cluster.regroup(&[0, 1, 2], 0, None).await;
+    let later = cluster.await_report(0, checkpoint).await;
+    assert!(later.step > saved.step);
+    // A server is lost, then the one in the lead.
+    cluster.kill(1).await;
+    cluster.regroup(&[0, 2], 0, Some(later)).await;
+    let last = cluster.await_report(0, checkpoint).await;
+    cluster.kill(0).await;
+    let joined = cluster.start_worker();
+    cluster.regroup(&[2, joined], 2, Some(last)).await;
+    let (_, finished) = cluster.await_end(2).await;
+    assert_eq!(finished.steps, 200);
+    assert!(cluster.model() == alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_several_servers_is_saved_whole_when_it_stops() {
+    let alone = undisturbed(|_| {}).await;
+    let mut cluster = Cluster::new();
+    cluster.servers = 2;
+    let first = cluster.start_workers(2);
+    cluster.regroup(&first, 0, None).await;
+    cluster.await_step(0, 1).await;
+    cluster.stop(0, true).await;
+    let store = CheckpointStore::open(&cluster.folder.path().join("checkpoints")).unwrap();
+    let newest = store.list().unwrap().pop().unwrap();
+    let saved = CheckpointRef { name: newest.name, step: newest.step };
+    let others = cluster.start_workers(3);
+    cluster.servers = 3;
+    cluster.regroup(&others, others[0], Some(saved)).await;
+    cluster.await_end(others[0]).await;
+    assert!(cluster.model() == alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_job_goes_on_from_where_it_was_saved() {
     let alone = undisturbed(|_| {}).await;
     let mut cluster = Cluster::new();
@@ -207,8 +273,9 @@ async fn faults_of_the_job_are_told_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_is_not_finite_stops_the_job_with_the_same_words_for_any_workers() {
     let mut texts = Vec::new();
-    for count in [1, 3] {
+    for (count, servers) in [(1, 1), (3, 1), (3, 3)] {
         let mut cluster = Cluster::new();
+        cluster.servers = servers;
         cluster.launch.params.retain(|(name, _)| name != "lr");
         // Overflows within a few steps; the checkpoints before that are good ones.
         let params =
@@ -224,7 +291,7 @@ async fn a_step_that_is_not_finite_stops_the_job_with_the_same_words_for_any_wor
         assert!(kept.meta.step >= 2 && floats.iter().all(|value| value.is_finite()), "{}", kept.meta.step);
         texts.push((message, kept.meta.step));
     }
-    assert_eq!(texts[0], texts[1]);
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:#?}");
     let (message, step) = &texts[0];
     assert!(message.contains("`layer1.weight`") && message.contains("lower `train.params.lr`"), "{message}");
     let said: u64 = message.split(' ').find_map(|word| word.parse().ok()).unwrap();

@@ -1,4 +1,4 @@
-//! Who carries a job: from the workers that are there, the blocks of logical shards and the home of the parameter server.
+//! Who carries a job: from the workers that are there, the blocks of logical shards and the homes of the parameter servers.
 
 use super::assignment::{Load, ShardRange, balance, blocks};
 use crate::model::WorkerId;
@@ -19,36 +19,55 @@ pub struct Candidate {
 pub struct Grouping {
     /// Each member with its block of logical shards; empty for a bare parameter server.
     pub members: Vec<(WorkerId, ShardRange)>,
-    /// Whose process hosts the parameter server.
-    pub server: WorkerId,
+    /// Whose processes hold the parameters, a segment each; the first one leads. Never empty.
+    pub servers: Vec<WorkerId>,
+}
+
+/// Where a job's parameter servers may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerRule<'a> {
+    /// Where they are now, in the order of their segments.
+    pub current: &'a [WorkerId],
+    /// How many there are at most, each in another worker's process.
+    pub count: u32,
+    /// Whether they are in processes of their own.
+    pub separate: bool,
+    /// Whether servers that can all stay are joined by further ones, up to the count. That moves every segment.
+    pub grow: bool,
 }
 
 /// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be; how
 /// long they are says [`balance`].
-/// The parameter server stays where it is if it can (`server`), else it goes to the bare server, else to the oldest
-/// worker. `None` where nobody could carry a shard, or a `separate` server has no worker of its own.
-pub fn group(
-    candidates: &[Candidate],
-    logical_shards: u32,
-    server: Option<WorkerId>,
-    separate: bool,
-) -> Option<Grouping> {
+/// Parameter servers stay where they are if they can; where one cannot, or they may grow, they are filled up with the oldest
+/// workers: bare servers where they are separate. `None` where nobody could carry a shard, or `separate` servers have no
+/// worker of their own.
+pub fn group(candidates: &[Candidate], logical_shards: u32, rule: ServerRule<'_>) -> Option<Grouping> {
     let mut trainers: Vec<WorkerId> = ids(candidates, false);
     let bare: Vec<WorkerId> = ids(candidates, true);
     trainers.truncate(logical_shards as usize);
-    let hosts = if separate { &bare } else { &trainers };
-    let stays = server.filter(|server| hosts.contains(server));
-    let server = stays.or_else(|| hosts.first().copied())?;
+    let servers = place_servers(if rule.separate { &bare } else { &trainers }, rule);
     let loads: Vec<Load> = trainers.iter().filter_map(|&worker| load(candidates, worker)).collect();
     let blocks = blocks(&balance(logical_shards, &loads));
     let mut members: Vec<_> = trainers.into_iter().zip(blocks).collect();
-    if members.is_empty() {
+    if members.is_empty() || servers.is_empty() {
         return None;
     }
-    if separate {
-        members.push((server, ShardRange { start: 0, end: 0 }));
+    if rule.separate {
+        members.extend(servers.iter().map(|&server| (server, ShardRange { start: 0, end: 0 })));
     }
-    Some(Grouping { members, server })
+    Some(Grouping { members, servers })
+}
+
+fn place_servers(hosts: &[WorkerId], rule: ServerRule<'_>) -> Vec<WorkerId> {
+    let mut servers: Vec<_> = rule.current.iter().copied().filter(|server| hosts.contains(server)).collect();
+    let all_stay = !servers.is_empty() && servers.len() == rule.current.len();
+    if all_stay && !rule.grow {
+        return servers;
+    }
+    let more: Vec<_> = hosts.iter().copied().filter(|host| !servers.contains(host)).collect();
+    servers.extend(more);
+    servers.truncate(rule.count.max(1) as usize);
+    servers
 }
 
 fn load(candidates: &[Candidate], worker: WorkerId) -> Option<Load> {
@@ -77,7 +96,8 @@ mod tests {
             ..worker(number, false)
         };
         let lengths = |candidates: &[Candidate]| {
-            let grouping = group(candidates, 8, None, false).unwrap();
+            let grouping =
+                group(candidates, 8, ServerRule { current: &[], count: 1, separate: false, grow: false }).unwrap();
             grouping.members.iter().map(|(_, block)| block.len()).collect::<Vec<_>>()
         };
         assert_eq!(lengths(&[of(2, 4, 3_000), of(1, 4, 1_000)]), [6, 2]);
@@ -85,25 +105,60 @@ mod tests {
         assert_eq!(lengths(&[of(2, 2, 1_000), of(1, 6, 1_000)]), [4, 4]);
     }
 
+    fn server_ids(numbers: &[u64]) -> Vec<WorkerId> {
+        numbers.iter().map(|&number| WorkerId::new(number)).collect()
+    }
+
+    /// The servers of colocated jobs among these workers.
+    fn servers(workers: &[u64], current: &[u64], count: u32, grow: bool) -> Vec<u64> {
+        let candidates: Vec<_> = workers.iter().map(|&number| worker(number, false)).collect();
+        let rule = ServerRule { current: &server_ids(current), count, separate: false, grow };
+        group(&candidates, 8, rule).unwrap().servers.into_iter().map(WorkerId::number).collect()
+    }
+
     #[test]
-    fn the_server_stays_where_it_is() {
-        let three = [worker(3, false), worker(1, false), worker(2, false)];
-        assert_eq!(group(&three, 8, Some(WorkerId::new(2)), false).unwrap().server, WorkerId::new(2));
-        assert_eq!(group(&three, 8, Some(WorkerId::new(9)), false).unwrap().server, WorkerId::new(1));
+    fn servers_stay_where_they_are() {
+        assert_eq!(servers(&[3, 1, 2], &[2], 1, true), [2]);
+        assert_eq!(servers(&[3, 1, 2], &[9], 1, false), [1]);
+        assert_eq!(servers(&[1, 2, 3, 4], &[4, 2], 2, true), [4, 2]);
+    }
+
+    #[test]
+    fn several_servers_are_in_as_many_processes_as_there_are() {
+        assert_eq!(servers(&[1, 2], &[], 3, false), [1, 2]);
+        assert_eq!(servers(&[1, 2, 3, 4], &[], 3, false), [1, 2, 3]);
+        // A newcomer is taken where they may grow; a lost one is replaced in any case.
+        assert_eq!(servers(&[1, 2, 3], &[1, 2], 3, false), [1, 2]);
+        assert_eq!(servers(&[1, 2, 3], &[1, 2], 3, true), [1, 2, 3]);
+        assert_eq!(servers(&[2, 3, 4], &[1, 2, 3], 3, false), [2, 3, 4]);
+        assert_eq!(servers(&[1, 3], &[1, 2, 3], 3, false), [1, 3]);
+        // A job that asks for fewer than there are keeps them until one goes.
+        assert_eq!(servers(&[1, 2], &[1, 2], 1, false), [1, 2]);
+    }
+
+    #[test]
+    fn a_grouping_fed_back_changes_nothing() {
+        for grow in [false, true] {
+            let first = servers(&[5, 2, 9, 4], &[9, 7], 3, grow);
+            assert_eq!(servers(&[5, 2, 9, 4], &first, 3, grow), first);
+        }
     }
 
     #[test]
     fn a_separate_server_carries_no_shard() {
-        let grouping = group(&[worker(1, false), worker(2, true), worker(3, false)], 2, None, true).unwrap();
-        assert_eq!(grouping.server, WorkerId::new(2));
+        let rule = ServerRule { current: &[], count: 2, separate: true, grow: false };
+        let grouping = group(&[worker(1, false), worker(2, true), worker(3, false)], 2, rule).unwrap();
+        assert_eq!(grouping.servers, server_ids(&[2]));
         let lengths: Vec<_> = grouping.members.iter().map(|(id, block)| (id.number(), block.len())).collect();
         assert_eq!(lengths, [(1, 1), (3, 1), (2, 0)]);
-        assert!(group(&[worker(1, false)], 2, None, true).is_none());
+        assert!(group(&[worker(1, false)], 2, rule).is_none());
     }
 
     #[test]
     fn more_workers_than_shards_leave_some_out() {
         let many: Vec<_> = (1..6).map(|number| worker(number, false)).collect();
-        assert_eq!(group(&many, 2, None, false).unwrap().members.len(), 2);
+        let rule = ServerRule { current: &[], count: 5, separate: false, grow: false };
+        let grouping = group(&many, 2, rule).unwrap();
+        assert_eq!((grouping.members.len(), grouping.servers.len()), (2, 2));
     }
 }

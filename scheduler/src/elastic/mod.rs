@@ -9,6 +9,6 @@ mod tree;
 
 pub use assignment::{GAIN_PERMILLE_MIN, Load, ShardRange, assign, balance, blocks};
 pub use interval::{COST_ASSUMED, INTERVAL_MAX, INTERVAL_MIN, OVERHEAD_MAX, between_losses, checkpoint_interval};
-pub use membership::{Candidate, Grouping, group};
+pub use membership::{Candidate, Grouping, ServerRule, group};
 pub use order::{SampleOrder, StepSlice};
 pub use tree::{ReductionTree, TreeNode};

@@ -13,7 +13,7 @@ impl JobSpec {
     /// batch, micro batch, logical shards, length, consistency, compression, determinism, seed, the weights it begins with
     /// and parameters (with their defaults). It leaves out what must not change the result: name, description, labels, the
     /// number of workers, their resources, market and price, what happens on preemption and crashes, checkpoints, how
-    /// gradients are exchanged, and where the parameter server lives.
+    /// gradients are exchanged, and where and how many the parameter servers are.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.

@@ -199,6 +199,8 @@ pub struct TrainSpec {
     pub strategy: Strategy,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
+    /// In how many processes its parameters lie, as far as there are so many. Never changes the result.
+    pub servers: u32,
     /// When workers wait for each other.
     pub consistency: Consistency,
     /// How gradients are made smaller on their way to it.

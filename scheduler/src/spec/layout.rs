@@ -173,7 +173,7 @@ pub(super) const PS: Layout = Layout {
     path: "train.ps",
     keys: &["servers", "placement", "consistency", "staleness", "compression", "topk_share"],
     kinds: &[],
-    planned: &[],
+    planned: &[("replicas", "leave it out; a lost server's part goes on from the last checkpoint")],
 };
 
 /// Every block with fixed keys.

@@ -460,8 +460,9 @@ enum Strategy {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct ParameterServer {
-    /// How many; only 1 so far.
-    #[schemars(default, range(min = 1, max = 1))]
+    /// In how many workers' processes the parameters lie, a part in each, as far as there are so many; 1 where it is left
+    /// out. With `separate` all of them share the node. Never changes the result.
+    #[schemars(default, range(min = 1, max = 64))]
     servers: Option<u32>,
     /// Where it lives; `colocated` where it is left out.
     #[schemars(default)]

@@ -132,7 +132,7 @@ impl Controller {
 
     async fn stop(&mut self, name: &str, stop: Stop) -> Result<JobView, ControlError> {
         let entry = self.state.find_job(name).ok_or_else(|| not_found("job", name))?;
-        let (job, server) = (entry.id, entry.membership.as_ref().map(|group| group.server));
+        let (job, server) = (entry.id, entry.membership.as_ref().and_then(|group| group.lead()));
         if entry.state.is_terminal() {
             let why = format!("{job} ({}) has ended already: {}", entry.name, entry.state);
             return Err(ControlError::Conflict { why });

@@ -117,7 +117,7 @@ impl Controller {
     /// How often nodes such as the one with the job's state were taken back, in 1,000 hours: the parameter server's. What
     /// is lost with another node is no more than a step.
     pub(super) fn losses_per_1000_h(&self, job: &JobEntry, running: &RunningTimes<'_>) -> u32 {
-        let server = job.membership.as_ref().and_then(|group| job.workers.get(&group.server));
+        let server = job.membership.as_ref().and_then(|group| job.workers.get(&group.lead()?));
         let node = server.and_then(|server| self.state.nodes.get(&server.node));
         node.map_or(0, |node| self.interruptions(&node.offer, running))
     }

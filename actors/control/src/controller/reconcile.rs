@@ -228,8 +228,10 @@ impl Controller {
     /// Asks a running job's server for a checkpoint once; whether it is there, or none is to be had.
     fn saved_for_good(&mut self, job: JobId) -> bool {
         let Some(entry) = self.state.jobs.get(&job) else { return true };
-        let Some(current) = &entry.membership else { return true };
-        let (epoch, server) = (current.epoch, current.server);
+        let Some((epoch, server)) = entry.membership.as_ref().and_then(|group| Some((group.epoch, group.lead()?)))
+        else {
+            return true;
+        };
         if !self.live.workers.contains_key(&server) {
             return true;
         }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
-use neap_scheduler::elastic::{Candidate, Grouping, Load, group};
+use neap_scheduler::elastic::{Candidate, Grouping, Load, ServerRule, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
 use neap_scheduler::spec::{ServerPlacement, Strategy};
 use neap_storage::record::{MemberRecord, Record};
@@ -27,13 +27,24 @@ impl Controller {
         }
         self.note_loss(job).await;
         let Some(entry) = self.state.jobs.get(&job) else { return };
-        let Some(wanted) = self.wanted_grouping(entry) else {
+        // After a loss the job goes on first, with the servers it has; it spreads out later.
+        let Some(mut wanted) = self.wanted_grouping(entry, self.members_are_there(entry)) else {
             self.give_up_workers(job).await;
             return;
         };
+        let waits = self.would_only_spread(entry, &wanted) && !self.saved_to_spread(job);
+        if waits {
+            // More servers are no reason to lose steps: without a checkpoint everything stays where it is.
+            let entry = self.state.jobs.get(&job);
+            let Some(kept) = entry.and_then(|entry| self.wanted_grouping(entry, false)) else { return };
+            wanted = kept;
+        }
+        let Some(entry) = self.state.jobs.get(&job) else { return };
         self.live.giving_up.remove(&job);
         if self.is_current(entry, &wanted) {
-            self.live.saving.remove(&job);
+            if !waits {
+                self.live.saving.remove(&job);
+            }
             return;
         }
         let why = self.reason_to_regroup(entry, &wanted);
@@ -60,7 +71,7 @@ impl Controller {
     /// A new epoch for the workers that are there, whether or not they are the same ones.
     pub(super) async fn regroup_now(&mut self, job: JobId, why: String) -> bool {
         let Some(entry) = self.state.jobs.get(&job) else { return true };
-        match self.wanted_grouping(entry) {
+        match self.wanted_grouping(entry, false) {
             Some(wanted) => self.change_membership(job, &wanted, why).await,
             None => true,
         }
@@ -120,16 +131,34 @@ impl Controller {
         Load { carried, shard_us: self.live.paces.get(&worker).copied() }
     }
 
-    /// The grouping of the candidates; `None` while there are too few.
-    fn wanted_grouping(&self, entry: &JobEntry) -> Option<Grouping> {
+    /// The grouping of the candidates, with further parameter servers where they may `grow`; `None` while there are too few
+    /// candidates.
+    fn wanted_grouping(&self, entry: &JobEntry, grow: bool) -> Option<Grouping> {
         let candidates = self.candidates(entry);
         let trainers = candidates.iter().filter(|candidate| !candidate.bare_server).count();
         if trainers < entry.spec.workers.min as usize {
             return None;
         }
-        let server = entry.membership.as_ref().map(|group| group.server);
-        let separate = entry.spec.train.server == ServerPlacement::Separate;
-        group(&candidates, entry.spec.train.logical_shards, server, separate)
+        let rule = ServerRule {
+            current: entry.membership.as_ref().map_or(&[][..], |group| &group.servers),
+            count: entry.spec.train.servers,
+            separate: entry.spec.train.server == ServerPlacement::Separate,
+            grow,
+        };
+        group(&candidates, entry.spec.train.logical_shards, rule)
+    }
+
+    /// Whether the servers there are could all stay, and others would join them.
+    fn would_only_spread(&self, entry: &JobEntry, wanted: &Grouping) -> bool {
+        let Some(current) = entry.membership.as_ref().filter(|_| self.members_are_there(entry)) else { return false };
+        wanted.servers.len() > current.servers.len() && wanted.servers.starts_with(&current.servers)
+    }
+
+    /// Asks for the checkpoint that a move of the parameters to further servers begins with; whether it is there.
+    fn saved_to_spread(&mut self, job: JobId) -> bool {
+        let current = self.state.jobs.get(&job).and_then(|entry| entry.membership.as_ref());
+        let Some((epoch, lead)) = current.and_then(|group| Some((group.epoch, group.lead()?))) else { return false };
+        self.ask_to_save(job, epoch, lead).done
     }
 
     fn is_current(&self, entry: &JobEntry, wanted: &Grouping) -> bool {
@@ -137,7 +166,7 @@ impl Controller {
         let same = |(member, (worker, block)): (&MemberRecord, &(WorkerId, neap_scheduler::elastic::ShardRange))| {
             member.worker == *worker && member.shards == (block.start, block.end)
         };
-        current.server == wanted.server
+        current.servers == wanted.servers
             && current.members.len() == wanted.members.len()
             && current.members.iter().zip(&wanted.members).all(same)
     }
@@ -156,17 +185,18 @@ impl Controller {
     fn saved(&mut self, job: JobId) -> bool {
         let Some(entry) = self.state.jobs.get(&job) else { return true };
         let Some(current) = &entry.membership else { return true };
-        let (epoch, server) = (current.epoch, current.server);
+        let (epoch, Some(lead)) = (current.epoch, current.lead()) else { return true };
         let leaves = |member: &MemberRecord| {
             self.live.retiring.contains(&member.worker)
                 || self.state.nodes.get(&member.node).is_some_and(|node| node.notice_until.is_some())
         };
-        let server_leaves = current.members.iter().any(|member| member.worker == server && leaves(member));
+        let serves = |member: &MemberRecord| current.servers.contains(&member.worker);
+        let server_leaves = current.members.iter().any(|member| serves(member) && leaves(member));
         let someone_leaves = current.members.iter().any(leaves);
         if !(server_leaves || someone_leaves && entry.spec.checkpoint.on_notice) {
             return true;
         }
-        let saving = self.ask_to_save(job, epoch, server);
+        let saving = self.ask_to_save(job, epoch, lead);
         saving.done || saving.until <= clock::now()
     }
 
@@ -218,13 +248,15 @@ impl Controller {
             Some(MemberRecord { worker, node: node_of(worker)?, shards: (block.start, block.end) })
         };
         let Some(members) = wanted.members.iter().map(member).collect::<Option<Vec<_>>>() else { return true };
-        let stays = entry.keeps_state(members.iter().map(|member| member.worker), wanted.server);
+        let stays = entry.keeps_state(members.iter().map(|member| member.worker), &wanted.servers);
         let restore = if stays { None } else { entry.checkpoint.clone() };
+        let Some((&server, more_servers)) = wanted.servers.split_first() else { return true };
         let changed = Record::MembershipChanged {
             job,
             epoch: entry.epoch().next(),
             members,
-            server: wanted.server,
+            server,
+            more_servers: more_servers.to_vec(),
             restore,
             at: clock::now(),
             why: why.clone(),
@@ -268,7 +300,8 @@ impl Controller {
         Some(Membership {
             epoch: current.epoch,
             members: current.members.iter().map(member).collect::<Option<_>>()?,
-            server: current.server,
+            server: current.lead()?,
+            servers: current.servers.clone(),
             restore: restore.map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
             losses_per_1000_h: self.losses_per_1000_h(entry, &self.running_times()),
         })

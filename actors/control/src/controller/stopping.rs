@@ -13,7 +13,7 @@ impl Controller {
     /// Ends a job that must end; one that is ending already goes on doing so. Whether that is written down.
     pub(super) async fn stop_because(&mut self, job: JobId, reason: FailReason, why: String, stop: Stop) -> bool {
         let Some(entry) = self.state.jobs.get(&job).filter(|job| !job.state.is_terminal()) else { return false };
-        let server = entry.membership.as_ref().map(|group| group.server);
+        let server = entry.membership.as_ref().and_then(|group| group.lead());
         let running = server.filter(|server| stop == Stop::Save && self.live.workers.contains_key(server));
         let stopping = entry.state == JobState::Stopping;
         let (state, why) = match running {

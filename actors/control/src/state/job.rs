@@ -106,11 +106,19 @@ pub(crate) struct WorkerEntry {
 pub(crate) struct MembershipEntry {
     pub(crate) epoch: MembershipEpoch,
     pub(crate) members: Vec<MemberRecord>,
-    pub(crate) server: WorkerId,
-    /// The first epoch since which this server has been the server without a break: what it says of an epoch in between
+    /// The parameter servers, the first of them in the lead.
+    pub(crate) servers: Vec<WorkerId>,
+    /// The first epoch since which these have been the servers without a break: what the lead says of an epoch in between
     /// still holds.
     pub(crate) server_since: MembershipEpoch,
     pub(crate) restore: Option<CheckpointRecord>,
+}
+
+impl MembershipEntry {
+    /// The server that speaks for the training.
+    pub(crate) fn lead(&self) -> Option<WorkerId> {
+        self.servers.first().copied()
+    }
 }
 
 impl WorkerEntry {
@@ -187,7 +195,7 @@ impl JobEntry {
     /// Whether a worker may speak for the training under this epoch: as its server, with no other in between.
     pub(crate) fn serves_since(&self, worker: WorkerId, epoch: MembershipEpoch) -> bool {
         let current = self.membership.as_ref();
-        current.is_some_and(|group| group.server == worker && group.server_since <= epoch && epoch <= group.epoch)
+        current.is_some_and(|group| group.lead() == Some(worker) && group.server_since <= epoch && epoch <= group.epoch)
     }
 
     /// The epoch of the membership in force, 0 before the first.
@@ -219,10 +227,10 @@ impl JobEntry {
     }
 
     pub(super) fn regroup(&mut self, mut entry: MembershipEntry, at: Millis, why: &str) {
-        if let Some(before) = self.membership.as_ref().filter(|before| before.server == entry.server) {
+        if let Some(before) = self.membership.as_ref().filter(|before| before.servers == entry.servers) {
             entry.server_since = before.server_since;
         }
-        if self.membership.is_some() && !self.keeps_state(entry.members.iter().map(|one| one.worker), entry.server) {
+        if self.membership.is_some() && !self.keeps_state(entry.members.iter().map(|one| one.worker), &entry.servers) {
             self.lose_unsaved(at);
         }
         let members: Vec<_> = entry
@@ -231,17 +239,18 @@ impl JobEntry {
             .map(|member| format!("{} {}..{}", member.worker, member.shards.0, member.shards.1))
             .collect();
         let from = entry.restore.as_ref().map(|from| format!(", from step {}", from.step)).unwrap_or_default();
-        let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), entry.server);
+        let servers: Vec<_> = entry.servers.iter().map(ToString::to_string).collect();
+        let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), servers.join(", "));
         self.history.push(at, text);
         self.membership = Some(entry);
     }
 
     /// Whether the training state is with the workers of a new membership, so that no step is lost: with the same
-    /// parameter server, or, in an all-reduce, with any worker that stays.
-    pub(crate) fn keeps_state(&self, members: impl IntoIterator<Item = WorkerId>, server: WorkerId) -> bool {
+    /// parameter servers, or, in an all-reduce, with any worker that stays.
+    pub(crate) fn keeps_state(&self, members: impl IntoIterator<Item = WorkerId>, servers: &[WorkerId]) -> bool {
         let Some(current) = &self.membership else { return false };
         match self.spec.train.strategy {
-            Strategy::ParameterServer => current.server == server,
+            Strategy::ParameterServer => current.servers == servers,
             Strategy::AllReduce => members.into_iter().any(|worker| self.is_member(worker)),
         }
     }

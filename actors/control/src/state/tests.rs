@@ -127,6 +127,7 @@ impl History {
                     epoch: job.epoch().next(),
                     members: job.workers.values().map(member).collect(),
                     server: first.id,
+                    more_servers: Vec::new(),
                     restore: None,
                     at,
                     why: String::new(),

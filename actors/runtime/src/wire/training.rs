@@ -318,8 +318,9 @@ pub struct TrainerHello {
 }
 
 /// Announces the gradients of one trainer for one step. The payload is one gradient a part, in the order of `parts`,
-/// each as long as the parameters, as `f32`, or its code where the job compresses; after them come the ids of all samples
-/// used, part after part, as `u32`.
+/// each as long as the receiving server's segment of the parameters, as `f32`, or its code where the job compresses; after
+/// them come the ids of all samples used, part after part, as `u32`. Losses and samples go to the first server only: the
+/// others are sent none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GradientHeader {
     /// The membership; an older one is refused.
@@ -359,18 +360,88 @@ impl Protocol for TrainerProtocol {
     type BulkHeader = ParametersHeader;
 }
 
-/// Announces the parameters with which a step is computed; the payload is all parameters as `f32`.
+/// Announces the parameters with which a step is computed; the payload is one segment of them as `f32`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParametersHeader {
     /// The membership; an older one is ignored.
     pub membership: MembershipEpoch,
     /// The step to compute with them, counted from 0 since the start of the job.
     pub step: u64,
+    /// Which segment the payload is: the sender's place among the membership's servers.
+    pub segment: u32,
     /// The first logical shard to compute it for. All that the worker carries, unless shards wait for each other less than
     /// a step and some of them are behind.
     pub shard_start: u32,
     /// One past the last.
     pub shard_end: u32,
+}
+
+/// Between the parameter servers of a job that has several. The first one of a membership leads: it keeps the job's books
+/// and decides when a step is made. Every server registers the actor `parameter-segment` for it.
+#[derive(Debug)]
+pub struct SegmentProtocol;
+
+/// The name under which the actor of [`SegmentProtocol`] is registered.
+pub const SEGMENT_ACTOR: &str = "parameter-segment";
+
+impl Protocol for SegmentProtocol {
+    const NAME: &'static str = "parameter-segment";
+    type Cast = SegmentMessage;
+    type Request = ();
+    type Reply = ();
+    type BulkHeader = SegmentHeader;
+}
+
+/// What the servers of a job tell each other. Another membership than the receiver's is refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum SegmentMessage {
+    /// To the lead: this server serves under the membership and has made `step` steps. Answered by
+    /// [`SegmentMessage::Committed`].
+    Ready {
+        /// The membership.
+        membership: MembershipEpoch,
+        /// Steps made.
+        step: u64,
+    },
+    /// To the lead: the segment's gradient for `step` is complete. Nothing has changed yet.
+    Prepared {
+        /// The membership.
+        membership: MembershipEpoch,
+        /// The step, counted from 0.
+        step: u64,
+        /// The sum of squares of each chunk of the gradient, where the job limits its length.
+        squares: Vec<f64>,
+        /// The position in the flat buffer of the first value that is not finite.
+        not_finite: Option<u64>,
+    },
+    /// From the lead: `step` steps are committed. A server that is one behind makes its prepared step; then it hands out
+    /// its parameters.
+    Committed {
+        /// The membership.
+        membership: MembershipEpoch,
+        /// Steps committed.
+        step: u64,
+        /// What the last one's rate is multiplied by.
+        rate: f32,
+        /// What its gradient is multiplied by.
+        gradient: f32,
+    },
+    /// From the lead: send the segment as it is after `step` steps ([`SegmentHeader`]).
+    Collect {
+        /// The membership.
+        membership: MembershipEpoch,
+        /// Steps committed.
+        step: u64,
+    },
+}
+
+/// Announces a segment's state: the payload is its parameters and then each of the optimiser's buffers, as `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentHeader {
+    /// The membership; another one is refused.
+    pub membership: MembershipEpoch,
+    /// Steps made.
+    pub step: u64,
 }
 
 /// Trainer → data loader of another worker, for a node that cannot read the data itself. Every worker that can read it

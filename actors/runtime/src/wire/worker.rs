@@ -76,8 +76,10 @@ pub struct Membership {
     pub epoch: MembershipEpoch,
     /// The workers, each with its block of logical shards.
     pub members: Vec<Member>,
-    /// Whose process hosts the parameter server.
+    /// Whose process hosts the parameter server; of several servers the first one, which leads the others.
     pub server: WorkerId,
+    /// Whose processes hold the parameters, a segment each, in the order of the segments; the first is `server`.
+    pub servers: Vec<WorkerId>,
     /// From which step on the server must know the state: `None` lets a server that is already running go on, or starts
     /// the job from its initial parameters; a server that is new here loads this checkpoint. In an all-reduce it is the
     /// newest checkpoint there is, and loaded by the lead where no worker has a state as new.
@@ -90,6 +92,11 @@ impl Membership {
     /// The member that is this worker.
     pub fn member(&self, worker: WorkerId) -> Option<&Member> {
         self.members.iter().find(|member| member.worker == worker)
+    }
+
+    /// Which segment of the parameters a worker holds, if any.
+    pub fn segment_of(&self, worker: WorkerId) -> Option<usize> {
+        self.servers.iter().position(|server| *server == worker)
     }
 }
 

@@ -107,6 +107,7 @@ pub(super) mod tests {
             epoch: MembershipEpoch(epoch),
             members: members.collect(),
             server: WorkerId::new(lead),
+            servers: vec![WorkerId::new(lead)],
             restore: None,
             losses_per_1000_h: 0,
         }

@@ -26,8 +26,8 @@ use super::{COLLECTIVE_QUEUE_MAX, CollectiveEvent, Links};
 use crate::links::{PanicGuard, ParameterValues};
 use crate::loader::{FeedError, JobData};
 use crate::reduction::{Floats, Part};
-use crate::server::{Due, Keeper, KeeperJob, Meter, ServerSetup};
-use crate::state::{Snapshot, StepError};
+use crate::server::{Due, Keeper, KeeperJob, Meter, RestoreError, ServerSetup};
+use crate::state::{Snapshot, StepError, TrainingState};
 use crate::trainer::{Crew, compute_alone};
 
 /// The state of the thread.
@@ -241,9 +241,15 @@ impl CollectiveThread {
     /// Makes the state from the newest checkpoint or from the job's seed.
     fn begin(&mut self) -> bool {
         let Some(turn) = &self.turn else { return false };
-        match self.setup.restore(&turn.membership) {
+        let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
+        let restored = self.setup.restore(&turn.membership).and_then(|(name, snapshot)| {
+            let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
+            state.ok_or_else(|| RestoreError::of_another_model(name))
+        });
+        match restored {
             Ok(state) => {
-                self.replica = Some(Replica::new(state, turn.membership.epoch, None));
+                let replica = Replica::new(state, turn.membership.epoch, None);
+                self.replica = Some(replica.with_buffers(buffers.clone()));
                 true
             }
             Err(error) => {

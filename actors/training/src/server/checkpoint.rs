@@ -58,6 +58,11 @@ pub(crate) enum RestoreError {
 }
 
 impl RestoreError {
+    /// The checkpoint of this name has buffers that do not fit the model.
+    pub(crate) fn of_another_model(name: String) -> Self {
+        Self::Foreign { name, why: "its buffers are of another model".to_owned() }
+    }
+
     /// What happened, with all causes.
     pub(crate) fn text(&self) -> String {
         chain(self)

@@ -47,12 +47,15 @@ struct Serving {
 impl Serve for RelaxedServer {
     fn handle(&mut self, event: ServerEvent) {
         match event {
-            ServerEvent::Serve(membership) => self.serve(membership),
+            // A job whose workers do not wait for each other has one server.
+            ServerEvent::Serve { membership, .. } => self.serve(membership),
+            ServerEvent::Told { .. } | ServerEvent::State { .. } => {}
             ServerEvent::Retire => self.serving = None,
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
             ServerEvent::Coded(coded) => {
-                self.setup.decoded(coded).into_iter().for_each(|gradients| self.take_gradients(gradients));
+                let length = self.setup.layout.len();
+                self.setup.decoded(coded, length).into_iter().for_each(|gradients| self.take_gradients(gradients));
             }
             ServerEvent::Save => self.save(),
             ServerEvent::Stop { save, done } => {
@@ -131,12 +134,6 @@ impl RelaxedServer {
             Err(Refusal::Ledger(text)) => {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
-            }
-            Err(Refusal::NotFinite(fault)) => {
-                self.serving = None;
-                // Behind the checkpoints that are being written: they are of steps that were made.
-                let message = fault.describe(&self.setup.layout);
-                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
             }
         }
     }
@@ -253,7 +250,7 @@ impl Serving {
             let block = ShardRange { start: shard_start, end: shard_end };
             let Next::Compute(order) = self.state.next(block) else { continue };
             let ShardRange { start: shard_start, end: shard_end } = order.shards;
-            let header = ParametersHeader { membership, step: order.step, shard_start, shard_end };
+            let header = ParametersHeader { membership, step: order.step, segment: 0, shard_start, shard_end };
             match link.send(header, self.state.parameters()) {
                 true => {
                     self.orders.insert(worker, order);

@@ -13,20 +13,25 @@ use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerR
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_scheduler::spec::Consistency;
+use tokio::sync::oneshot;
 
 use super::checkpoint::{self, RestoreError};
+use super::collect::{Collecting, Purpose};
 use super::due::Due;
+use super::holder::Holder;
 use super::keeper::KeeperJob;
 use super::meter::Meter;
+use super::others::{Others, committed};
 use super::paces::PaceMeter;
 use super::relaxed::RelaxedServer;
 use super::{Keeper, ServerEvent, gradients};
-use crate::finite::NotFinite;
 use crate::job::TrainJob;
-use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
+use crate::links::{Gradients, Outbox, PanicGuard, SegmentLink, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
+use crate::optimiser::Scale;
 use crate::reduction::Buffers;
 use crate::schedule::Schedule;
+use crate::segments::Cut;
 use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
 
 /// What the thread needs to serve.
@@ -50,47 +55,53 @@ pub(super) trait Serve: Send {
 }
 
 /// The server of a job whose workers make every step together.
-struct Server {
-    setup: ServerSetup,
-    keeper: Keeper,
+pub(super) struct Server {
+    pub(super) setup: ServerSetup,
+    pub(super) keeper: Keeper,
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
-    links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
-    serving: Option<Serving>,
+    pub(super) links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
+    /// Where this is the only server, or the lead of several.
+    pub(super) serving: Option<Serving>,
+    /// Where another server leads.
+    pub(super) holding: Option<Holder>,
+    /// Other servers that have said where they stand, each under the membership it knows; it may be ahead of this one's.
+    pub(super) ready: BTreeMap<WorkerId, (MembershipEpoch, u64)>,
+    /// To be answered once the state that is being collected is with the keeper.
+    pub(super) stopping: Option<oneshot::Sender<()>>,
     due: Due,
 }
 
-struct Serving {
-    membership: Membership,
-    state: TrainingState,
+pub(super) struct Serving {
+    pub(super) membership: Membership,
+    pub(super) state: TrainingState,
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
     meter: Meter,
     paces: PaceMeter,
+    pub(super) others: Others,
+    /// How the last step was made, for a server that has not heard of it.
+    pub(super) last_scale: Option<Scale>,
+    /// A state on its way to the keeper; no step is committed before it is complete.
+    pub(super) collecting: Option<Collecting>,
 }
 
 impl ServerSetup {
-    /// The state that a membership goes on from: that of its checkpoint, or the one before the first step.
+    /// The state to go on from, with the name of its checkpoint where it is from one.
     ///
     /// # Errors
     ///
     /// [`RestoreError`] where the checkpoint, or the weights to begin with, cannot be used.
-    pub(crate) fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
-        let Self { job, schedule, layout, buffers, .. } = self;
-        let state = match self.saved(membership)? {
-            None => TrainingState::new(*schedule, job.update, self.initial()?),
-            Some((name, snapshot)) => {
-                let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
-                state
-                    .ok_or_else(|| RestoreError::Foreign { name, why: "its buffers are of another model".to_owned() })?
-            }
-        };
-        Ok(state.with_buffers(buffers.clone()))
+    pub(crate) fn restore(&self, membership: &Membership) -> Result<(String, Snapshot), RestoreError> {
+        match self.saved(membership)? {
+            Some(saved) => Ok(saved),
+            None => Ok((String::new(), Snapshot::initial(self.job.update, self.initial()?))),
+        }
     }
 
-    /// What gradients in the code of the job's compression stand for; nothing where they are no such code.
-    pub(super) fn decoded(&self, coded: Gradients) -> Option<Gradients> {
+    /// What gradients of `length` values in the code of the job's compression stand for; nothing where they are no such code.
+    pub(super) fn decoded(&self, coded: Gradients, length: usize) -> Option<Gradients> {
         let worker = coded.worker;
-        let decoded = gradients::decoded(coded, self.job.compression?, self.layout.len(), &self.buffers);
+        let decoded = gradients::decoded(coded, self.job.compression?, length, &self.buffers);
         decoded.inspect_err(|error| tracing::warn!(%worker, %error, "gradients refused")).ok()
     }
 
@@ -134,10 +145,16 @@ impl ServerHandle {
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
         let server: Box<dyn Serve> = match setup.job.consistency {
-            Consistency::Sync => {
-                let due = Due::new(Instant::now());
-                Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None, due })
-            }
+            Consistency::Sync => Box::new(Server {
+                setup,
+                keeper,
+                links: BTreeMap::new(),
+                serving: None,
+                holding: None,
+                ready: BTreeMap::new(),
+                stopping: None,
+                due: Due::new(Instant::now()),
+            }),
             Consistency::Ssp { .. } | Consistency::Async => Box::new(RelaxedServer::new(setup, keeper)),
         };
         let server = Self(Arc::new(Mutex::new(server)));
@@ -168,46 +185,85 @@ impl ServerHandle {
 impl Serve for Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
-            ServerEvent::Serve(membership) => self.serve(membership),
-            ServerEvent::Retire => self.serving = None,
+            ServerEvent::Serve { membership, place, links } => self.serve(membership, place, links),
+            ServerEvent::Retire => (self.serving, self.holding) = (None, None),
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
-            ServerEvent::Coded(coded) => {
-                self.setup.decoded(coded).into_iter().for_each(|gradients| self.take_gradients(gradients));
-            }
+            ServerEvent::Coded(coded) => self.take_coded(coded),
+            ServerEvent::Told { from, message } => self.told(from, message),
+            ServerEvent::State { from, header, payload } => self.take_state(from, &header, payload),
             ServerEvent::Save => self.save(),
             ServerEvent::Stop { save, done } => {
                 if save {
                     self.save();
                 }
-                self.serving = None;
-                self.keeper.submit(KeeperJob::Flush(done));
+                self.stopping = Some(done);
+                self.stop_when_collected();
             }
         }
     }
 }
 
 impl Server {
-    fn serve(&mut self, membership: Membership) {
+    fn serve(&mut self, membership: Membership, place: usize, links: BTreeMap<WorkerId, SegmentLink>) {
+        match place {
+            0 => self.lead(membership, &links),
+            _ => self.hold(membership, place, links),
+        }
+    }
+
+    fn lead(&mut self, membership: Membership, links: &BTreeMap<WorkerId, SegmentLink>) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
         self.due.note_losses(membership.losses_per_1000_h);
-        // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
-        match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
+        self.holding = None;
+        let segments = self.cut().segments(membership.servers.len().max(1));
+        let own = segments.first().cloned().unwrap_or_default();
+        let others = membership.servers.iter().zip(segments).skip(1);
+        let others =
+            Others::new(others.filter_map(|(&server, segment)| Some((server, segment, links.get(&server)?.clone()))));
+        // The control plane names a checkpoint to servers that are new to it; what such ones still hold is stale.
+        let stays =
+            |serving: &&mut Serving| membership.restore.is_none() && serving.membership.servers == membership.servers;
+        match self.serving.as_mut().filter(stays) {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
                 serving.paces = PaceMeter::new(Instant::now());
+                serving.others = others;
+                serving.collecting.iter_mut().for_each(Collecting::restart);
                 serving.membership = membership;
             }
-            None => match self.setup.restore(&membership) {
-                Ok(state) => {
-                    let (meter, paces) = (Meter::new(), PaceMeter::new(Instant::now()));
-                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter, paces });
-                }
-                Err(error) => return self.setup.outbox.fail(FailureKind::Invalid, error.text()),
-            },
+            None => {
+                let ServerSetup { job, schedule, buffers, .. } = &self.setup;
+                let (cut, schedule, buffers) = (self.cut(), *schedule, buffers.clone());
+                let restored = self.setup.restore(&membership).and_then(|(name, whole)| {
+                    let state = TrainingState::restore_segment(schedule, job.update, cut, own, whole);
+                    state.ok_or_else(|| RestoreError::of_another_model(name))
+                });
+                let Some(state) = self.or_fail(restored) else { return };
+                self.serving = Some(Serving {
+                    membership,
+                    state: state.with_buffers(buffers),
+                    received: BTreeSet::new(),
+                    meter: Meter::new(),
+                    paces: PaceMeter::new(Instant::now()),
+                    others,
+                    last_scale: None,
+                    collecting: None,
+                });
+            }
         }
+        self.join_ready();
         self.go_on();
+    }
+
+    pub(super) fn cut(&self) -> Cut {
+        Cut::new(self.setup.layout.len())
+    }
+
+    /// What was restored; ends the job where nothing could be.
+    pub(super) fn or_fail<T>(&self, restored: Result<T, RestoreError>) -> Option<T> {
+        restored.inspect_err(|error| self.setup.outbox.fail(FailureKind::Invalid, error.text())).ok()
     }
 
     fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
@@ -219,38 +275,102 @@ impl Server {
             return;
         }
         self.links.insert(hello.worker, (hello.membership, link));
-        let Some(serving) = &mut self.serving else { return };
-        if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
-            serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
+        self.send_parameters(Some(hello.worker));
+    }
+
+    /// Sends the current parameters to all trainers of the membership, or to one of them.
+    pub(super) fn send_parameters(&mut self, only: Option<WorkerId>) {
+        let (membership, segment, step, parameters, mut paces) = match (&mut self.serving, &self.holding) {
+            (Some(Serving { membership, state, paces, .. }), _) => {
+                (&*membership, 0, state.step(), state.parameters(), Some(paces))
+            }
+            (None, Some(holder)) if holder.is_settled() => {
+                (&holder.membership, holder.place, holder.segment.step(), holder.segment.parameters(), None)
+            }
+            _ => return,
+        };
+        if step >= self.setup.schedule.steps_total() {
+            return;
+        }
+        let epoch = membership.epoch;
+        let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
+        let links = self.links.iter().filter(|(worker, (known, _))| wanted(**worker) && *known == epoch);
+        for (&worker, (_, link)) in links {
+            let Some(&Member { shard_start, shard_end, .. }) = membership.member(worker) else { continue };
+            let header = ParametersHeader { membership: epoch, step, segment, shard_start, shard_end };
+            match link.send(header, parameters) {
+                true => paces.iter_mut().for_each(|paces| paces.sent(worker, Instant::now())),
+                false => self.setup.outbox.peer_lost(epoch, worker),
+            }
         }
     }
 
+    fn take_coded(&mut self, coded: Gradients) {
+        let length = match (&self.serving, &self.holding) {
+            (Some(serving), _) => serving.state.range().len(),
+            (None, Some(holder)) => holder.segment.range().len(),
+            (None, None) => return,
+        };
+        self.setup.decoded(coded, length).into_iter().for_each(|gradients| self.take_gradients(gradients));
+    }
+
     fn take_gradients(&mut self, gradients: Gradients) {
-        let Some(serving) = &mut self.serving else { return };
-        match serving.accept(gradients, self.setup.schedule.logical_shards) {
-            Ok(None) => {}
-            Ok(Some(commit)) => self.committed(&commit),
+        let shards = self.setup.schedule.logical_shards;
+        let taken = match (&mut self.serving, &mut self.holding) {
+            (Some(serving), _) => serving.accept(gradients, shards),
+            (None, Some(holder)) => {
+                let lead = holder.lead();
+                let told = holder.accept(gradients, shards);
+                if let Ok(false) = told {
+                    self.setup.outbox.peer_lost(holder.membership.epoch, lead);
+                }
+                told.map(drop)
+            }
+            (None, None) => return,
+        };
+        match taken {
+            Ok(()) => self.try_commit(),
             Err(Refusal::Late) => tracing::debug!("gradients of another membership or step refused"),
             Err(Refusal::Wrong(text)) => tracing::warn!(text, "gradients refused"),
             Err(Refusal::Ledger(text)) => {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
-            Err(Refusal::NotFinite(fault)) => {
+        }
+    }
+
+    /// Commits the step where everything that belongs to it is there.
+    pub(super) fn try_commit(&mut self) {
+        let Some(serving) = self.serving.as_mut().filter(|serving| serving.collecting.is_none()) else { return };
+        let Some(others) = serving.others.prepared() else { return };
+        match serving.state.commit(others) {
+            Ok(None) => {}
+            Ok(Some((commit, scale))) => {
+                serving.received.clear();
+                serving.others.next_step();
+                serving.last_scale = Some(scale);
+                let told = committed(serving.membership.epoch, commit.step, scale);
+                self.tell_others(&told);
+                self.committed(&commit);
+            }
+            Err(error) => {
                 self.serving = None;
-                // Behind the checkpoints that are being written: they are of steps that were made.
-                let message = fault.describe(&self.setup.layout);
-                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+                match error {
+                    StepError::Ledger(error) => self.setup.outbox.fail(FailureKind::DataLedger, error.to_string()),
+                    // Behind the checkpoints that are being written: they are of steps that were made.
+                    StepError::NotFinite(fault) => {
+                        let message = fault.describe(&self.setup.layout);
+                        self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+                    }
+                }
             }
         }
     }
 
     fn committed(&mut self, commit: &Commit) {
-        let Some(serving) = &mut self.serving else { return };
         // First what others wait for. What follows shares these parameters; the next commit leaves them as they are.
-        if !serving.state.is_finished() {
-            serving.send_parameters(&self.links, None, &self.setup.outbox);
-        }
+        self.send_parameters(None);
+        let Some(serving) = &mut self.serving else { return };
         let membership = serving.membership.epoch;
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
@@ -265,8 +385,7 @@ impl Server {
                 if save {
                     self.due.note_saved(now);
                 }
-                let snapshot = serving.state.snapshot();
-                self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
+                self.collect(Purpose::Epoch { summary, save });
             }
             None if save => self.save(),
             None => {}
@@ -275,28 +394,22 @@ impl Server {
     }
 
     fn go_on(&mut self) {
-        let Some(serving) = &mut self.serving else { return };
+        let Some(serving) = &self.serving else { return };
         self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
-        if !serving.state.is_finished() {
-            serving.send_parameters(&self.links, None, &self.setup.outbox);
-        }
+        self.send_parameters(None);
         self.finish_if_done();
     }
 
-    fn finish_if_done(&self) {
+    fn finish_if_done(&mut self) {
         let Some(serving) = self.serving.as_ref().filter(|serving| serving.state.is_finished()) else { return };
-        self.keeper.submit(KeeperJob::Finish {
-            membership: serving.membership.epoch,
-            train_loss: serving.state.train_loss(),
-            snapshot: Snapshot { moments: Vec::new(), ..serving.state.snapshot() },
-        });
+        self.collect(Purpose::Finish { train_loss: serving.state.train_loss() });
     }
 
     fn save(&mut self) {
-        let Some(serving) = &self.serving else { return };
-        self.due.note_saved(Instant::now());
-        let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
-        self.keeper.submit(KeeperJob::Save { membership, snapshot });
+        if self.serving.is_some() {
+            self.due.note_saved(Instant::now());
+        }
+        self.collect(Purpose::Save);
     }
 }
 
@@ -308,13 +421,11 @@ pub(super) enum Refusal {
     Wrong(String),
     /// The sample ledger would not balance: the job must end.
     Ledger(String),
-    /// The step cannot be made: the job must end.
-    NotFinite(NotFinite),
 }
 
 impl Serving {
-    /// Takes in one trainer's gradients. The last ones of a step commit it.
-    fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<Option<Commit>, Refusal> {
+    /// Takes in one trainer's gradients.
+    fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<(), Refusal> {
         if gradients.membership != self.membership.epoch
             || gradients.step != self.state.step()
             || self.state.is_finished()
@@ -326,29 +437,15 @@ impl Serving {
         self.received.insert(gradients.worker);
         let carried = gradients.parts.iter().map(|(_, part)| part.losses.len() as u32).sum();
         self.paces.received(gradients.worker, carried, Instant::now());
-        let mut committed = None;
         for (node, part) in gradients.parts {
-            committed = self.state.insert(node, part).map_err(|error| match error {
-                StepError::Ledger(error) => Refusal::Ledger(error.to_string()),
-                StepError::NotFinite(fault) => Refusal::NotFinite(fault),
-            })?;
+            self.state.receive(node, part);
         }
-        if committed.is_some() {
-            self.received.clear();
-        }
-        Ok(committed)
+        Ok(())
     }
 
     fn check(&self, gradients: &Gradients, shards: u32) -> Result<(), Refusal> {
-        let Some(member) = self.membership.member(gradients.worker) else {
-            return Err(Refusal::Wrong(format!("{} is no member", gradients.worker)));
-        };
         let tree = ReductionTree::new(shards);
-        let block = ShardRange { start: member.shard_start, end: member.shard_end };
-        let nodes: Vec<TreeNode> = gradients.parts.iter().map(|(node, _)| *node).collect();
-        if nodes != tree.cover(block) {
-            return Err(Refusal::Wrong(format!("{} sent other parts than it carries", gradients.worker)));
-        }
+        check_parts(&self.membership, tree, gradients)?;
         for (node, part) in &gradients.parts {
             if part.losses.len() != tree.covers(*node).len() as usize {
                 return Err(Refusal::Wrong(format!("{} sent {} losses", gradients.worker, part.losses.len())));
@@ -360,25 +457,17 @@ impl Serving {
         }
         Ok(())
     }
+}
 
-    /// Sends the current parameters to all trainers of the membership, or to one of them.
-    fn send_parameters(
-        &mut self,
-        links: &BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
-        only: Option<WorkerId>,
-        outbox: &Outbox,
-    ) {
-        let membership = self.membership.epoch;
-        let step = self.state.step();
-        let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
-        for (&worker, (_, link)) in links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership)
-        {
-            let Some(&Member { shard_start, shard_end, .. }) = self.membership.member(worker) else { continue };
-            let header = ParametersHeader { membership, step, shard_start, shard_end };
-            match link.send(header, self.state.parameters()) {
-                true => self.paces.sent(worker, Instant::now()),
-                false => outbox.peer_lost(membership, worker),
-            }
-        }
+/// Whether these are the parts that a member adds up for the block it carries.
+pub(super) fn check_parts(membership: &Membership, tree: ReductionTree, gradients: &Gradients) -> Result<(), Refusal> {
+    let Some(member) = membership.member(gradients.worker) else {
+        return Err(Refusal::Wrong(format!("{} is no member", gradients.worker)));
+    };
+    let block = ShardRange { start: member.shard_start, end: member.shard_end };
+    let nodes: Vec<TreeNode> = gradients.parts.iter().map(|(node, _)| *node).collect();
+    match nodes == tree.cover(block) {
+        true => Ok(()),
+        false => Err(Refusal::Wrong(format!("{} sent other parts than it carries", gradients.worker))),
     }
 }

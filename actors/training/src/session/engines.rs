@@ -1,11 +1,13 @@
 //! What trains in this process: actors that other processes reach, and the threads behind them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use neap_runtime::wire::training::{
-    LOADER_ACTOR, LoaderProtocol, SERVER_ACTOR, ServerProtocol, Strategy, TRAINER_ACTOR, TrainerHello, TrainerProtocol,
+    LOADER_ACTOR, LoaderProtocol, SEGMENT_ACTOR, SERVER_ACTOR, SegmentProtocol, ServerProtocol, Strategy,
+    TRAINER_ACTOR, TrainerHello, TrainerProtocol,
 };
 use neap_runtime::wire::worker::Membership;
 use neap_runtime::workload::WorkerContext;
@@ -24,10 +26,10 @@ use crate::collective::{CollectiveEvent, CollectiveThread};
 use crate::entry::Entries;
 use crate::init::PartlyFrozen;
 use crate::job::TrainJob;
-use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
+use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, SEGMENT_QUEUE_MAX, SegmentLink, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
 use crate::reduction::Buffers;
-use crate::server::{Keeper, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
+use crate::server::{Keeper, SegmentActor, SegmentMsg, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
 use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerSetup, TrainerThread};
 
 /// Rounds of asking the other workers what the data is; with the pause, about ten seconds.
@@ -39,6 +41,7 @@ pub(super) struct Actors {
     loader: ActorRef<LoaderMsg>,
     trainer: ActorRef<TrainerMsg>,
     server: ActorRef<ServerMsg>,
+    segment: ActorRef<SegmentMsg>,
     trainer_thread: SyncSender<TrainerEvent>,
     server_thread: SyncSender<ServerEvent>,
     /// Taken by the threads once the data is known.
@@ -62,6 +65,8 @@ impl Actors {
             coded: job.compression.is_some(),
         };
         let server = spawn("the parameter server", server).await?;
+        let segment = SegmentActor { job: job.id, thread: server_thread.clone() };
+        let segment = spawn("the parameter server", segment).await?;
         let workers = || Access::workers_of(job.id);
         let failed = |error: RegisterError| SessionError::Start { what: "the job's actors", reason: error.to_string() };
         node.register::<LoaderProtocol, _>(LOADER_ACTOR, loader.clone(), workers()).map_err(failed)?;
@@ -70,12 +75,13 @@ impl Actors {
             Strategy::ParameterServer => {
                 node.register::<TrainerProtocol, _>(TRAINER_ACTOR, trainer.clone(), workers())
                     .and_then(|_| node.register::<ServerProtocol, _>(SERVER_ACTOR, server.clone(), workers()))
+                    .and_then(|_| node.register::<SegmentProtocol, _>(SEGMENT_ACTOR, segment.clone(), workers()))
                     .map_err(failed)?;
                 None
             }
         };
         let waiting = Some((trainer_events, server_events));
-        Ok(Self { loader, trainer, server, trainer_thread, server_thread, waiting, collective })
+        Ok(Self { loader, trainer, server, segment, trainer_thread, server_thread, waiting, collective })
     }
 }
 
@@ -84,6 +90,7 @@ impl Drop for Actors {
         self.loader.stop(None);
         self.trainer.stop(None);
         self.server.stop(None);
+        self.segment.stop(None);
     }
 }
 
@@ -106,8 +113,10 @@ pub(super) struct Engines {
     data: Data,
     /// The server of this process, once the data is known.
     server: Option<ServerHandle>,
-    /// The way to a server in another process.
-    follower: Option<JoinHandle<()>>,
+    /// The trainer's ways to servers in other processes.
+    followers: Vec<JoinHandle<()>>,
+    /// The ways from this process's server to the other servers.
+    links: Vec<JoinHandle<()>>,
 }
 
 /// What the threads are made of.
@@ -162,18 +171,14 @@ impl Engines {
             compute_threads: context.compute_threads,
             data,
             server: None,
-            follower: None,
+            followers: Vec::new(),
+            links: Vec::new(),
         })
     }
 
     /// Takes up what this worker has to do under a membership.
     pub(super) async fn adopt(&mut self, membership: &Membership, outbox: &Outbox) -> Result<(), SessionError> {
-        if let Some(follower) = self.follower.take() {
-            follower.abort();
-        }
-        if let Some(collective) = &mut self.actors.collective {
-            collective.disconnect();
-        }
+        self.forget_ways();
         let data = self.find_data(membership).await?;
         if let Some(events) = self.actors.collective.as_mut().and_then(Collective::take_events) {
             self.start_collective(&data, outbox, events)?;
@@ -184,40 +189,76 @@ impl Engines {
         if let Some((trainer_events, server_events)) = self.actors.waiting.take() {
             self.server = Some(self.start_threads(&data, outbox, trainer_events, server_events)?);
         }
-        let serves = membership.server == self.worker;
-        self.tell_server(match serves {
-            true => ServerEvent::Serve(membership.clone()),
-            false => ServerEvent::Retire,
-        })?;
+        self.take_role(membership, outbox)?;
         let block = membership.member(self.worker).map(|own| ShardRange { start: own.shard_start, end: own.shard_end });
         let Some(block) = block.filter(|block| !block.is_empty()) else {
             return self.tell_trainer(TrainerEvent::Release);
         };
         let hello =
             TrainerHello { membership: membership.epoch, worker: self.worker, data_digest: data.facts().train_digest };
-        if let Some(server) = self.server.clone().filter(|_| serves) {
-            let server = ServerLink::Local(server);
-            self.tell_trainer(TrainerEvent::Assign { membership: membership.epoch, block, server })?;
-            let link = TrainerLink::Local(self.actors.trainer_thread.clone());
-            return self.tell_server(ServerEvent::Attach { hello, link });
-        }
-        let Some(server) = membership.member(membership.server) else {
-            return self.tell_trainer(TrainerEvent::Release);
-        };
-        let address = ServerAddress {
-            worker: server.worker,
-            role: Role::Worker { job: self.job.id, worker: server.worker },
-            addr: server.addr,
-        };
-        let (gradients, queue) = mpsc::channel(GRADIENTS_QUEUE_MAX);
-        let followed = TrainerMsg::Follow { membership: membership.epoch, server: server.worker };
+        let followed = TrainerMsg::Follow { membership: membership.epoch, servers: membership.servers.clone() };
         // The actor lives as long as this struct.
         let _ = self.actors.trainer.cast(followed);
-        let server = ServerLink::Remote(gradients);
-        self.tell_trainer(TrainerEvent::Assign { membership: membership.epoch, block, server })?;
-        let follow = follow::follow(self.node.clone(), address, hello, queue, outbox.clone());
-        self.follower = Some(tokio::spawn(follow));
-        Ok(())
+        let (mut servers, mut remote, mut own) = (Vec::new(), Vec::new(), false);
+        for &worker in &membership.servers {
+            match (self.address_of(membership, worker), &self.server) {
+                (None, Some(server)) if worker == self.worker => {
+                    servers.push(ServerLink::Local(server.clone()));
+                    own = true;
+                }
+                (Some(address), _) => {
+                    let (gradients, queue) = mpsc::channel(GRADIENTS_QUEUE_MAX);
+                    servers.push(ServerLink::Remote(gradients));
+                    remote.push((address, queue));
+                }
+                (None, _) => return self.tell_trainer(TrainerEvent::Release),
+            }
+        }
+        self.tell_trainer(TrainerEvent::Assign { membership: membership.epoch, block, servers })?;
+        for (address, queue) in remote {
+            let follow = follow::follow(self.node.clone(), address, hello.clone(), queue, outbox.clone());
+            self.followers.push(tokio::spawn(follow));
+        }
+        match own {
+            true => {
+                let link = TrainerLink::Local(self.actors.trainer_thread.clone());
+                self.tell_server(ServerEvent::Attach { hello, link })
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Serves where the membership says so, with a way to the other servers: to all of them for the first, to the first for
+    /// the others.
+    fn take_role(&mut self, membership: &Membership, outbox: &Outbox) -> Result<(), SessionError> {
+        let Some(place) = membership.segment_of(self.worker) else { return self.tell_server(ServerEvent::Retire) };
+        let others = if place == 0 { &membership.servers[1..] } else { &membership.servers[..1] };
+        let mut links = BTreeMap::new();
+        for &worker in others {
+            let Some(address) = self.address_of(membership, worker) else {
+                // Without all of its servers nothing is served: a step would be made in part.
+                tracing::error!(server = %worker, "a parameter server that is no member");
+                return self.tell_server(ServerEvent::Retire);
+            };
+            let (messages, queue) = mpsc::channel(SEGMENT_QUEUE_MAX);
+            links.insert(worker, SegmentLink(messages));
+            let link = follow::link(self.node.clone(), address, membership.epoch, queue, outbox.clone());
+            self.links.push(tokio::spawn(link));
+        }
+        self.tell_server(ServerEvent::Serve { membership: membership.clone(), place, links })
+    }
+
+    /// Where another member of the membership is.
+    fn address_of(&self, membership: &Membership, worker: WorkerId) -> Option<ServerAddress> {
+        let member = membership.member(worker).filter(|member| member.worker != self.worker)?;
+        let role = Role::Worker { job: self.job.id, worker };
+        Some(ServerAddress { worker, role, addr: member.addr })
+    }
+
+    /// Nobody is reached any more under the membership that ends.
+    fn forget_ways(&mut self) {
+        self.followers.drain(..).chain(self.links.drain(..)).for_each(|way| way.abort());
+        self.actors.collective.iter_mut().for_each(Collective::disconnect);
     }
 
     /// Whether every worker needs every other one.
@@ -238,9 +279,7 @@ impl Engines {
 
     /// Ends the work; returns when what was begun is finished.
     pub(super) async fn stop(&mut self, save: bool) -> Result<(), SessionError> {
-        if let Some(follower) = self.follower.take() {
-            follower.abort();
-        }
+        self.followers.drain(..).for_each(|follower| follower.abort());
         if let Some(collective) = &mut self.actors.collective {
             return collective.stop(save).await;
         }
@@ -361,9 +400,7 @@ impl Engines {
 
 impl Drop for Engines {
     fn drop(&mut self) {
-        if let Some(follower) = self.follower.take() {
-            follower.abort();
-        }
+        self.forget_ways();
     }
 }
 

@@ -1,16 +1,16 @@
-//! The way to a parameter server in another process: connects, says hello, sends gradients; again and again until the
+//! The ways to parameter servers in other processes. A trainer's way to a server: connects, says hello, sends gradients; again and again until the
 //! membership changes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neap_runtime::wire::training::{SERVER_ACTOR, ServerProtocol, TrainerHello};
-use neap_runtime::{BulkSlice, ConnectError, Node, Peer, RemoteError, RemoteRef, Role};
-use neap_scheduler::model::WorkerId;
+use neap_runtime::wire::training::{SEGMENT_ACTOR, SERVER_ACTOR, SegmentProtocol, ServerProtocol, TrainerHello};
+use neap_runtime::{ConnectError, Node, Peer, RemoteError, RemoteRef, Role};
+use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use tokio::sync::mpsc;
 
-use crate::links::{Outbox, OutgoingGradients};
+use crate::links::{Outbox, OutgoingGradients, ToServer};
 
 /// How long the server has to answer a hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,6 +68,45 @@ pub(super) async fn follow(
     }
 }
 
+/// The way from one server to another: sends what comes through `messages`, in order; ends when their sender is dropped.
+/// What a lost connection swallows is made up for under the next membership, so it is not tried again.
+pub(super) async fn link(
+    node: Node,
+    server: ServerAddress,
+    membership: MembershipEpoch,
+    mut messages: mpsc::Receiver<ToServer>,
+    outbox: Outbox,
+) {
+    if let Err(error) = talk(&node, server, &mut messages).await {
+        tracing::debug!(%error, server = %server.worker, "another parameter server is not reached");
+        outbox.peer_lost(membership, server.worker);
+    }
+}
+
+async fn talk(node: &Node, server: ServerAddress, messages: &mut mpsc::Receiver<ToServer>) -> Result<(), FollowError> {
+    let mut tries = 0;
+    let peer = loop {
+        match connect(node, server.addr, server.role).await {
+            Ok(peer) => break peer,
+            Err(error) if tries >= TRIES_MAX => return Err(error.into()),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    };
+    let actor = peer.actor::<SegmentProtocol>(SEGMENT_ACTOR);
+    loop {
+        let next = tokio::select! {
+            next = messages.recv() => next,
+            _ = peer.closed() => return Err(FollowError::Ended),
+        };
+        match next {
+            None => return Ok(()),
+            Some(ToServer::Message(message)) => actor.cast(message).await?,
+            Some(ToServer::State(header, state)) => actor.send_bulk(header, &state).await?,
+        }
+    }
+}
+
 async fn attach(
     node: &Node,
     server: ServerAddress,
@@ -83,7 +122,13 @@ async fn attach(
 pub(crate) async fn connect(node: &Node, addr: SocketAddr, role: Role) -> Result<Peer, ConnectError> {
     match node.peers().into_iter().find(|peer| peer.role() == role && peer.is_alive()) {
         Some(peer) => Ok(peer),
-        None => node.connect(addr, role).await,
+        None => {
+            // On its own: where a new membership ends the caller's task, a connection that the other side knows already is
+            // not closed under it.
+            let node = node.clone();
+            let dialled = tokio::spawn(async move { node.connect(addr, role).await });
+            dialled.await.unwrap_or(Err(ConnectError::Unreachable { addr }))
+        }
     }
 }
 
@@ -99,7 +144,7 @@ async fn forward(
         };
         let Some(OutgoingGradients { header, gradients, samples }) = next else { return Ok(()) };
         let ids: Vec<u8> = bytemuck::cast_slice(&samples).to_vec();
-        let mut payload: Vec<BulkSlice> = gradients.into_iter().map(BulkSlice::from_vec).collect();
+        let mut payload = gradients;
         payload.push(Bytes::from(ids).into());
         server.send_bulk(header, &payload).await?;
     }

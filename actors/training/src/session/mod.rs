@@ -203,8 +203,8 @@ impl Session {
         }
     }
 
-    /// A member whose connection ended is lost where this worker needs it: it is the server, or this worker serves, or all
-    /// need each other.
+    /// A member whose connection ended is lost where this worker needs it: it is a server, or this worker serves, or all need
+    /// each other.
     fn note_peer(&mut self, event: Result<PeerEvent, RecvError>) {
         let Some(membership) = &self.membership else { return };
         let epoch = membership.epoch;
@@ -214,8 +214,8 @@ impl Session {
         };
         let all = self.engines.all_exchange();
         let needed = |worker: &WorkerId| {
-            let exchange = all || membership.server == *worker || membership.server == self.worker;
-            exchange && membership.member(*worker).is_some()
+            let serves = |worker| membership.segment_of(worker).is_some();
+            membership.member(*worker).is_some() && (all || serves(*worker) || serves(self.worker))
         };
         let alive = |worker: WorkerId| {
             let is = |role| matches!(role, Role::Worker { worker: theirs, .. } if theirs == worker);

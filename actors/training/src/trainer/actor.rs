@@ -10,15 +10,15 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::TrainerEvent;
 use crate::links::ParameterValues;
 
-/// Receives parameters, from nobody but the server of the current membership.
+/// Receives parameters, from nobody but the servers of the current membership.
 pub(crate) struct TrainerActor {
     pub(crate) thread: SyncSender<TrainerEvent>,
 }
 
 /// Messages to [`TrainerActor`].
 pub(crate) enum TrainerMsg {
-    /// Command: from now on this worker is the server.
-    Follow { membership: MembershipEpoch, server: WorkerId },
+    /// Command: from now on these workers are the servers, in the order of their segments.
+    Follow { membership: MembershipEpoch, servers: Vec<WorkerId> },
     /// Event: something came from another process.
     Remote(Inbound<TrainerProtocol>),
 }
@@ -31,7 +31,7 @@ impl From<Inbound<TrainerProtocol>> for TrainerMsg {
 
 impl Actor for TrainerActor {
     type Msg = TrainerMsg;
-    type State = Option<(MembershipEpoch, WorkerId)>;
+    type State = Option<(MembershipEpoch, Vec<WorkerId>)>;
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
@@ -45,13 +45,11 @@ impl Actor for TrainerActor {
         followed: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            TrainerMsg::Follow { membership, server } => *followed = Some((membership, server)),
+            TrainerMsg::Follow { membership, servers } => *followed = Some((membership, servers)),
             TrainerMsg::Remote(Inbound::Bulk { from, header, payload, credit }) => {
-                let sender = match from {
-                    Role::Worker { worker, .. } => Some((header.membership, worker)),
-                    _ => None,
-                };
-                if sender.is_none() || sender != *followed {
+                let expected = followed.as_ref().filter(|(membership, _)| *membership == header.membership);
+                let expected = expected.and_then(|(_, servers)| servers.get(header.segment as usize));
+                if !matches!(from, Role::Worker { worker, .. } if expected == Some(&worker)) {
                     tracing::debug!(%from, membership = %header.membership, "parameters of another membership ignored");
                     return Ok(());
                 }

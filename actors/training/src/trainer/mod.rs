@@ -11,6 +11,8 @@
 
 mod actor;
 mod crew;
+mod gather;
+mod send;
 mod thread;
 
 use neap_runtime::wire::training::ParametersHeader;
@@ -25,10 +27,10 @@ use crate::links::{ParameterValues, ServerLink};
 
 /// What the trainer's thread is told.
 pub(crate) enum TrainerEvent {
-    /// Command: carry these logical shards under this membership.
-    Assign { membership: MembershipEpoch, block: ShardRange, server: ServerLink },
+    /// Command: carry these logical shards under this membership; the servers are in the order of their segments.
+    Assign { membership: MembershipEpoch, block: ShardRange, servers: Vec<ServerLink> },
     /// Command: carry nothing.
     Release,
-    /// Event: the parameters of a step have come in.
+    /// Event: a segment of the parameters of a step has come in.
     Parameters { header: ParametersHeader, values: ParameterValues },
 }

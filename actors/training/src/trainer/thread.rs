@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use neap_runtime::wire::training::{GradientHeader, GradientPart, ParametersHeader};
+use neap_runtime::wire::training::ParametersHeader;
 use neap_runtime::wire::worker::FailureKind;
-use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
+use neap_scheduler::elastic::{ReductionTree, ShardRange};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
 use super::crew::compute_alone;
+use super::gather::Gather;
+use super::send::{Coder, Sender};
 use super::{Crew, TrainerEvent};
 use crate::compress::{Compression, Residuals};
-use crate::links::{Gradients, Outbox, OutgoingGradients, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
+use crate::links::{Outbox, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
 use crate::loader::{Feed, FeedError, FetchError, JobData};
-use crate::reduction::{Buffers, Floats, Part};
+use crate::reduction::Buffers;
 use crate::schedule::Schedule;
-use crate::server::ServerEvent;
+use crate::segments::Cut;
 
 /// What the thread needs to train.
 pub(crate) struct TrainerSetup {
@@ -38,7 +40,9 @@ pub(crate) struct TrainerThread {
 struct Assignment {
     membership: MembershipEpoch,
     block: ShardRange,
-    server: ServerLink,
+    /// In the order of their segments.
+    servers: Vec<ServerLink>,
+    parameters: Gather,
     /// What compression left out; another membership's parts are other gradients.
     residuals: Residuals,
     /// The batches of these shards from this step on.
@@ -72,24 +76,27 @@ impl TrainerThread {
     fn handle(&mut self, event: TrainerEvent) {
         match event {
             TrainerEvent::Release => self.assignment = None,
-            TrainerEvent::Assign { membership, block, server } => {
+            TrainerEvent::Assign { membership, block, servers } => {
                 // A feed for the same shards goes on: batches do not depend on the membership.
                 let feed = self.assignment.take().and_then(|old| old.feed);
-                self.assignment = Some(Assignment { membership, block, server, residuals: Residuals::default(), feed });
+                let parameters = Gather::new(self.cut(), servers.len());
+                let residuals = Residuals::default();
+                self.assignment = Some(Assignment { membership, block, servers, parameters, residuals, feed });
             }
             TrainerEvent::Parameters { header, values } => self.train(&header, values),
         }
     }
 
+    fn cut(&self) -> Cut {
+        Cut::new(self.crew.parameters())
+    }
+
     fn train(&mut self, header: &ParametersHeader, values: ParameterValues) {
+        let cut = self.cut();
         let Some(assignment) = self.assignment.as_mut().filter(|now| now.membership == header.membership) else {
             return;
         };
-        if values.values().len() != self.crew.parameters() {
-            let (found, expected) = (values.values().len(), self.crew.parameters());
-            tracing::error!(found, expected, "parameters of another model ignored");
-            return;
-        }
+        let Some(values) = assignment.parameters.take(header, values) else { return };
         let shards = ShardRange { start: header.shard_start, end: header.shard_end };
         let block = assignment.block;
         if shards.is_empty() || shards.start < block.start || block.end < shards.end {
@@ -102,19 +109,10 @@ impl TrainerThread {
         };
         let tree = ReductionTree::new(self.setup.schedule.logical_shards);
         let parts = self.crew.compute(tree, shards, values, step);
-        let (membership, step) = (header.membership, header.step);
-        match &assignment.server {
-            ServerLink::Local(server) => {
-                let parts = parts.into_iter().map(|(node, part)| (node, boxed(part))).collect();
-                let gradients = Gradients { membership, worker: self.setup.worker, step, parts };
-                server.handle(ServerEvent::Gradients(gradients));
-            }
-            ServerLink::Remote(server) => {
-                let coder = Coder { compression: self.setup.compression, residuals: &mut assignment.residuals };
-                // A task that has ended has told the session why.
-                let _ = server.blocking_send(outgoing(membership, step, parts, coder, &self.setup.buffers));
-            }
-        }
+        let sender = Sender { worker: self.setup.worker, membership: header.membership, step: header.step };
+        let coder =
+            self.setup.compression.map(|compression| Coder { compression, residuals: &mut assignment.residuals });
+        sender.send(&assignment.servers, cut, parts, coder, &self.setup.buffers);
     }
 
     fn fail(&mut self, error: FeedError) {
@@ -145,47 +143,4 @@ impl Assignment {
         self.feed = Some((shards, step + 1, feed));
         Ok(batch)
     }
-}
-
-fn boxed(part: Part<Vec<f32>>) -> Part<Box<dyn Floats>> {
-    Part { gradient: Box::new(part.gradient), losses: part.losses, samples: part.samples }
-}
-
-/// Makes gradients smaller, where the job asks for it.
-struct Coder<'a> {
-    compression: Option<Compression>,
-    residuals: &'a mut Residuals,
-}
-
-impl Coder<'_> {
-    /// What is sent for a gradient.
-    fn code(&mut self, node: TreeNode, gradient: Vec<f32>, buffers: &Buffers) -> Vec<f32> {
-        let Some(compression) = self.compression else { return gradient };
-        let mut code = buffers.take(compression.words(gradient.len()));
-        self.residuals.encode(compression, node, &gradient, &mut code);
-        buffers.put(gradient);
-        code
-    }
-}
-
-fn outgoing(
-    membership: MembershipEpoch,
-    step: u64,
-    parts: Vec<(TreeNode, Part<Vec<f32>>)>,
-    mut coder: Coder<'_>,
-    buffers: &Buffers,
-) -> OutgoingGradients {
-    let mut header = GradientHeader { membership, step, parts: Vec::new() };
-    let (mut gradients, mut samples) = (Vec::new(), Vec::new());
-    for (node, part) in parts {
-        header.parts.push(GradientPart {
-            level: node.level,
-            index: node.index,
-            shard_losses: part.losses,
-            samples: part.samples.len() as u32,
-        });
-        gradients.push(buffers.lend(coder.code(node, part.gradient, buffers)));
-        samples.extend(part.samples);
-    }
-    OutgoingGradients { header, gradients, samples }
 }

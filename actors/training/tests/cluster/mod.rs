@@ -1,5 +1,7 @@
 //! Worker processes as tasks of one test: each with its own QUIC endpoint, and a hand-driven control plane.
 
+#![allow(dead_code, reason = "every test that uses this module uses its own part of it")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use neap_runtime::wire::worker::{
 };
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload, WorkloadError};
 use neap_runtime::{CertificateAuthority, Node, NodeConfig, Role, codec};
-use neap_scheduler::elastic::assign;
+use neap_scheduler::elastic::{ShardRange, assign};
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -28,6 +30,8 @@ pub(crate) struct Cluster {
     authority: CertificateAuthority,
     pub(crate) workers: Vec<Worker>,
     epoch: u64,
+    /// How many of the carriers serve, the one that is named first.
+    pub(crate) servers: usize,
 }
 
 pub(crate) struct Worker {
@@ -44,7 +48,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let authority = CertificateAuthority::load_or_create(&folder.path().join("ca")).unwrap();
         let launch = launch(folder.path());
-        Self { folder, launch, authority, workers: Vec::new(), epoch: 0 }
+        Self { folder, launch, authority, workers: Vec::new(), epoch: 0, servers: 1 }
     }
 
     /// Starts a worker with the cluster's launch; returns its index.
@@ -73,23 +77,42 @@ impl Cluster {
         (0..count).map(|_| self.start_worker()).collect()
     }
 
-    /// Announces a membership: `carriers` share the logical shards, `server` serves.
+    /// Announces a membership: `carriers` share the logical shards, `server` serves, with as many of the other carriers as
+    /// there are to be servers.
     pub(crate) async fn regroup(&mut self, carriers: &[usize], server: usize, restore: Option<CheckpointRef>) {
-        self.epoch += 1;
         let blocks = assign(self.launch.logical_shards, carriers.len() as u32);
-        let mut members: Vec<Member> =
-            carriers.iter().zip(&blocks).map(|(&at, block)| self.member(at, block.start, block.end)).collect();
+        let mut members: Vec<_> = carriers.iter().copied().zip(blocks).collect();
         if !carriers.contains(&server) {
-            members.push(self.member(server, 0, 0));
+            members.push((server, ShardRange { start: 0, end: 0 }));
         }
-        let everyone: Vec<usize> = carriers.iter().copied().chain([server]).collect();
-        let epoch = MembershipEpoch(self.epoch);
-        let membership = Membership { epoch, members, server: self.workers[server].id, restore, losses_per_1000_h: 0 };
-        for (at, worker) in self.workers.iter().enumerate() {
-            if everyone.contains(&at) {
-                worker.commands.send(WorkerCommand::Membership(membership.clone())).await.unwrap();
-            }
+        let others = carriers.iter().copied().filter(|&at| at != server);
+        let servers: Vec<_> = std::iter::once(server).chain(others).take(self.servers).collect();
+        self.announce(&members, &servers, restore).await;
+    }
+
+    /// Announces a membership: each worker with the shards it carries, and the servers in the order of their segments.
+    pub(crate) async fn announce(
+        &mut self,
+        members: &[(usize, ShardRange)],
+        servers: &[usize],
+        restore: Option<CheckpointRef>,
+    ) {
+        self.epoch += 1;
+        let membership = Membership {
+            epoch: MembershipEpoch(self.epoch),
+            members: members.iter().map(|&(at, block)| self.member(at, block.start, block.end)).collect(),
+            server: self.workers[servers[0]].id,
+            servers: servers.iter().map(|&at| self.workers[at].id).collect(),
+            restore,
+            losses_per_1000_h: 0,
+        };
+        for &(at, _) in members {
+            self.workers[at].commands.send(WorkerCommand::Membership(membership.clone())).await.unwrap();
         }
+    }
+
+    pub(crate) fn membership_epoch(&self) -> MembershipEpoch {
+        MembershipEpoch(self.epoch)
     }
 
     fn member(&self, at: usize, shard_start: u32, shard_end: u32) -> Member {

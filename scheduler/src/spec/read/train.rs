@@ -11,6 +11,8 @@ use super::{compression, init, missing, params};
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
 const BATCH_MAX: u32 = 1 << 24;
+/// Each trainer has a connection to every server, and every step waits for all of them.
+const SERVERS_MAX: u32 = 64;
 
 /// How far ahead a logical shard may be where `consistency: ssp` does not say it.
 const STALENESS: u32 = 4;
@@ -71,11 +73,12 @@ fn train_block(
     backend?;
     no_server?;
     enough?;
-    let (server, consistency) = server?.unwrap_or((ServerPlacement::Colocated, Consistency::Sync));
+    let ParameterServers { placement, servers, consistency } = server?.unwrap_or_default();
     Ok(TrainSpec {
         entry: entry?.name.clone(),
         strategy: strategy?,
-        server,
+        server: placement,
+        servers,
         compression: compression?,
         consistency,
         global_batch: batch?,
@@ -107,22 +110,35 @@ fn no_server(train: &Block<'_>, strategy: Option<Strategy>, faults: &mut Faults)
     Err(faults.error(Code::ServerBlock, &ps.path, ps.key_span, message, help))
 }
 
-fn parameter_server(field: &Field<'_>, faults: &mut Faults) -> Result<(ServerPlacement, Consistency), Reported> {
+/// The block `ps`.
+struct ParameterServers {
+    placement: ServerPlacement,
+    servers: u32,
+    consistency: Consistency,
+}
+
+impl Default for ParameterServers {
+    fn default() -> Self {
+        Self { placement: ServerPlacement::Colocated, servers: 1, consistency: Consistency::Sync }
+    }
+}
+
+fn parameter_server(field: &Field<'_>, faults: &mut Faults) -> Result<ParameterServers, Reported> {
     let block = field.block(faults, &layout::PS)?;
-    let servers = block.optional(faults, "servers", |field, faults| match field.whole_u32(faults, 1..=u32::MAX)? {
-        1 => Ok(()),
-        more => {
-            let message = format!("{more} parameter servers are not built yet");
-            Err(field.fault(faults, Code::NotBuiltYet, message, "leave `servers` out; there is one"))
-        }
-    });
+    let servers = block.optional(faults, "servers", |field, faults| field.whole_u32(faults, 1..=SERVERS_MAX));
     let placement = block.optional(faults, "placement", |field, faults| {
         let built = [("colocated", ServerPlacement::Colocated), ("separate", ServerPlacement::Separate)];
         field.choice(faults, Code::BadValue, &built, &[])
     });
     let consistency = consistency(&block, faults);
-    servers?;
-    Ok((placement?.unwrap_or(ServerPlacement::Colocated), consistency?))
+    let servers = servers?.unwrap_or(1);
+    let (placement, consistency) = (placement?.unwrap_or(ServerPlacement::Colocated), consistency?);
+    if let (2.., true, Some(field)) = (servers, consistency != Consistency::Sync, block.get("servers")) {
+        let message = format!("{servers} parameter servers that do not wait for all workers are not built yet");
+        let help = "leave `servers` out, or write `consistency: sync`";
+        return Err(field.fault(faults, Code::NotBuiltYet, message, help));
+    }
+    Ok(ParameterServers { placement, servers, consistency })
 }
 
 /// `consistency`, with the bound that only `ssp` has.

@@ -96,6 +96,7 @@ fn the_smallest_file_gets_the_defaults() {
         entry: "mlp".to_owned(),
         strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
+        servers: 1,
         compression: None,
         consistency: Consistency::Sync,
         global_batch: 128,
@@ -136,7 +137,7 @@ fn every_field_arrives() {
     assert_eq!((spec.data["eval"].path.as_str(), spec.data["eval"].shuffle_seed), ("/jobs/eval.csv.gz", None));
     assert_eq!(spec.data["eval"].part, DataPart::Rows { from: 10, to: 20 });
     assert_eq!(spec.data["eval"].label.as_deref(), Some("digit"));
-    assert_eq!(spec.train.server, ServerPlacement::Separate);
+    assert_eq!((spec.train.server, spec.train.servers), (ServerPlacement::Separate, 1));
     assert_eq!(spec.train.compression, Some(Compression::TopK { share: 0.05 }));
     assert_eq!((spec.train.global_batch, spec.train.logical_shards, spec.train.seed), (64, 4, 42));
     assert_eq!((spec.train.length, spec.train.determinism), (TrainLength::Epochs(5), Determinism::Samples));
@@ -305,7 +306,10 @@ train.seed = 0
         format!(
             "{SMALL}workers: 1..8\nname: other\nlabels: {{a: b}}\nmarket: spot\ncheckpoint: {{every: none}}\npriority: 3\ndeadline: 1d\nbudget: {{max_cost: 3}}\n"
         ),
-        SMALL.replace("epochs: 2", "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate}"),
+        SMALL.replace(
+            "epochs: 2",
+            "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate, servers: 3}",
+        ),
         SMALL.replace("epochs: 2", "epochs: 2, strategy: allreduce, determinism: strict"),
     ];
     for text in same {
@@ -314,6 +318,12 @@ train.seed = 0
     for other in ["seed: 1", "ps: {consistency: async}", "ps: {consistency: ssp}"] {
         assert_ne!(accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, {other}"))).canonical(), wanted);
     }
+}
+
+#[test]
+fn servers_are_counted() {
+    let servers = |ps: &str| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}"))).train.servers;
+    assert_eq!((servers("{servers: 3}"), servers("{placement: separate}")), (3, 1));
 }
 
 #[test]

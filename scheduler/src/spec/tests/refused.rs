@@ -504,7 +504,9 @@ fn training() {
             changed("entry: cnn", "entry: resnet50"),
             changed("backend: flex", "backend: cuda"),
             changed("strategy: ps", "strategy: allreduce"),
-            changed("servers: 1", "servers: 2"),
+            changed("servers: 1", "servers: 65"),
+            changed("servers: 1", "replicas: 1"),
+            changed("servers: 1, placement: separate, consistency: sync", "servers: 2, consistency: async"),
             changed("consistency: sync", "consistency: async, staleness: 4"),
             changed("consistency: sync", "staleness: 4"),
             changed("consistency: sync", "consistency: ssp, staleness: 20000"),
@@ -535,8 +537,12 @@ fn training() {
             35:12 error[E090] train.backend: `cuda` is not built yet | write `flex`
             strategy: allreduce
             37:3 error[E042] train.ps: `strategy: allreduce` has no parameter server | remove `ps`, or write `strategy: ps`
-            servers: 2
-            37:17 error[E090] train.ps.servers: 2 parameter servers are not built yet | leave `servers` out; there is one
+            servers: 65
+            37:17 error[E085] train.ps.servers: 65 is out of range | give a whole number from 1 to 64
+            replicas: 1
+            37:8 error[E090] train.ps.replicas: `replicas` is not built yet | leave it out; a lost server's part goes on from the last checkpoint
+            servers: 2, consistency: async
+            37:17 error[E090] train.ps.servers: 2 parameter servers that do not wait for all workers are not built yet | leave `servers` out, or write `consistency: sync`
             consistency: async, staleness: 4
             37:72 error[E043] train.ps.staleness: `staleness` bounds an exchange with `consistency: ssp`, and this is another one | write `consistency: ssp`, or leave `staleness` out
             staleness: 4
