@@ -332,8 +332,8 @@ pub struct ParametersHeader {
     pub membership: MembershipEpoch,
     /// The step to compute with them, counted from 0 since the start of the job.
     pub step: u64,
-    /// The first logical shard to compute it for. All that the worker carries, unless shards wait for each other less than
-    /// a step and some of them are behind.
+    /// The first logical shard to compute it for: all that the worker carries, unless its shards do not go in step and some of
+    /// them are behind the others.
     pub shard_start: u32,
     /// One past the last.
     pub shard_end: u32,
