@@ -4,7 +4,7 @@
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
     self, CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement,
-    TrainLength,
+    TrainLength, TrainSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -179,8 +179,7 @@ pub struct LaunchPlace {
 
 impl TrainLaunch {
     /// The launch of a job.
-    pub fn new(spec: &JobSpec, place: LaunchPlace) -> Self {
-        let train = &spec.train;
+    pub fn new(spec: &JobSpec, train: &TrainSpec, place: LaunchPlace) -> Self {
         Self {
             job: place.job,
             job_name: place.job_name,
