@@ -20,9 +20,9 @@ pub use code::Code;
 pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
-    BudgetSpec, CheckpointEvery, CheckpointSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart, DataSpec,
-    Deadline, Determinism, InitSpec, JobSpec, Objective, OnExceed, OnPreempt, ParamValue, ServerPlacement, TrainLength,
-    TrainSpec, WorkerRange,
+    ActorsSpec, BudgetSpec, CheckpointEvery, CheckpointSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart,
+    DataSpec, Deadline, Determinism, InitSpec, JobSpec, Objective, OnExceed, OnPreempt, ParamValue, ServerPlacement,
+    TrainLength, TrainSpec, Work, WorkerRange,
 };
 pub use quantity::is_dns_label;
 pub use schema::json_schema;
