@@ -18,7 +18,7 @@ use cluster::Cluster;
 use neap_runtime::wire::training::{Every, Length, Param, Part};
 use neap_runtime::wire::worker::{CheckpointRef, EpochFinished, WorkerReport};
 use neap_runtime::workload::ReportSender;
-use neap_scheduler::elastic::{Candidate, ServerRule, group};
+use neap_scheduler::elastic::{Candidate, Load, ServerRule, group};
 use neap_scheduler::model::WorkerId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -119,8 +119,11 @@ impl Driver {
     async fn regroup(&mut self, grow: bool) {
         let id = |at: &usize| self.cluster.workers[*at].id;
         let at = |id: WorkerId| id.number() as usize - 1;
-        let candidates: Vec<_> =
-            self.alive.iter().map(|worker| Candidate { worker: id(worker), bare_server: false }).collect();
+        let candidates: Vec<_> = self
+            .alive
+            .iter()
+            .map(|worker| Candidate { worker: id(worker), bare_server: false, load: Load::default() })
+            .collect();
         let rule = ServerRule { current: &self.servers, count: self.server_count, separate: false, grow };
         let grouping = group(&candidates, self.cluster.launch.logical_shards, rule).unwrap();
         let restore = self.last.clone().filter(|_| grouping.servers != self.servers);

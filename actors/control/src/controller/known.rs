@@ -114,12 +114,13 @@ impl Controller {
         Some(Millis::new((steps * per_step / rate * 1_000.0) as u64))
     }
 
-    /// How often nodes such as the one with the job's state were taken back, in 1,000 hours: the parameter server's. What
-    /// is lost with another node is no more than a step.
+    /// How often nodes such as those with the job's state were taken back, in 1,000 hours: the parameter servers', of which
+    /// each costs the steps since the last checkpoint. What is lost with another node is no more than a step.
     pub(super) fn losses_per_1000_h(&self, job: &JobEntry, running: &RunningTimes<'_>) -> u32 {
-        let server = job.membership.as_ref().and_then(|group| job.workers.get(&group.lead()?));
-        let node = server.and_then(|server| self.state.nodes.get(&server.node));
-        node.map_or(0, |node| self.interruptions(&node.offer, running))
+        let servers =
+            job.membership.iter().flat_map(|group| &group.servers).filter_map(|server| job.workers.get(server));
+        let nodes = servers.filter_map(|server| self.state.nodes.get(&server.node));
+        nodes.map(|node| self.interruptions(&node.offer, running)).fold(0, u32::saturating_add)
     }
 
     /// What projects have used and are entitled to.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
 use neap_scheduler::elastic::{Candidate, Grouping, Load, ServerRule, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
-use neap_scheduler::spec::{ServerPlacement, Strategy};
+use neap_scheduler::spec::Strategy;
 use neap_storage::record::{MemberRecord, Record};
 
 use super::Controller;
@@ -141,11 +141,13 @@ impl Controller {
         }
         let rule = ServerRule {
             current: entry.membership.as_ref().map_or(&[][..], |group| &group.servers),
-            count: entry.spec.train.servers,
-            separate: entry.spec.train.server == ServerPlacement::Separate,
+            count: entry.spec.train().map_or(1, |train| train.servers),
+            separate: entry.spec.separate_server(),
             grow,
         };
-        group(&candidates, entry.spec.train.logical_shards, rule)
+        // Own actors are cut into no shards: every worker is a member.
+        let shards = entry.spec.train().map_or(trainers as u32, |train| train.logical_shards);
+        group(&candidates, shards, rule)
     }
 
     /// Whether the servers there are could all stay, and others would join them.
@@ -204,6 +206,10 @@ impl Controller {
     pub(super) fn ask_to_save(&mut self, job: JobId, epoch: MembershipEpoch, server: WorkerId) -> Saving {
         if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
             return *saving;
+        }
+        if self.state.jobs.get(&job).is_some_and(|job| job.spec.train().is_none()) {
+            // Own actors save their states when they have something to save.
+            return Saving { epoch, until: clock::now(), done: true };
         }
         let saving = Saving { epoch, until: clock::now() + SAVE_WAIT, done: false };
         self.live.saving.insert(job, saving);
@@ -287,11 +293,10 @@ impl Controller {
     fn membership_message(&self, job: JobId) -> Option<Membership> {
         let entry = self.state.jobs.get(&job)?;
         let current = entry.membership.as_ref()?;
-        let restore = match entry.spec.train.strategy {
-            Strategy::ParameterServer => current.restore.as_ref(),
-            // The workers know best whether one of them has the state: whoever was just taken in may not have it yet.
-            Strategy::AllReduce => entry.checkpoint.as_ref(),
-        };
+        let all_reduce = entry.spec.train().is_some_and(|train| train.strategy == Strategy::AllReduce);
+        // In an all-reduce the workers know best whether one of them has the state: whoever was just taken in may not have it
+        // yet.
+        let restore = if all_reduce { entry.checkpoint.as_ref() } else { current.restore.as_ref() };
         let addr = |worker: WorkerId| -> Option<SocketAddr> { Some(self.live.workers.get(&worker)?.addr) };
         let member = |member: &MemberRecord| {
             let (shard_start, shard_end) = member.shards;

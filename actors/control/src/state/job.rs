@@ -77,6 +77,8 @@ pub(crate) struct JobEntry {
     pub(crate) checkpoint_at: Millis,
     pub(crate) epochs: Vec<EpochView>,
     pub(crate) result: Option<ResultView>,
+    /// What a job of own actors returned, as JSON.
+    pub(crate) answer: Option<String>,
     pub(crate) cost: CostView,
     /// What was booked for each node that it used.
     pub(crate) cost_by_node: BTreeMap<NodeId, MicroUsd>,
@@ -154,6 +156,7 @@ impl JobEntry {
             checkpoint_at: Millis::ZERO,
             epochs: Vec::new(),
             result: None,
+            answer: None,
             cost: CostView::default(),
             cost_by_node: BTreeMap::new(),
             cost_by_month: BTreeMap::new(),
@@ -249,9 +252,9 @@ impl JobEntry {
     /// parameter servers, or, in an all-reduce, with any worker that stays.
     pub(crate) fn keeps_state(&self, members: impl IntoIterator<Item = WorkerId>, servers: &[WorkerId]) -> bool {
         let Some(current) = &self.membership else { return false };
-        match self.spec.train.strategy {
-            Strategy::ParameterServer => current.servers == servers,
-            Strategy::AllReduce => members.into_iter().any(|worker| self.is_member(worker)),
+        match self.spec.train().map(|train| train.strategy) {
+            Some(Strategy::AllReduce) => members.into_iter().any(|worker| self.is_member(worker)),
+            Some(Strategy::ParameterServer) | None => current.servers == servers,
         }
     }
 

@@ -4,7 +4,7 @@
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
     self, CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement,
-    TrainLength,
+    TrainLength, TrainSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -204,8 +204,7 @@ pub struct LaunchPlace {
 
 impl TrainLaunch {
     /// The launch of a job.
-    pub fn new(spec: &JobSpec, place: LaunchPlace) -> Self {
-        let train = &spec.train;
+    pub fn new(spec: &JobSpec, train: &TrainSpec, place: LaunchPlace) -> Self {
         Self {
             job: place.job,
             job_name: place.job_name,
@@ -369,8 +368,8 @@ pub struct ParametersHeader {
     pub step: u64,
     /// Which segment the payload is: the sender's place among the membership's servers.
     pub segment: u32,
-    /// The first logical shard to compute it for. All that the worker carries, unless shards wait for each other less than
-    /// a step and some of them are behind.
+    /// The first logical shard to compute it for: all that the worker carries, unless its shards do not go in step and some of
+    /// them are behind the others.
     pub shard_start: u32,
     /// One past the last.
     pub shard_end: u32,

@@ -120,7 +120,7 @@ mod tests {
             samples: 60,
             global_batch: 6,
             logical_shards: steps.len() as u32,
-            micro_batch: u32::MAX,
+            micro_batch: 6,
             shuffle_seed: None,
             length: TrainLength::Steps(100),
         };
@@ -173,7 +173,7 @@ mod tests {
             samples: 60,
             global_batch: 6,
             logical_shards: 2,
-            micro_batch: u32::MAX,
+            micro_batch: 6,
             shuffle_seed: None,
             length: TrainLength::Steps(100),
         };

@@ -25,6 +25,7 @@ use super::others::{Others, committed};
 use super::paces::PaceMeter;
 use super::relaxed::RelaxedServer;
 use super::{Keeper, ServerEvent, gradients};
+use crate::finite::NotFinite;
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, SegmentLink, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
@@ -330,11 +331,23 @@ impl Server {
         };
         match taken {
             Ok(()) => self.try_commit(),
-            Err(Refusal::Late) => tracing::debug!("gradients of another membership or step refused"),
-            Err(Refusal::Wrong(text)) => tracing::warn!(text, "gradients refused"),
-            Err(Refusal::Ledger(text)) => {
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Late => tracing::debug!("gradients of another membership or step refused"),
+            Refusal::Wrong(text) => tracing::warn!(text, "gradients refused"),
+            Refusal::Ledger(text) => {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
+            }
+            Refusal::NotFinite(fault) => {
+                self.serving = None;
+                // Behind the checkpoints that are being written: they are of steps that were made.
+                let message = fault.describe(&self.setup.layout);
+                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
             }
         }
     }
@@ -353,17 +366,7 @@ impl Server {
                 self.tell_others(&told);
                 self.committed(&commit);
             }
-            Err(error) => {
-                self.serving = None;
-                match error {
-                    StepError::Ledger(error) => self.setup.outbox.fail(FailureKind::DataLedger, error.to_string()),
-                    // Behind the checkpoints that are being written: they are of steps that were made.
-                    StepError::NotFinite(fault) => {
-                        let message = fault.describe(&self.setup.layout);
-                        self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
-                    }
-                }
-            }
+            Err(error) => self.refuse(error.into()),
         }
     }
 
@@ -421,6 +424,17 @@ pub(super) enum Refusal {
     Wrong(String),
     /// The sample ledger would not balance: the job must end.
     Ledger(String),
+    /// The step cannot be made: the job must end.
+    NotFinite(NotFinite),
+}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Ledger(error) => Self::Ledger(error.to_string()),
+            StepError::NotFinite(fault) => Self::NotFinite(fault),
+        }
+    }
 }
 
 impl Serving {
