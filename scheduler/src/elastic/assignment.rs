@@ -114,13 +114,16 @@ mod tests {
 
     use super::*;
 
-    fn loads(workers: &[(u32, u64)]) -> Vec<Load> {
+    /// Shards carried and microseconds a shard, 0 where that was not measured.
+    type Workers = &'static [(u32, u64)];
+
+    fn loads(workers: Workers) -> Vec<Load> {
         workers.iter().map(|&(carried, time)| Load { carried, shard_us: (time > 0).then_some(time) }).collect()
     }
 
     #[test]
     fn a_slow_worker_gets_fewer_shards_where_that_pays() {
-        let cases: [(&[(u32, u64)], &[u32]); 9] = [
+        let cases: [(Workers, &[u32]); 9] = [
             // Nothing measured: as it is, or even.
             (&[(0, 0), (0, 0), (0, 0)], &[3, 3, 2]),
             (&[(6, 0), (2, 0)], &[6, 2]),

@@ -333,7 +333,7 @@ mod tests {
         let mut state = RelaxedState::new(schedule(), Consistency::Async, PLAIN, vec![0.0]);
         let Next::Compute(order) = state.next(ShardRange { start: 2, end: 4 }) else { panic!("nobody is behind") };
         let mut sent = compute(order);
-        sent.last_mut().unwrap().1.losses[0] = f64::INFINITY;
+        *sent.last_mut().unwrap().1.losses.last_mut().unwrap() = f64::INFINITY;
         let error = state.apply(order, sent.into_iter().map(|(_, part)| part).collect()).unwrap_err();
         let StepError::NotFinite(fault) = error else { panic!("{error}") };
         assert_eq!((fault.step, fault.losses, fault.gradient), (0, vec![(3, f64::INFINITY)], None));

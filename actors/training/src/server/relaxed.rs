@@ -137,6 +137,7 @@ impl RelaxedServer {
             }
             Err(Refusal::NotFinite(fault)) => {
                 self.serving = None;
+                // Behind the checkpoints that are being written: they are of steps that were made.
                 let message = fault.describe(&self.setup.layout);
                 self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
             }

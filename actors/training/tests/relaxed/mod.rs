@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use neap_runtime::wire::training::{Consistency, Every, Length};
-use neap_runtime::wire::worker::{ACCURACY, CheckpointRef, EpochFinished, Finished, WorkerReport};
+use neap_runtime::wire::training::{Consistency, Every, Length, Param};
+use neap_runtime::wire::worker::{ACCURACY, CheckpointRef, EpochFinished, FailureKind, Finished, WorkerReport};
 use neap_storage::CheckpointStore;
 
-use crate::checkpoint;
 use crate::cluster::Cluster;
+use crate::{checkpoint, failure};
 
 fn cluster(consistency: Consistency, epochs: u32) -> Cluster {
     let mut cluster = Cluster::new();
@@ -137,4 +137,22 @@ async fn a_stopped_job_goes_on_with_every_sample_once() {
     cluster.regroup(&others, others[0], Some(saved)).await;
     let (epochs, _) = cluster.await_end(others[0]).await;
     check_epochs(&epochs, first, EPOCHS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gradient_that_is_not_finite_stops_the_job_and_the_checkpoint_before_it_is_good() {
+    let mut cluster = cluster(Consistency::Async, 6);
+    cluster.launch.params.retain(|(name, _)| name != "lr");
+    // Overflows within a few steps.
+    let params = [("lr", Param::Float(30.0)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
+    cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
+    cluster.launch.checkpoint_every = Every::Steps(1);
+    let carriers = cluster.start_workers(3);
+    cluster.regroup(&carriers, 0, None).await;
+    let message = failure(&mut cluster, 0, FailureKind::User).await;
+    assert!(message.contains("not finite") && message.contains("lower `train.params.lr`"), "{message}");
+    let store = CheckpointStore::open(&cluster.folder.path().join("checkpoints")).unwrap();
+    let kept = store.load_latest().unwrap().unwrap();
+    let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&kept.parts["parameters"]);
+    assert!(floats.iter().all(|value| value.is_finite()));
 }
