@@ -22,10 +22,11 @@ fn a_job_that_has_ended_goes_on_from_any_of_its_checkpoints() {
     let cluster = Cluster::up();
     let folder = cluster.home.path().with_file_name("saved");
     let checkpoint = format!("checkpoint: {{uri: \"{}\", every: 20steps, keep: 9}}\n", folder.display());
-    let job = Digits { epochs: 4, checkpoint, ..Digits::new("again", "1") };
+    // Long enough that several are written: a newer one takes the place of one that waits.
+    let job = Digits { epochs: 60, checkpoint, ..Digits::new("again", "1") };
     let first = cluster.run(&job);
     let saved = steps(&cluster, "again");
-    assert!(saved.len() >= 3, "{saved:?}");
+    assert!(saved.len() >= 2, "{saved:?}");
     assert!(folder.join(first["id"].as_str().unwrap()).is_dir(), "each job has a folder of its own");
     cluster.home.neap(&["checkpoint", "verify", "again"]).expect(0);
 
@@ -36,7 +37,7 @@ fn a_job_that_has_ended_goes_on_from_any_of_its_checkpoints() {
     let second = cluster.finish("again");
     assert!(model(&second) == model(&first), "the same bits as without a break");
     let ledger = sample_ledger(&second);
-    assert!(sample_ledger(&first).ends_with(&ledger) && ledger.len() < 4, "only what came after it: {ledger:?}");
+    assert!(sample_ledger(&first).ends_with(&ledger) && ledger.len() < 60, "only what came after it: {ledger:?}");
 
     let done = cluster.home.neap(&["checkpoint", "restore", first["id"].as_str().unwrap(), "--to", "7"]).expect(5);
     assert!(done.stderr.contains("no whole checkpoint of step 7") && done.stderr.contains(&step), "{done:?}");
@@ -52,7 +53,7 @@ fn checkpoints_in_s3_carry_a_job_over_the_loss_of_its_server() {
     let cluster = Cluster::down();
     cluster.home.up_with(&Moto::environment(moto.addr));
     let checkpoint = format!("checkpoint: {{uri: \"s3://{BUCKET}/jobs\", every: 20steps}}\n");
-    let job = Digits { epochs: 40, checkpoint, ..Digits::new("stored", "2") };
+    let job = Digits { epochs: 150, checkpoint, ..Digits::new("stored", "2") };
     cluster.submit(&job);
     cluster.wait_for_workers("stored", 2);
     let running = cluster.wait_for("stored", "a checkpoint", |job| job["checkpoint"]["step"].as_u64() >= Some(40));
