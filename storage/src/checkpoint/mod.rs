@@ -164,7 +164,7 @@ pub enum CheckpointError {
         store: String,
         /// What became of it.
         #[source]
-        source: ObjectError,
+        source: Box<ObjectError>,
     },
     /// Others have changed the store again and again before we could.
     #[error("{store} is changed by others all the time; give the job a `checkpoint.uri` of its own")]
@@ -236,7 +236,7 @@ impl CheckpointStore {
                 let opened = opened.map_err(|source| CheckpointError::Store {
                     action: "open",
                     store: uri.to_string(),
-                    source,
+                    source: Box::new(source),
                 })?;
                 Ok(Self(Place::Objects(ObjectCheckpoints::new(opened))))
             }

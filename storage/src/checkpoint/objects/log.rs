@@ -161,7 +161,7 @@ impl Log {
     }
 
     fn failed(&self, action: &'static str, source: ObjectError) -> CheckpointError {
-        CheckpointError::Store { action, store: self.objects.uri().to_owned(), source }
+        CheckpointError::Store { action, store: self.objects.uri().to_owned(), source: Box::new(source) }
     }
 }
 

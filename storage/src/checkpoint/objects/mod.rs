@@ -243,7 +243,7 @@ impl ObjectCheckpoints {
     }
 
     fn failed(&self, action: &'static str, source: ObjectError) -> CheckpointError {
-        CheckpointError::Store { action, store: self.shown().to_owned(), source }
+        CheckpointError::Store { action, store: self.shown().to_owned(), source: Box::new(source) }
     }
 }
 
