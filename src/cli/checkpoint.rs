@@ -72,7 +72,7 @@ pub(super) fn verify(shell: &Shell, args: &VerifyArgs) -> Result<Exit, CliError>
     for line in &lines {
         let bytes = line.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
         let state = line.damage.as_ref().map_or(("whole".to_owned(), Tone::Good), |why| (why.clone(), Tone::Bad));
-        listing.row([plain(&line.name), plain(&line.step.to_string()), plain(&bytes), state]);
+        listing.row([plain(&line.name), plain(line.step.to_string()), plain(&bytes), state]);
     }
     shell.output.list(&lines, &listing)?;
     match lines.iter().filter(|line| line.damage.is_some()).count() {

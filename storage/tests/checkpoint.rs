@@ -98,7 +98,7 @@ fn damage_anywhere_falls_back_to_the_one_before() {
         let dir = scratch();
         copy_dir(original.path(), dir.path());
         let store = store(dir.path());
-        let files = files_under(&&store_dir(dir.path()).join(&published.name));
+        let files = files_under(&store_dir(dir.path()).join(&published.name));
         let file = &files[rng.below(files.len())];
         let damage = match rng.below(10) {
             0 => {

@@ -56,6 +56,12 @@ struct Orders {
     closed: bool,
 }
 
+/// What the thread has taken over, in this order.
+struct Work {
+    fence: Option<MembershipEpoch>,
+    snapshot: Option<(MembershipEpoch, Snapshot)>,
+}
+
 struct SaverThread {
     job: Arc<TrainJob>,
     schedule: Schedule,
@@ -125,11 +131,11 @@ impl Shared {
     }
 
     /// Waits for something to do; `None` when nothing will come.
-    fn next(&self) -> Option<(Option<MembershipEpoch>, Option<(MembershipEpoch, Snapshot)>)> {
+    fn next(&self) -> Option<Work> {
         let mut orders = self.lock();
         loop {
             if orders.fence.is_some() || orders.snapshot.is_some() {
-                return Some((orders.fence.take(), orders.snapshot.take()));
+                return Some(Work { fence: orders.fence.take(), snapshot: orders.snapshot.take() });
             }
             for done in orders.waiting.drain(..) {
                 // Whoever asked may be gone.
@@ -145,7 +151,7 @@ impl Shared {
 
 impl SaverThread {
     fn run(&mut self, shared: &Shared) {
-        while let Some((fence, snapshot)) = shared.next() {
+        while let Some(Work { fence, snapshot }) = shared.next() {
             if let Some(epoch) = fence {
                 self.fence(epoch);
             }
