@@ -20,9 +20,9 @@ pub use code::Code;
 pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
-    BudgetSpec, CheckpointEvery, CheckpointSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart, DataSpec,
-    Deadline, Determinism, JobSpec, Objective, OnExceed, OnPreempt, ParamValue, ServerPlacement, TrainLength,
-    TrainSpec, WorkerRange,
+    BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart,
+    DataSpec, Deadline, Determinism, HashSide, HashSplit, JobSpec, Objective, OnExceed, OnPreempt, OrderSpec,
+    ParamValue, ServerPlacement, TargetKind, TrainLength, TrainSpec, WorkerRange,
 };
 pub use quantity::is_dns_label;
 pub use schema::json_schema;

@@ -111,7 +111,7 @@ fn bound(schedule: &Schedule, consistency: Consistency) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use neap_scheduler::spec::TrainLength;
+    use neap_scheduler::spec::{OrderSpec, TrainLength};
 
     use super::*;
 
@@ -120,7 +120,7 @@ mod tests {
             samples: 60,
             global_batch: 6,
             logical_shards: steps.len() as u32,
-            shuffle_seed: None,
+            order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Steps(100),
         };
         Clocks::restore(&schedule, consistency, steps.to_vec()).unwrap()
@@ -172,7 +172,7 @@ mod tests {
             samples: 60,
             global_batch: 6,
             logical_shards: 2,
-            shuffle_seed: None,
+            order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Steps(100),
         };
         assert!(Clocks::restore(&schedule, Consistency::Async, vec![0, 0, 0]).is_none());

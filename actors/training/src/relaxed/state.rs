@@ -259,7 +259,7 @@ impl RelaxedState {
 #[cfg(test)]
 mod tests {
     use neap_scheduler::elastic::assign;
-    use neap_scheduler::spec::TrainLength;
+    use neap_scheduler::spec::{OrderSpec, TrainLength};
     use proptest::prelude::*;
 
     use super::*;
@@ -279,7 +279,7 @@ mod tests {
             samples: SAMPLES,
             global_batch: 10,
             logical_shards: SHARDS,
-            shuffle_seed: Some(5),
+            order: OrderSpec { seed: Some(5), window: None, micro_shard: 1 },
             length: TrainLength::Epochs(EPOCHS),
         }
     }
