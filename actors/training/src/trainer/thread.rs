@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{GradientHeader, GradientPart, ParametersHeader};
-use neap_runtime::wire::worker::FailureKind;
+use neap_runtime::wire::worker::{DataUsed, FailureKind, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
 use super::crew::compute_alone;
 use super::{Crew, TrainerEvent};
 use crate::links::{Gradients, Outbox, OutgoingGradients, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
-use crate::loader::{Feed, FeedError, FetchError, JobData};
+use crate::loader::{Feed, FeedError, FetchError, JobData, Totals};
 use crate::reduction::{Buffers, Floats, Part};
 use crate::schedule::Schedule;
 use crate::server::ServerEvent;
+
+/// How often a trainer says what its data cost.
+const DATA_USED_EVERY: Duration = Duration::from_millis(500);
 
 /// The state of the trainer's thread.
 pub(crate) struct TrainerThread {
@@ -25,6 +29,8 @@ pub(crate) struct TrainerThread {
     buffers: Buffers,
     outbox: Outbox,
     assignment: Option<Assignment>,
+    /// When it last said what the data cost.
+    told: Option<Instant>,
 }
 
 struct Assignment {
@@ -51,7 +57,7 @@ impl TrainerThread {
         events: Receiver<TrainerEvent>,
     ) -> std::io::Result<()> {
         let guard = PanicGuard { thread: "trainer", session: outbox.session.clone() };
-        let mut trainer = Self { worker, data, schedule, crew, buffers, outbox, assignment: None };
+        let mut trainer = Self { worker, data, schedule, crew, buffers, outbox, assignment: None, told: None };
         let run = move || {
             let _guard = guard;
             compute_alone();
@@ -98,6 +104,8 @@ impl TrainerThread {
             Ok(step) => step,
             Err(error) => return self.fail(error),
         };
+        self.tell_data_used(header.membership);
+        let Some(assignment) = self.assignment.as_ref() else { return };
         let tree = ReductionTree::new(self.schedule.logical_shards);
         let parts = self.crew.compute(tree, shards, values, step);
         let (membership, step) = (header.membership, header.step);
@@ -112,6 +120,22 @@ impl TrainerThread {
                 let _ = server.blocking_send(outgoing(membership, step, parts, &self.buffers));
             }
         }
+    }
+
+    /// Says what the data cost so far, now and then.
+    fn tell_data_used(&mut self, membership: MembershipEpoch) {
+        if self.told.is_some_and(|told| told.elapsed() < DATA_USED_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let Totals { time, waited, local_bytes, remote_bytes } = self.data.usage().totals();
+        self.outbox.report_latest(WorkerReport::DataUsed(DataUsed {
+            membership,
+            millis: time.as_millis() as u64,
+            waited_millis: waited.as_millis() as u64,
+            local_bytes,
+            remote_bytes,
+        }));
     }
 
     fn fail(&mut self, error: FeedError) {
