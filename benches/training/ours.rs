@@ -75,6 +75,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         length: Length::Steps(STEPS as u64 + 1),
         strict: true,
         separate_server: false,
+        init: None,
         consistency: Consistency::Sync,
         seed: 1,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
@@ -104,7 +105,13 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
     if !carriers.contains(&server) {
         members.push(Member { worker: server.0, addr: server.1, shard_start: 0, shard_end: 0 });
     }
-    WorkerCommand::Membership(Membership { epoch: MembershipEpoch(1), members, server: server.0, restore: None })
+    WorkerCommand::Membership(Membership {
+        epoch: MembershipEpoch(1),
+        members,
+        server: server.0,
+        restore: None,
+        losses_per_1000_h: 0,
+    })
 }
 
 /// From the first committed step to the end of the job.

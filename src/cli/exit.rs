@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use neap_scheduler::estimate::PlanRefusal;
+use neap_storage::CheckpointError;
 use neap_training::measure::MeasureError;
 
 use crate::chain::chain;
@@ -177,6 +178,23 @@ pub enum CliError {
         /// How many.
         failed: usize,
     },
+    /// The store of checkpoints does not do what it should.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// There is no such checkpoint, or no place for any.
+    #[error("there is {what}")]
+    NoCheckpoint {
+        /// What there is not.
+        what: String,
+    },
+    /// Checkpoints are damaged; they were shown.
+    #[error("{damaged} of {of} checkpoints are damaged")]
+    DamagedCheckpoints {
+        /// How many are.
+        damaged: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Standard output cannot be written.
     #[error("failed to write to standard output")]
     Output(#[source] io::Error),
@@ -210,11 +228,14 @@ impl CliError {
                 ClientError::Unreadable { .. } => Exit::Unexpected,
             },
             Self::PortInUse { .. } => Exit::Conflict,
+            Self::NoCheckpoint { .. } => Exit::NotFound,
             Self::Home(_)
             | Self::DidNotStart { .. }
             | Self::TimedOut { .. }
             | Self::Start { .. }
             | Self::Unhealthy { .. }
+            | Self::Checkpoint(_)
+            | Self::DamagedCheckpoints { .. }
             | Self::Output(_)
             | Self::Draw(_)
             | Self::Role { .. } => Exit::Unexpected,
@@ -239,6 +260,9 @@ impl CliError {
             Self::DidNotStart { log, .. } => format!("the whole log is in {}", log.display()),
             Self::InvalidJob { .. } => "`neap explain CODE` says more about a fault".to_owned(),
             Self::UnknownCode(_) => "codes look like E044; `neap validate FILE` shows those of a job file".to_owned(),
+            Self::DamagedCheckpoints { .. } => {
+                "a job goes on from the newest that is whole; `neap checkpoint gc` deletes old ones".to_owned()
+            }
             Self::TimedOut { .. } => {
                 "give it more time with --timeout, or look into control.log in the home folder".to_owned()
             }

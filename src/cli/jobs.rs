@@ -287,6 +287,7 @@ pub(super) mod tests {
             }),
             data: Some(DataBody { waited_share: 0.003, local_bytes: 1_204_500_000, remote_bytes: 0 }),
             epochs: Vec::new(),
+            checkpoints: String::new(),
             checkpoint: None,
             rate_micro_usd_per_hour: MicroUsdPerHour::new(80_000),
             cost: CostBody { total_micro_usd: MicroUsd::new(1_200), ..CostBody::default() },

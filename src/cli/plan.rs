@@ -19,8 +19,9 @@ use neap_scheduler::estimate::{
 use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
-use neap_scheduler::spec::JobSpec;
+use neap_scheduler::spec::{CheckpointEvery, JobSpec};
 use neap_training::Entries;
+use neap_training::init::weights_digest;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
 
@@ -104,6 +105,7 @@ fn launch(spec: &JobSpec) -> TrainLaunch {
         job: JobId::new(0),
         job_name: String::new(),
         spec_hash: String::new(),
+        init_digest: None,
         checkpoint_folder: String::new(),
         model_folder: String::new(),
     };
@@ -142,7 +144,8 @@ fn no_offer(spec: &JobSpec) -> String {
 
 /// How long the same job took before, from its first step to its end; the shortest first.
 fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
-    let hash = spec_hash(spec);
+    let init = spec.train.init.as_ref().and_then(|init| weights_digest(Path::new(&init.path)).ok());
+    let hash = spec_hash(spec, init.as_deref());
     let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
     let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);
     let mut runs: Vec<Millis> = same
@@ -176,7 +179,10 @@ fn plan_job(spec: &JobSpec, measured: &Measured, past: &[Millis]) -> Result<Plan
         workers_max: spec.workers.max,
         speedup: Speedup((1..=spec.workers.max).map(|workers| (workers, speed(workers))).collect()),
         restart: RESTART,
-        checkpoint: measured.samples_per_checkpoint.map(time),
+        checkpoint: match spec.checkpoint.every {
+            CheckpointEvery::Time(every) => Some(every),
+            _ => measured.samples_per_checkpoint.map(time),
+        },
         market: spec.market,
         deadline: deadline.map(|moment| moment.since(submitted)),
         budget: spec.budget.and_then(|budget| budget.max_cost),

@@ -52,6 +52,14 @@ pub struct StopBody {
     pub now: bool,
 }
 
+/// From where to go on with a job that has ended.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestoreBody {
+    /// After this step; the newest checkpoint that is whole without it.
+    pub step: Option<u64>,
+}
+
 /// A preemption by hand.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,6 +154,9 @@ pub struct JobBody {
     pub data: Option<DataBody>,
     /// Finished epochs.
     pub epochs: Vec<EpochBody>,
+    /// Where its checkpoints go: a local folder or a place in an object store.
+    #[serde(default)]
+    pub checkpoints: String,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointBody>,
     /// The price of the nodes it holds now.

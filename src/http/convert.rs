@@ -53,6 +53,7 @@ impl From<JobView> for JobBody {
             progress: job.progress.map(ProgressBody::from),
             data: job.data.map(DataBody::from),
             epochs: job.epochs.into_iter().map(EpochBody::from).collect(),
+            checkpoints: job.checkpoints,
             checkpoint: job.checkpoint.map(CheckpointBody::from),
             rate_micro_usd_per_hour: job.rate,
             cost: job.cost.into(),

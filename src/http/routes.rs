@@ -1,6 +1,8 @@
 //! What can be asked: each route reads its request, asks the control plane, and answers with a body.
 
+mod checkpoints;
 mod money;
+mod weights;
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub(super) fn routes(api: Arc<Api>) -> Router {
         .route("/jobs/{job}", get(job))
         .route("/jobs/{job}/stop", post(stop))
         .route("/jobs/{job}/logs", get(logs))
+        .route("/jobs/{job}/restore", post(checkpoints::restore))
         .route("/nodes", get(nodes))
         .route("/nodes/{node}/preempt", post(preempt))
         .route("/explain/{subject}", get(explain))
@@ -87,13 +90,17 @@ async fn version() -> Json<VersionBody> {
 async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Result<Response, ApiError> {
     let context = ParseContext { base_dir: file.base_dir.clone(), entries: api.entries.clone() };
     let job = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
-    let missing = missing_data(&job.spec).await;
-    if !missing.is_empty() {
-        return Err(ApiError::InvalidJob(missing));
+    let mut faults = missing_data(&job.spec).await;
+    faults.extend(checkpoints::unwritable(&job.spec).await);
+    let init = weights::digest(&job.spec).await;
+    faults.extend(init.as_ref().err().cloned());
+    if !faults.is_empty() {
+        return Err(ApiError::InvalidJob(faults));
     }
+    let init_digest = init.ok().flatten();
     let estimate = file.estimate.map(EstimateRecord::from);
     let SubmitBody { source, base_dir, force, .. } = file;
-    let submission = Submission { spec: job.spec, source, base_dir, estimate, force };
+    let submission = Submission { spec: job.spec, source, base_dir, estimate, force, init_digest, begin_with: None };
     let job = api.control.submit(submission).await?;
     tracing::info!(job = %job.id, name = job.name, file = file.file_name, "job accepted");
     Ok((StatusCode::CREATED, Json(JobBody::from(job))).into_response())

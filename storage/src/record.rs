@@ -50,6 +50,9 @@ pub enum Record {
         /// What it was expected to cost and how long to take, where somebody had reckoned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         estimate: Option<EstimateRecord>,
+        /// blake3 of the weights it begins with, hexadecimal, where it names any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init_digest: Option<String>,
     },
     /// A job's state changed.
     JobStateChanged {

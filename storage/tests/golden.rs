@@ -75,6 +75,7 @@ fn samples() -> Vec<Record> {
             base_dir: "/home/ada/jobs".to_owned(),
             spec_hash: "ab".repeat(32),
             estimate: None,
+            init_digest: None,
         },
         Record::JobStateChanged {
             job,
@@ -192,6 +193,7 @@ fn added_samples() -> Vec<Record> {
                 cost_p95: MicroUsd::new(5_000_000),
                 lasts: Millis::from_secs(3_600),
             }),
+            init_digest: None,
         },
         Record::NodeBilled(BilledLine {
             node,

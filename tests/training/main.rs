@@ -9,7 +9,12 @@
 #[allow(dead_code, reason = "shared with the tests of the command line, which use other parts")]
 mod support;
 
+#[path = "../../storage/tests/common/moto.rs"]
+#[allow(dead_code, reason = "shared with the tests of the storage, which use other parts")]
+mod moto;
+
 mod bad_input;
+mod checkpoints;
 mod cluster;
 mod elastic;
 mod market;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use neap_scheduler::model::{MicroUsd, MicroUsdPerHour, Millis, NodeId};
 use neap_scheduler::pricing::LedgerLine;
 use neap_scheduler::spec::{Code, JobSpec};
-use neap_storage::record::EstimateRecord;
+use neap_storage::record::{CheckpointRecord, EstimateRecord};
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
@@ -34,6 +34,19 @@ pub struct Submission {
     pub estimate: Option<EstimateRecord>,
     /// Whether it is accepted even if that is more than its own budget.
     pub force: bool,
+    /// blake3 of the weights that it begins with, in hex, where it names any.
+    pub init_digest: Option<String>,
+    /// The checkpoint of another job that it begins with; its `uri` has the checkpoint's folder before its name.
+    pub begin_with: Option<CheckpointRecord>,
+}
+
+/// The job file that a job was accepted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFile {
+    /// Its text.
+    pub source: String,
+    /// The folder its relative paths start at.
+    pub base_dir: String,
 }
 
 /// How a budget is changed.
@@ -157,6 +170,15 @@ impl ControlHandle {
     /// [`ControlError::NotFound`].
     pub async fn job(&self, name_or_id: &str) -> Result<JobView, ControlError> {
         self.ask(|reply| ControllerMsg::Job(name_or_id.to_owned(), reply)).await
+    }
+
+    /// The job file of a job, by its id or its name.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NotFound`].
+    pub async fn job_file(&self, name_or_id: &str) -> Result<JobFile, ControlError> {
+        self.ask(|reply| ControllerMsg::JobFile(name_or_id.to_owned(), reply)).await
     }
 
     /// One job, as soon as it is newer than `after_version`, or as it is after `at_most`.

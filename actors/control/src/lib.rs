@@ -42,7 +42,7 @@ mod plane;
 mod clock;
 
 pub use controller::{RESTART, spec_hash};
-pub use handle::{BudgetChange, ControlError, ControlHandle, Stop, Submission, Which};
+pub use handle::{BudgetChange, ControlError, ControlHandle, JobFile, Stop, Submission, Which};
 pub use home::Home;
 pub use plane::{ControlPlane, StartError};
 pub use settings::{Config, ConfigError, LocalConfig, LocalOffer, PreemptionConfig, Settings};

@@ -31,6 +31,7 @@ impl Controller {
             progress: self.live.progress.get(&job.id).cloned(),
             data: self.live.data_used.get(&job.id).map(|used| DataView::of(used.values())),
             epochs: job.epochs.clone(),
+            checkpoints: self.checkpoint_place(job).to_string(),
             checkpoint: job.checkpoint_view(),
             rate: nodes.filter(|node| !node.state.is_terminal()).map(|node| node.price).sum(),
             cost: self.cost_of(job),

@@ -50,6 +50,8 @@ pub struct JobView {
     pub data: Option<DataView>,
     /// Finished epochs.
     pub epochs: Vec<EpochView>,
+    /// Where its checkpoints go: a local folder or a place in an object store.
+    pub checkpoints: String,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointView>,
     /// The price of the nodes it holds now.

@@ -52,6 +52,8 @@ pub mod schedule;
 
 pub mod model;
 
+pub mod init;
+
 pub mod data;
 
 pub mod measure;

@@ -111,6 +111,7 @@ mod tests {
         let context = ParseContext { base_dir: "/".to_owned(), entries: Entries::builtin().infos() };
         let spec = parse(&text, &context).unwrap().spec;
         let place = LaunchPlace {
+            init_digest: None,
             job: JobId::new(1),
             job_name: "measured".to_owned(),
             spec_hash: String::new(),

@@ -14,6 +14,16 @@ pub enum OptimiserSettings {
     AdamW(AdamSettings),
 }
 
+impl OptimiserSettings {
+    /// The pull of every parameter towards 0.
+    pub fn weight_decay(&self) -> f32 {
+        match self {
+            Self::Sgd(sgd) => sgd.weight_decay,
+            Self::Adam(adam) | Self::AdamW(adam) => adam.weight_decay,
+        }
+    }
+}
+
 /// How far one step goes, beside what the settings say.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {

@@ -7,7 +7,7 @@ mod cluster;
 mod relaxed;
 
 use cluster::Cluster;
-use neap_runtime::wire::training::{Every, Length, Param};
+use neap_runtime::wire::training::{Every, Init, Length, Param};
 use neap_runtime::wire::worker::{ACCURACY, CheckpointRef, FailureKind, WorkerReport};
 use neap_storage::CheckpointStore;
 
@@ -256,4 +256,73 @@ async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> Str
             _ => None,
         })
         .await
+}
+
+/// The tensors of a model file by name.
+fn tensors(model: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let file = safetensors::SafeTensors::deserialize(model).unwrap();
+    file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_weights_are_begun_with_and_frozen_ones_stay_for_any_workers() {
+    let given = undisturbed(|_| {}).await;
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("given.safetensors");
+    std::fs::write(&path, &given).unwrap();
+    let begin = |cluster: &mut Cluster| {
+        cluster.launch.init = Some(Init {
+            path: path.display().to_string(),
+            digest: Some(blake3::hash(&given).to_hex().to_string()),
+            rename: Vec::new(),
+            fresh: vec!["layer3".to_owned()],
+            ignore: Vec::new(),
+            freeze: vec!["layer1".to_owned()],
+        });
+        cluster.launch.length = Length::Steps(12);
+    };
+    let alone = undisturbed(begin).await;
+    let (before, after) = (tensors(&given), tensors(&alone));
+    for (name, values) in &after {
+        let stays = name.starts_with("layer1") || name.starts_with("input");
+        assert_eq!(before[name] == *values, stays, "{name}");
+    }
+    let mut cluster = Cluster::new();
+    begin(&mut cluster);
+    let carriers = cluster.start_workers(3);
+    cluster.regroup(&carriers, 1, None).await;
+    cluster.await_end(1).await;
+    assert!(cluster.model() == alone, "the same bits for three workers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_that_changed_since_the_job_was_accepted_end_it() {
+    let mut cluster = Cluster::new();
+    let path = cluster.folder.path().join("given.safetensors");
+    std::fs::write(&path, b"another file").unwrap();
+    cluster.launch.init = Some(Init {
+        path: path.display().to_string(),
+        digest: Some("ab".repeat(32)),
+        rename: Vec::new(),
+        fresh: Vec::new(),
+        ignore: Vec::new(),
+        freeze: Vec::new(),
+    });
+    let worker = cluster.start_worker();
+    cluster.regroup(&[worker], worker, None).await;
+    let message = failure(&mut cluster, worker, FailureKind::Invalid).await;
+    assert!(message.contains("given.safetensors") && message.contains("have changed"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_written_whenever_so_much_time_has_passed() {
+    let mut cluster = Cluster::new();
+    cluster.launch.checkpoint_every = Every::Millis(1);
+    let alone = undisturbed(|_| {}).await;
+    let worker = cluster.start_worker();
+    cluster.regroup(&[worker], worker, None).await;
+    let first = cluster.await_report(worker, checkpoint).await;
+    assert!((1..24).contains(&first.step), "before the first epoch's end, which is at step 24: {first:?}");
+    cluster.await_end(worker).await;
+    assert!(cluster.model() == alone, "checkpoints change nothing");
 }

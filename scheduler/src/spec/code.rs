@@ -44,9 +44,9 @@ codes! {
     DeadlineTooShort = "E026", "the deadline leaves too little time",
         "Even with all the workers it may have, and nothing going wrong, the job takes longer than its `deadline` leaves. Give it more time or more workers, or run it anyway with `--force`: then it is stopped at its deadline, with its state saved.";
     CheckpointUri = "E030", "checkpoints cannot be written there",
-        "`checkpoint.uri` names a local folder: a path (relative ones start at the job file's folder) or `file:///an/absolute/path`. Without it the project's own store is used.";
+        "`checkpoint.uri` names a local folder (a path, which starts at the job file's folder where it is relative, or `file:///an/absolute/path`) or a place in an object store (`s3://bucket/prefix`, `gs://…`, `az://…`), and something can be written there. The credentials of a store come from the environment of `neap up` (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`), never from a job file. Without it the project's own store is used.";
     CheckpointEvery = "E031", "not a checkpoint interval",
-        "`checkpoint.every` is `auto` (each epoch for now), `none`, a number of epochs as in `2epochs`, or of steps as in `100steps`.";
+        "`checkpoint.every` is `auto`, `none`, a number of epochs as in `2epochs`, of steps as in `100steps`, or a time as in `10m`. With `auto` a checkpoint is written at each epoch's end; as soon as the control plane has seen how often such nodes are lost, at the interval with which the least work is lost (Daly 2006), which takes at most 2 % of the time.";
     DataMissing = "E032", "a data set is missing",
         "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
     UnknownEntry = "E040", "unknown train entry",
@@ -63,6 +63,8 @@ codes! {
         "`determinism: strict` means bit-identical parameters whatever the workers. That takes a synchronous exchange without lossy compression; otherwise use `determinism: samples`.";
     Param = "E048", "a parameter does not fit the entry",
         "`train.params` are the entry's own settings; it says which there are, of which type and in which range.";
+    InitWeights = "E049", "the weights to begin with cannot be used",
+        "`train.init.uri` names a `.safetensors` file or a `state_dict` of PyTorch (`.pt`, `.pth`) that is there and has a tensor of the right shape for each of the model's. `rename` maps the file's names to the model's, `fresh` lists tensors that are drawn from the seed instead, `ignore` what the file has too many, `freeze` what does not change.";
     Syntax = "E080", "not valid YAML",
         "A job file is one YAML 1.2 document. Indent with spaces, put a space after each `:`, and quote texts that hold `: `, ` #` or start with a special character.";
     NotAJob = "E081", "the file holds no job",

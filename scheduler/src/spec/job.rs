@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// Whom a job belongs to that names no project.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -122,8 +122,8 @@ pub enum OnPreempt {
 /// Where and how often the training state is saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointSpec {
-    /// A local folder, absolute; `None` is the project store under the control plane's home.
-    pub folder: Option<String>,
+    /// An absolute local folder or a place in an object store; `None` is the project store under the control plane's home.
+    pub place: Option<Location>,
     /// How often.
     pub every: CheckpointEvery,
     /// How many are kept; at least 2, so that a damaged newest one never is the only one.
@@ -135,10 +135,15 @@ pub struct CheckpointSpec {
 /// How often a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointEvery {
-    /// At the end of every so many epochs (`auto` is 1).
+    /// As often as is best for how often the server's node is lost and what a checkpoint costs; at each epoch's end until
+    /// losses were seen.
+    Auto,
+    /// At the end of every so many epochs.
     Epochs(u32),
     /// After every so many steps.
     Steps(u64),
+    /// At the end of the first step after so much time.
+    Time(Millis),
     /// Only at the end and on notice.
     Never,
 }
@@ -289,8 +294,25 @@ pub struct TrainSpec {
     pub determinism: Determinism,
     /// Seed of the initial parameters.
     pub seed: u64,
+    /// The weights it begins with, where they are not all drawn from the seed.
+    pub init: Option<InitSpec>,
     /// The entry's own parameters, checked by the entry.
     pub params: BTreeMap<String, ParamValue>,
+}
+
+/// Weights to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitSpec {
+    /// An absolute path: safetensors, or a `state_dict` of PyTorch.
+    pub path: String,
+    /// New names: of a tensor, or of all whose name begins with this and a dot.
+    pub rename: BTreeMap<String, String>,
+    /// Tensors of the model that are drawn from the seed all the same, by name or beginning.
+    pub fresh: Vec<String>,
+    /// Tensors of the file that are not wanted, by name or beginning.
+    pub ignore: Vec<String>,
+    /// Tensors of the model that do not change, by name or beginning.
+    pub freeze: Vec<String>,
 }
 
 /// Where the parameter server lives.

@@ -158,11 +158,15 @@ pub(super) const TRAIN: Layout = Layout {
         "steps",
         "determinism",
         "seed",
+        "init",
         "params",
     ],
     kinds: &[],
     planned: &[("artifact", "leave it out; the entries built in are `mlp` and `cnn`")],
 };
+
+pub(super) const INIT: Layout =
+    Layout { path: "train.init", keys: &["uri", "rename", "fresh", "ignore", "freeze"], kinds: &[], planned: &[] };
 
 pub(super) const PS: Layout = Layout {
     path: "train.ps",
@@ -173,5 +177,6 @@ pub(super) const PS: Layout = Layout {
 
 /// Every block with fixed keys.
 pub(super) const ALL: &[Layout] = &[
-    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN, PS,
+    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN,
+    INIT, PS,
 ];

@@ -21,7 +21,7 @@ pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
     BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart,
-    DataSpec, Deadline, Determinism, HashSide, HashSplit, JobSpec, Objective, OnExceed, OnPreempt, OrderSpec,
+    DataSpec, Deadline, Determinism, HashSide, HashSplit, InitSpec, JobSpec, Objective, OnExceed, OnPreempt, OrderSpec,
     ParamValue, ServerPlacement, TargetKind, TrainLength, TrainSpec, WorkerRange,
 };
 pub use quantity::is_dns_label;

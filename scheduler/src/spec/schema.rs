@@ -264,11 +264,12 @@ struct Retry {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Checkpoint {
-    /// A local folder: a path, relative to the job file, or `file:///absolute`; the project's store where it is left out.
+    /// A local folder (a path, relative to the job file, or `file:///absolute`) or a place in an object store
+    /// (`s3://bucket/prefix`, `gs://…`, `az://…`); the project's store where it is left out.
     #[schemars(default)]
     uri: Option<String>,
-    /// `auto` (each epoch for now), `none`, `2epochs`, `100steps`.
-    #[schemars(default, regex(pattern = r"^(auto|none|[0-9]+ *(steps?|epochs?))$"))]
+    /// `auto` (the best for how often nodes are lost, each epoch until that is known), `none`, `2epochs`, `100steps`, `10m`.
+    #[schemars(default, regex(pattern = r"^(auto|none|[0-9]+ *(steps?|epochs?)|([0-9]+[dhms])+)$"))]
     every: Option<String>,
     /// How many are kept; 3 where it is left out, never less than 2.
     #[schemars(default, range(min = 1, max = 1000))]
@@ -453,6 +454,31 @@ struct Train {
     /// The entry's own settings.
     #[schemars(default)]
     params: BTreeMap<String, Param>,
+    /// The weights it begins with; all are drawn from the seed where it is left out.
+    #[schemars(default)]
+    init: Option<Init>,
+}
+
+/// Weights to begin with. Each tensor of the model must be in the file, and each of the file in the model, unless it is
+/// listed here.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Init {
+    /// A `.safetensors` file, or a `state_dict` of PyTorch as `.pt` or `.pth`: a path, relative to the job file, or
+    /// `file:///absolute`.
+    uri: String,
+    /// From the file's names to the model's: of a tensor, or of all whose name begins so, as in `{fc1: layer1}`.
+    #[schemars(default)]
+    rename: Option<BTreeMap<String, String>>,
+    /// Tensors of the model, by name or beginning, that are drawn from the seed all the same.
+    #[schemars(default)]
+    fresh: Option<Vec<String>>,
+    /// Tensors of the file, by name or beginning, that are not wanted.
+    #[schemars(default)]
+    ignore: Option<Vec<String>>,
+    /// Tensors of the model, by name or beginning, that do not change.
+    #[schemars(default)]
+    freeze: Option<Vec<String>>,
 }
 
 /// What computes.

@@ -9,13 +9,14 @@ use neap_runtime::join::JoinToken;
 use neap_runtime::wire::agent::{AgentCommand, StartWorker};
 use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
-use neap_scheduler::model::{FailReason, JobId, JobState, Millis, NodeId, NodeState, Offer, WorkerId};
+use neap_scheduler::model::{FailReason, JobId, JobState, Location, Millis, NodeId, NodeState, Offer, WorkerId};
 use neap_scheduler::policy::{Action, PlacedRole, Plan, RetireReason};
 use neap_storage::record::Record;
 
 use super::Controller;
 use crate::clock;
 use crate::provider::StartNode;
+use crate::state::JobEntry;
 
 /// How long a join token can be used: a node that has not joined by then never will.
 const TOKEN_LIFE: Millis = Millis::from_secs(15 * 60);
@@ -139,7 +140,8 @@ impl Controller {
             job,
             job_name: entry.name.clone(),
             spec_hash: entry.spec_hash.clone(),
-            checkpoint_folder: home.checkpoints(job).to_string_lossy().into_owned(),
+            init_digest: entry.init_digest.clone(),
+            checkpoint_folder: self.checkpoint_place(entry).to_string(),
             model_folder: home.model(job).to_string_lossy().into_owned(),
         };
         Ok(StartWorker {
@@ -150,6 +152,15 @@ impl Controller {
             workload: TRAIN_WORKLOAD.to_owned(),
             args: codec::encode::<_, LAUNCH_BYTES_MAX>(&TrainLaunch::new(&entry.spec, place))?,
         })
+    }
+
+    /// Where a job's checkpoints go. In a place that the job names it has a folder of its own, so that another run of the
+    /// same file neither fences this one off nor mistakes its checkpoints for its own.
+    pub(crate) fn checkpoint_place(&self, job: &JobEntry) -> Location {
+        match &job.spec.checkpoint.place {
+            Some(place) => place.join(&job.id.to_string()),
+            None => Location::Local(self.parts.home.checkpoints(job.id)),
+        }
     }
 
     fn retire(&mut self, job: JobId, worker: WorkerId, reason: RetireReason) {

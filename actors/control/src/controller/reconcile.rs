@@ -86,7 +86,7 @@ impl Controller {
         Snapshot {
             now: clock::now(),
             generation: self.live.generation,
-            jobs: self.state.live_jobs().map(|job| self.demand(job)).collect(),
+            jobs: self.state.live_jobs().map(|job| self.demand(job, &running)).collect(),
             nodes: self.state.live_nodes().map(|node| self.supply(node, &running)).collect(),
             offers: self.offers(),
             idle_release: Millis::new(self.parts.config.idle_release_ms),
@@ -94,7 +94,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn demand(&self, job: &JobEntry) -> JobDemand {
+    pub(super) fn demand(&self, job: &JobEntry, running: &RunningTimes<'_>) -> JobDemand {
         let role = |bare_server| if bare_server { PlacedRole::Server } else { PlacedRole::Trainer };
         let goes = |worker: WorkerId| self.live.ending.contains(&worker) || self.live.retiring.contains(&worker);
         let all = job.workers.values();
@@ -114,7 +114,7 @@ impl Controller {
             hold_until: self.live.crashes.get(&job.id).and_then(|crashes| crashes.hold_until),
             placed,
             leaving,
-            terms: self.job_terms(job),
+            terms: self.job_terms(job, running),
         }
     }
 

@@ -253,7 +253,8 @@ impl Controller {
     }
 
     fn membership_message(&self, job: JobId) -> Option<Membership> {
-        let current = self.state.jobs.get(&job)?.membership.as_ref()?;
+        let entry = self.state.jobs.get(&job)?;
+        let current = entry.membership.as_ref()?;
         let addr = |worker: WorkerId| -> Option<SocketAddr> { Some(self.live.workers.get(&worker)?.addr) };
         let member = |member: &MemberRecord| {
             let (shard_start, shard_end) = member.shards;
@@ -267,6 +268,7 @@ impl Controller {
                 .restore
                 .as_ref()
                 .map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
+            losses_per_1000_h: self.losses_per_1000_h(entry, &self.running_times()),
         })
     }
 }

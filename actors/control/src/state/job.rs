@@ -9,6 +9,7 @@ use neap_scheduler::pricing::{Category, LedgerLine, cut};
 use neap_scheduler::spec::{JobSpec, OnPreempt};
 use neap_storage::record::{CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord, Record};
 
+use crate::handle::JobFile;
 use crate::views::{CheckpointView, CostView, EpochView, HistoryLine, ResultView};
 
 /// Lines of history kept for `explain`; the journal keeps them all.
@@ -46,8 +47,10 @@ pub(crate) struct JobStart {
     pub(crate) project: String,
     pub(crate) spec: JobSpec,
     pub(crate) spec_hash: String,
+    pub(crate) file: JobFile,
     pub(crate) submitted: Millis,
     pub(crate) estimate: Option<EstimateRecord>,
+    pub(crate) init_digest: Option<String>,
 }
 
 /// One job.
@@ -58,8 +61,11 @@ pub(crate) struct JobEntry {
     pub(crate) project: String,
     pub(crate) spec: JobSpec,
     pub(crate) spec_hash: String,
+    pub(crate) file: JobFile,
     /// What it was expected to cost when it was handed in.
     pub(crate) estimate: Option<EstimateRecord>,
+    /// blake3 of the weights it begins with.
+    pub(crate) init_digest: Option<String>,
     pub(crate) state: JobState,
     pub(crate) why: String,
     pub(crate) submitted: Millis,
@@ -118,7 +124,7 @@ impl WorkerEntry {
 
 impl JobEntry {
     pub(crate) fn new(start: JobStart) -> Self {
-        let JobStart { id, name, project, spec, spec_hash, submitted, estimate } = start;
+        let JobStart { id, name, project, spec, spec_hash, file, submitted, estimate, init_digest } = start;
         let mut history = History::default();
         history.push(submitted, "accepted".to_owned());
         Self {
@@ -127,7 +133,9 @@ impl JobEntry {
             project,
             spec,
             spec_hash,
+            file,
             estimate,
+            init_digest,
             state: JobState::Pending(PendingReason::Queued),
             why: "accepted".to_owned(),
             submitted,

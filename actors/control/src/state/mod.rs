@@ -18,6 +18,7 @@ pub(crate) use job::{JobEntry, JobStart, MembershipEntry, WorkerEntry};
 pub(crate) use node::{NodeEntry, NodeStart};
 use observed::Observed;
 
+use crate::handle::JobFile;
 use crate::views::CostView;
 
 /// A record that does not fit what came before it.
@@ -186,7 +187,17 @@ impl ClusterState {
         match record {
             Record::ClusterCreated { cluster, .. } => self.cluster.clone_from(cluster),
             Record::ControlStarted { .. } => {}
-            Record::JobSubmitted { job, name, project, submitted_at, source, base_dir, spec_hash, estimate } => {
+            Record::JobSubmitted {
+                job,
+                name,
+                project,
+                submitted_at,
+                source,
+                base_dir,
+                spec_hash,
+                estimate,
+                init_digest,
+            } => {
                 let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone() };
                 let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
                     job: *job,
@@ -199,8 +210,10 @@ impl ClusterState {
                     project: project.clone(),
                     spec: parsed.spec,
                     spec_hash: spec_hash.clone(),
+                    file: JobFile { source: source.clone(), base_dir: base_dir.clone() },
                     submitted: *submitted_at,
                     estimate: *estimate,
+                    init_digest: init_digest.clone(),
                 };
                 self.jobs.insert(*job, JobEntry::new(start));
             }

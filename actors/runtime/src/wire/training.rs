@@ -46,7 +46,9 @@ pub struct TrainLaunch {
     pub consistency: Consistency,
     /// Seed of the initial parameters.
     pub seed: u64,
-    /// Where checkpoints go: an absolute local folder.
+    /// The weights it begins with, where they are not all drawn from the seed.
+    pub init: Option<Init>,
+    /// Where checkpoints go: an absolute local folder, or the URI of a place in an object store.
     pub checkpoint_folder: String,
     /// How often.
     pub checkpoint_every: Every,
@@ -56,6 +58,23 @@ pub struct TrainLaunch {
     pub model_folder: String,
     /// Memory that each worker was promised, in MiB: what data may take of it follows from this.
     pub memory_mib: u64,
+}
+
+/// Weights to begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// The file: an absolute path.
+    pub path: String,
+    /// blake3 of the file, in hex, as it was when the job was accepted.
+    pub digest: Option<String>,
+    /// New names.
+    pub rename: Vec<(String, String)>,
+    /// Tensors of the model that are drawn from the seed all the same.
+    pub fresh: Vec<String>,
+    /// Tensors of the file that are not wanted.
+    pub ignore: Vec<String>,
+    /// Tensors of the model that do not change.
+    pub freeze: Vec<String>,
 }
 
 /// A parameter of an entry.
@@ -183,10 +202,14 @@ pub enum Consistency {
 /// How often a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Every {
+    /// As often as is best for the membership's losses.
+    Auto,
     /// At the end of every so many epochs.
     Epochs(u32),
     /// After every so many steps.
     Steps(u64),
+    /// After every so many milliseconds.
+    Millis(u64),
     /// Only on notice.
     Never,
 }
@@ -200,7 +223,9 @@ pub struct LaunchPlace {
     pub job_name: String,
     /// Digest of what defines the result, in hex.
     pub spec_hash: String,
-    /// The checkpoint folder, for jobs that name none.
+    /// blake3 of the weights it begins with, in hex.
+    pub init_digest: Option<String>,
+    /// Where its checkpoints go.
     pub checkpoint_folder: String,
     /// Where the model and its card go.
     pub model_folder: String,
@@ -233,10 +258,20 @@ impl TrainLaunch {
                 spec::Consistency::Async => Consistency::Async,
             },
             seed: train.seed,
-            checkpoint_folder: spec.checkpoint.folder.clone().unwrap_or(place.checkpoint_folder),
+            init: train.init.as_ref().map(|init| Init {
+                path: init.path.clone(),
+                digest: place.init_digest,
+                rename: init.rename.iter().map(|(from, to)| (from.clone(), to.clone())).collect(),
+                fresh: init.fresh.clone(),
+                ignore: init.ignore.clone(),
+                freeze: init.freeze.clone(),
+            }),
+            checkpoint_folder: place.checkpoint_folder,
             checkpoint_every: match spec.checkpoint.every {
+                CheckpointEvery::Auto => Every::Auto,
                 CheckpointEvery::Epochs(epochs) => Every::Epochs(epochs),
                 CheckpointEvery::Steps(steps) => Every::Steps(steps),
+                CheckpointEvery::Time(time) => Every::Millis(time.get()),
                 CheckpointEvery::Never => Every::Never,
             },
             checkpoint_keep: spec.checkpoint.keep,

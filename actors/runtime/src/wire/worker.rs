@@ -81,6 +81,8 @@ pub struct Membership {
     /// From which step on the server must know the state: `None` lets a server that is already running go on, or starts
     /// the job from its initial parameters; a server that is new here loads this checkpoint.
     pub restore: Option<CheckpointRef>,
+    /// How often nodes such as the server's were lost, in 1,000 hours; 0 where none was seen.
+    pub losses_per_1000_h: u32,
 }
 
 impl Membership {
@@ -106,7 +108,8 @@ pub struct Member {
 /// A checkpoint that was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRef {
-    /// Its name in the job's checkpoint folder.
+    /// Its name in the job's checkpoint folder; with that of its folder before it and a `/` between them for the checkpoint
+    /// of another job that this one begins with.
     pub name: String,
     /// The step after which it was taken.
     pub step: u64,

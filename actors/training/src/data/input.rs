@@ -59,7 +59,7 @@ impl Input {
     pub(crate) fn of_bytes(counts: &[u64; 256]) -> Self {
         let total = counts.iter().sum::<u64>().max(1) as f64;
         let weighted =
-            |power: i32| counts.iter().zip(0..).map(|(&n, v)| n as f64 * f64::from(v).powi(power)).sum::<f64>();
+            |power: i32| counts.iter().zip(0u16..).map(|(&n, v)| n as f64 * f64::from(v).powi(power)).sum::<f64>();
         let mean = weighted(1) / total;
         let deviation = (weighted(2) / total - mean * mean).max(0.0).sqrt();
         Self::uniform(mean as f32, scale_of(deviation))

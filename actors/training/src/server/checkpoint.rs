@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use neap_scheduler::model::MembershipEpoch;
+use neap_scheduler::model::{Location, MembershipEpoch};
 use neap_storage::checkpoint::{CheckpointError, CheckpointStore, Meta, Published};
 use serde::{Deserialize, Serialize};
 
+use super::keeper::chain;
+use crate::init::InitError;
 use crate::job::TrainJob;
 use crate::schedule::Schedule;
 use crate::state::{RelaxedPosition, Snapshot};
@@ -42,6 +44,9 @@ pub(super) enum RestoreError {
     /// It cannot be read, and neither can an earlier one.
     #[error("failed to read a checkpoint")]
     Store(#[from] CheckpointError),
+    /// There is no checkpoint to go on from, and the weights to begin with cannot be used.
+    #[error(transparent)]
+    Init(#[from] InitError),
     /// It is a checkpoint, but not one of this job.
     #[error("checkpoint {name} does not belong to this job: {why}; give the job another `checkpoint.uri`")]
     Foreign {
@@ -53,10 +58,9 @@ pub(super) enum RestoreError {
 }
 
 impl RestoreError {
-    /// What happened, with its cause.
+    /// What happened, with all causes.
     pub(super) fn text(&self) -> String {
-        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}"));
-        format!("{self}{}", cause.unwrap_or_default())
+        chain(self)
     }
 }
 
@@ -86,6 +90,16 @@ pub(super) fn publish(
     let mut parts: Vec<(&str, &[u8])> = vec![(PARAMETERS, bytemuck::cast_slice(&snapshot.parameters))];
     parts.extend(MOMENTS.iter().zip(&snapshot.moments).map(|(name, moment)| (*name, bytemuck::cast_slice(moment))));
     store.publish(&meta, &parts)
+}
+
+/// The store of a checkpoint and its name there: the job's own, or that of the job this one begins with.
+pub(super) fn find<'a>(name: &'a str, job: &TrainJob) -> Result<(CheckpointStore, &'a str), RestoreError> {
+    let Some((place, name)) = name.rsplit_once('/') else {
+        return Ok((CheckpointStore::open_at(&job.checkpoint_place)?, name));
+    };
+    let place = Location::parse(place)
+        .map_err(|error| RestoreError::Foreign { name: name.to_owned(), why: error.to_string() })?;
+    Ok((CheckpointStore::open_at(&place)?, name))
 }
 
 /// Loads the checkpoint of this name; where it is damaged or gone, the newest one that is whole. `None` where there is

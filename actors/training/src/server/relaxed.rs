@@ -12,9 +12,9 @@ use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
 use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
-use neap_storage::checkpoint::CheckpointStore;
 
-use super::checkpoint::{self, RestoreError};
+use super::checkpoint::RestoreError;
+use super::due::Due;
 use super::keeper::KeeperJob;
 use super::meter::Meter;
 use super::paces::PaceMeter;
@@ -32,6 +32,7 @@ pub(super) struct RelaxedServer {
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
     links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
     serving: Option<Serving>,
+    due: Due,
 }
 
 struct Serving {
@@ -64,11 +65,12 @@ impl Serve for RelaxedServer {
 
 impl RelaxedServer {
     pub(super) fn new(setup: ServerSetup, keeper: Keeper) -> Self {
-        Self { setup, keeper, links: BTreeMap::new(), serving: None }
+        Self { setup, keeper, links: BTreeMap::new(), serving: None, due: Due::new(Instant::now()) }
     }
 
     fn serve(&mut self, membership: Membership) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        self.due.note_losses(membership.losses_per_1000_h);
         // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
         match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
             Some(serving) => serving.regroup(membership),
@@ -84,15 +86,8 @@ impl RelaxedServer {
 
     fn restore(&self, membership: &Membership) -> Result<RelaxedState, RestoreError> {
         let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
-        let snapshot = match &membership.restore {
-            None => None,
-            Some(checkpoint) => {
-                let store = CheckpointStore::open(&job.checkpoint_folder)?;
-                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
-            }
-        };
-        let state = match snapshot {
-            None => RelaxedState::new(*schedule, job.consistency, job.update, layout.initial(job.seed)),
+        let state = match self.setup.saved(membership)? {
+            None => RelaxedState::new(*schedule, job.consistency, job.update, self.setup.initial()?),
             Some((name, snapshot)) => {
                 let why = "its buffers or clocks are of another job".to_owned();
                 RelaxedState::restore(*schedule, job.consistency, job.update, layout.len(), snapshot)
@@ -144,12 +139,16 @@ impl RelaxedServer {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
-        if let Some(workers) = serving.paces.due(Instant::now()) {
+        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
+        if let Some(workers) = serving.paces.due(now) {
             self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
-        let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
         match commit.epoch {
             Some(summary) => {
+                if save {
+                    self.due.note_saved(now);
+                }
                 let snapshot = serving.state.snapshot();
                 self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
             }
@@ -176,8 +175,9 @@ impl RelaxedServer {
         });
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let Some(serving) = &self.serving else { return };
+        self.due.note_saved(Instant::now());
         let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
         self.keeper.submit(KeeperJob::Save { membership, snapshot });
     }

@@ -13,9 +13,9 @@ use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerR
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_scheduler::spec::Consistency;
-use neap_storage::checkpoint::CheckpointStore;
 
 use super::checkpoint::{self, RestoreError};
+use super::due::Due;
 use super::keeper::KeeperJob;
 use super::meter::Meter;
 use super::paces::PaceMeter;
@@ -56,6 +56,7 @@ struct Server {
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
     links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
     serving: Option<Serving>,
+    due: Due,
 }
 
 struct Serving {
@@ -68,6 +69,22 @@ struct Serving {
 }
 
 impl ServerSetup {
+    /// The state that a membership goes on from, with the name of its checkpoint; `None` where it starts over.
+    pub(super) fn saved(&self, membership: &Membership) -> Result<Option<(String, Snapshot)>, RestoreError> {
+        let Some(checkpoint) = &membership.restore else { return Ok(None) };
+        let (store, name) = checkpoint::find(&checkpoint.name, &self.job)?;
+        Ok(checkpoint::load(&store, name, &self.job)?.map(|snapshot| (checkpoint.name.clone(), snapshot)))
+    }
+
+    /// The parameters a job begins with: drawn from its seed, and given ones over them.
+    pub(super) fn initial(&self) -> Result<Vec<f32>, RestoreError> {
+        let drawn = self.layout.initial(self.job.seed);
+        match &self.job.init {
+            Some(init) => Ok(init.load(&self.layout, drawn)?),
+            None => Ok(drawn),
+        }
+    }
+
     /// Whether a trainer has the server's training data; another's end the job.
     pub(super) fn same_data(&self, hello: &TrainerHello) -> bool {
         let same = hello.data_digest == self.data_digest;
@@ -92,7 +109,10 @@ impl ServerHandle {
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
         let server: Box<dyn Serve> = match setup.job.consistency {
-            Consistency::Sync => Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None }),
+            Consistency::Sync => {
+                let due = Due::new(Instant::now());
+                Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None, due })
+            }
             Consistency::Ssp { .. } | Consistency::Async => Box::new(RelaxedServer::new(setup, keeper)),
         };
         let server = Self(Arc::new(Mutex::new(server)));
@@ -142,6 +162,7 @@ impl Serve for Server {
 impl Server {
     fn serve(&mut self, membership: Membership) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        self.due.note_losses(membership.losses_per_1000_h);
         // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
         match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
             Some(serving) => {
@@ -163,15 +184,8 @@ impl Server {
 
     fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
         let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
-        let snapshot = match &membership.restore {
-            None => None,
-            Some(checkpoint) => {
-                let store = CheckpointStore::open(&job.checkpoint_folder)?;
-                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
-            }
-        };
-        let state = match snapshot {
-            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
+        let state = match self.setup.saved(membership)? {
+            None => TrainingState::new(*schedule, job.update, self.setup.initial()?),
             Some((name, snapshot)) => {
                 let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
                 state
@@ -226,12 +240,16 @@ impl Server {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
-        if let Some(workers) = serving.paces.due(Instant::now()) {
+        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
+        if let Some(workers) = serving.paces.due(now) {
             self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
-        let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
         match commit.epoch {
             Some(summary) => {
+                if save {
+                    self.due.note_saved(now);
+                }
                 let snapshot = serving.state.snapshot();
                 self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
             }
@@ -259,8 +277,9 @@ impl Server {
         });
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let Some(serving) = &self.serving else { return };
+        self.due.note_saved(Instant::now());
         let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
         self.keeper.submit(KeeperJob::Save { membership, snapshot });
     }

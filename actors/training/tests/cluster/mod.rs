@@ -87,7 +87,7 @@ impl Cluster {
         }
         let everyone: Vec<usize> = carriers.iter().copied().chain([server]).collect();
         let epoch = MembershipEpoch(self.epoch);
-        let membership = Membership { epoch, members, server: self.workers[server].id, restore };
+        let membership = Membership { epoch, members, server: self.workers[server].id, restore, losses_per_1000_h: 0 };
         for (at, worker) in self.workers.iter().enumerate() {
             if everyone.contains(&at) {
                 worker.commands.send(WorkerCommand::Membership(membership.clone())).await.unwrap();
@@ -188,6 +188,7 @@ fn launch(folder: &Path) -> TrainLaunch {
         length: Length::Epochs(3),
         strict: true,
         separate_server: false,
+        init: None,
         consistency: Consistency::Sync,
         seed: 11,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),

@@ -2,6 +2,8 @@
 //! only then the parts are put together.
 
 mod data;
+mod init;
+mod location;
 mod money;
 mod node;
 mod params;
@@ -31,7 +33,7 @@ const CHECKPOINTS_KEPT: u32 = 3;
 
 /// What a job writes that says nothing about checkpoints.
 const CHECKPOINT: CheckpointSpec =
-    CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: CHECKPOINTS_KEPT, on_notice: true };
+    CheckpointSpec { place: None, every: CheckpointEvery::Auto, keep: CHECKPOINTS_KEPT, on_notice: true };
 
 /// Reads the whole job.
 pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> Result<JobSpec, Reported> {
@@ -208,36 +210,33 @@ fn max_restarts(field: &Field<'_>, faults: &mut Faults) -> Result<Option<u32>, R
 
 fn checkpoint(field: &Field<'_>, context: &ParseContext, faults: &mut Faults) -> Result<CheckpointSpec, Reported> {
     let block = field.block(faults, &layout::CHECKPOINT)?;
-    let folder =
-        block.optional(faults, "uri", |field, faults| data::local_path(field, Code::CheckpointUri, context, faults));
+    let place =
+        block.optional(faults, "uri", |field, faults| location::location(field, Code::CheckpointUri, context, faults));
     let every = block.optional(faults, "every", checkpoint_every);
     let keep = block.optional(faults, "keep", checkpoints_kept);
     let on_notice = block.optional(faults, "on_notice", |field, faults| field.switch(faults));
     Ok(CheckpointSpec {
-        folder: folder?,
-        every: every?.unwrap_or(CheckpointEvery::Epochs(1)),
+        place: place?,
+        every: every?.unwrap_or(CheckpointEvery::Auto),
         keep: keep?.unwrap_or(CHECKPOINTS_KEPT),
         on_notice: on_notice?.unwrap_or(true),
     })
 }
 
 fn checkpoint_every(field: &Field<'_>, faults: &mut Faults) -> Result<CheckpointEvery, Reported> {
-    let help = "write `auto`, `none`, `2epochs` or `100steps`";
+    let help = "write `auto`, `none`, `2epochs`, `100steps` or `10m`";
     let (text, _) = field.scalar(faults, "an interval", help)?;
     match text {
-        "auto" => return Ok(CheckpointEvery::Epochs(1)),
+        "auto" => return Ok(CheckpointEvery::Auto),
         "none" => return Ok(CheckpointEvery::Never),
         _ => {}
+    }
+    if let Some(time) = quantity::duration(text) {
+        return Ok(CheckpointEvery::Time(time));
     }
     match quantity::counted(text) {
         Some((steps @ 1.., "step" | "steps")) => Ok(CheckpointEvery::Steps(steps)),
         Some((epochs @ 1..=0xFFFF_FFFF, "epoch" | "epochs")) => Ok(CheckpointEvery::Epochs(epochs as u32)),
-        Some((1.., "s" | "m" | "h" | "d")) => Err(field.fault(
-            faults,
-            Code::NotBuiltYet,
-            format!("an interval of time, `{text}`, is not built yet"),
-            help,
-        )),
         _ => {
             let message = format!("{} is not a checkpoint interval", field.found());
             Err(field.fault(faults, Code::CheckpointEvery, message, help))

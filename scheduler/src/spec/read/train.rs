@@ -6,7 +6,7 @@ use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
 use super::super::job::{Consistency, Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
 use super::super::layout;
-use super::{missing, params};
+use super::{init, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
@@ -62,6 +62,7 @@ fn train_block(
     let length = length(&train, faults);
     let determinism = determinism(&train, faults);
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
+    let init = train.optional(faults, "init", |field, faults| init::init(field, context, faults));
     let params = params::params(&train, entry.as_ref().ok().copied(), faults);
     backend?;
     strategy?;
@@ -77,6 +78,7 @@ fn train_block(
         length: length?,
         determinism: determinism?,
         seed: seed?.unwrap_or(0),
+        init: init?,
         params: params?,
     })
 }

@@ -77,7 +77,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!((spec.market, spec.max_price), (MarketChoice::OnDemand, None));
     assert_eq!((spec.priority, spec.budget, spec.deadline, spec.objective), (500, None, None, Objective::MinCost));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Shrink, 0));
-    let checkpoint = CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: 3, on_notice: true };
+    let checkpoint = CheckpointSpec { place: None, every: CheckpointEvery::Auto, keep: 3, on_notice: true };
     assert_eq!(spec.checkpoint, checkpoint);
     let digits = DataSpec {
         path: "/jobs/digits.csv".to_owned(),
@@ -105,6 +105,7 @@ fn the_smallest_file_gets_the_defaults() {
         length: TrainLength::Epochs(2),
         determinism: Determinism::Strict,
         seed: 0,
+        init: None,
         params: params.into(),
     };
     assert_eq!(spec.train, train);
@@ -128,7 +129,7 @@ fn every_field_arrives() {
     assert_eq!((spec.priority, spec.budget), (700, Some(budget)));
     assert_eq!((spec.deadline, spec.objective), (Some(Deadline::After(Millis::from_secs(5_400))), Objective::MinTime));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Replace, 3));
-    assert_eq!(spec.checkpoint.folder.as_deref(), Some("/var/lib/neap/ckpt"));
+    assert_eq!(spec.checkpoint.place.map(|place| place.to_string()).as_deref(), Some("/var/lib/neap/ckpt"));
     assert_eq!((spec.checkpoint.every, spec.checkpoint.keep), (CheckpointEvery::Steps(100), 5));
     assert!(!spec.checkpoint.on_notice);
     assert_eq!((spec.data["train"].format, &spec.data["train"].part), (DataFormat::Idx, &DataPart::Train));
@@ -164,7 +165,9 @@ fn workers_in_every_form() {
 #[test]
 fn checkpoints_in_every_form() {
     let cases = [
-        ("auto", CheckpointEvery::Epochs(1)),
+        ("auto", CheckpointEvery::Auto),
+        ("10m", CheckpointEvery::Time(Millis::from_secs(600))),
+        ("1h30m", CheckpointEvery::Time(Millis::from_secs(5_400))),
         ("none", CheckpointEvery::Never),
         ("1epoch", CheckpointEvery::Epochs(1)),
         ("3epochs", CheckpointEvery::Epochs(3)),
@@ -174,6 +177,25 @@ fn checkpoints_in_every_form() {
     for (text, every) in cases {
         assert_eq!(accepted(&format!("{SMALL}checkpoint: {{every: {text}}}\n")).checkpoint.every, every, "{text}");
     }
+}
+
+#[test]
+fn weights_to_begin_with() {
+    let init =
+        "{uri: w/model.pt, rename: {fc1: layer1, model: \"\"}, fresh: [head], ignore: [fc9], freeze: [layer1, a.b]}";
+    let spec = accepted(&SMALL.replace("epochs: 2}", &format!("epochs: 2, init: {init}}}")));
+    let plain = accepted(SMALL);
+    assert_eq!(plain.train.init, None);
+    assert_ne!(spec.canonical(), plain.canonical(), "they decide the result");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let wanted = InitSpec {
+        path: "/jobs/w/model.pt".to_owned(),
+        rename: [("fc1", "layer1"), ("model", "")].map(|(from, to)| (from.to_owned(), to.to_owned())).into(),
+        fresh: names(&["head"]),
+        ignore: names(&["fc9"]),
+        freeze: names(&["layer1", "a.b"]),
+    };
+    assert_eq!(spec.train.init, Some(wanted));
 }
 
 #[test]

@@ -377,33 +377,75 @@ fn checkpoints() {
         &[
             changed("every: 100steps", "every: often"),
             changed("every: 100steps", "every: 0steps"),
-            changed("every: 100steps", "every: 10m"),
+            changed("every: 100steps", "every: 0m"),
             changed("keep: 5", "keep: 1"),
             changed("keep: 5", "keep: 0"),
             changed("on_notice: false", "on_notice: \"false\""),
-            changed("file:///var/lib/neap/ckpt", "s3://bucket/ckpt"),
+            changed("file:///var/lib/neap/ckpt", "s3://bucket/../ckpt"),
+            changed("file:///var/lib/neap/ckpt", "s3://key:secret@bucket/ckpt"),
+            changed("file:///var/lib/neap/ckpt", "ftp://bucket/ckpt"),
             changed("file:///var/lib/neap/ckpt", "\"s\\t3://bucket\""),
             changed("file:///var/lib/neap/ckpt", "file://ckpt"),
         ],
         expect![[r#"
             every: often
-            21:10 error[E031] checkpoint.every: `often` is not a checkpoint interval | write `auto`, `none`, `2epochs` or `100steps`
+            21:10 error[E031] checkpoint.every: `often` is not a checkpoint interval | write `auto`, `none`, `2epochs`, `100steps` or `10m`
             every: 0steps
-            21:10 error[E031] checkpoint.every: `0steps` is not a checkpoint interval | write `auto`, `none`, `2epochs` or `100steps`
-            every: 10m
-            21:10 error[E090] checkpoint.every: an interval of time, `10m`, is not built yet | write `auto`, `none`, `2epochs` or `100steps`
+            21:10 error[E031] checkpoint.every: `0steps` is not a checkpoint interval | write `auto`, `none`, `2epochs`, `100steps` or `10m`
+            every: 0m
+            21:10 error[E031] checkpoint.every: `0m` is not a checkpoint interval | write `auto`, `none`, `2epochs`, `100steps` or `10m`
             keep: 1
             22:9 warning[E085] checkpoint.keep: a single checkpoint leaves nothing when it is damaged; 2 are kept | write `keep: 2`
             keep: 0
             22:9 error[E085] checkpoint.keep: 0 is out of range | give a whole number from 1 to 1000
             on_notice: "false"
             23:14 error[E084] checkpoint.on_notice: expected `true` or `false`, found "false" | write `true` or `false`, without quotes
-            s3://bucket/ckpt
-            20:8 error[E090] checkpoint.uri: `s3://` is not built yet | write a path, or `file:///an/absolute/path`
+            s3://bucket/../ckpt
+            20:8 error[E030] checkpoint.uri: `s3://bucket/../ckpt` names no place in an object store; one looks like `s3://bucket/some/prefix` | write `s3://bucket/some/prefix`; credentials come from the environment
+            s3://key:secret@bucket/ckpt
+            20:8 error[E030] checkpoint.uri: a URI holds no credentials; set them in the environment (AWS_ACCESS_KEY_ID and so on) | write `s3://bucket/some/prefix`; credentials come from the environment
+            ftp://bucket/ckpt
+            20:8 error[E090] checkpoint.uri: `ftp://` is not built yet | write a path, or `file:///an/absolute/path`
             "s\t3://bucket"
             20:8 error[E090] checkpoint.uri: `s�3://` is not built yet | write a path, or `file:///an/absolute/path`
             file://ckpt
             20:8 error[E030] checkpoint.uri: `file://ckpt` has no absolute path behind `file://` | write a path, or `file:///an/absolute/path`
+        "#]],
+    );
+}
+
+#[test]
+fn init() {
+    let init = |text: &str| changed("seed: 42", &format!("seed: 42\n  init: {text}"));
+    check(
+        &[
+            init("{rename: {a: b}}"),
+            init("model.safetensors"),
+            init("{uri: model.onnx}"),
+            init("{uri: s3://bucket/model.pt}"),
+            init("{uri: model.pt, freez: [a]}"),
+            init("{uri: model.pt, freeze: layer1}"),
+            init("{uri: model.pt, fresh: [a, {b: c}]}"),
+            init("{uri: model.pt, ignore: [\"\"], rename: [a]}"),
+        ],
+        expect![[r#"
+            seed: 42⏎  init: {rename: {a: b}}
+            43:3 error[E049] train.init.uri: `uri` is missing | say where the weights are: `uri: model.safetensors`
+            seed: 42⏎  init: model.safetensors
+            43:9 error[E084] train.init: expected a map, found `model.safetensors` | give a map with `uri`, `rename`, `fresh`, `ignore` or `freeze`
+            seed: 42⏎  init: {uri: model.onnx}
+            43:15 error[E049] train.init.uri: the name of `model.onnx` does not tell what it is | give a `.safetensors` file, or a state_dict of PyTorch as `.pt` or `.pth`
+            seed: 42⏎  init: {uri: s3://bucket/model.pt}
+            43:15 error[E090] train.init.uri: `s3://` is not built yet | write a path, or `file:///an/absolute/path`
+            seed: 42⏎  init: {uri: model.pt, freez: [a]}
+            43:25 error[E091] train.init.freez: unknown key `freez` | did you mean `freeze`?
+            seed: 42⏎  init: {uri: model.pt, freeze: layer1}
+            43:33 error[E084] train.init.freeze: expected a list, found `layer1` | give a list of names or of what they begin with, as in `[layer1]`
+            seed: 42⏎  init: {uri: model.pt, fresh: [a, {b: c}]}
+            43:25 error[E084] train.init.fresh[1]: expected a text, found a map | give a text
+            seed: 42⏎  init: {uri: model.pt, ignore: [""], rename: [a]}
+            43:34 error[E085] train.init.ignore[0]: a name is empty | write the name, as in `layer1`
+            43:39 error[E084] train.init.rename: expected a map, found a list | give a map from the file's names to the model's, as in `{fc1: layer1}`
         "#]],
     );
 }
