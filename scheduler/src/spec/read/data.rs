@@ -109,7 +109,7 @@ pub(super) fn local_path(
     let path = path(field, code, context, faults)?;
     if path.contains(['*', '?']) {
         let message = format!("{} is a pattern", field.found());
-        return Err(field.fault(faults, code, message, "name one folder"));
+        return Err(field.fault(faults, code, message, "name one file or folder"));
     }
     Ok(path)
 }
