@@ -21,6 +21,8 @@ pub mod http;
 
 mod chain;
 
+mod snapshots;
+
 pub use neap_agent as agent;
 pub use neap_control as control;
 pub use neap_runtime as runtime;

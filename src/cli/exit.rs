@@ -126,6 +126,9 @@ pub enum CliError {
     /// The job cannot be measured.
     #[error("failed to measure the job")]
     Measure(#[source] MeasureError),
+    /// The job is no training.
+    #[error("nothing is known of how long own actors take or what they cost")]
+    NoEstimate,
     /// The job cannot be planned.
     #[error(transparent)]
     NoPlan(PlanRefusal),
@@ -219,7 +222,7 @@ impl CliError {
             | Self::WriteFile { .. }
             | Self::UnknownCode(_)
             | Self::Measure(_) => Exit::Usage,
-            Self::NoPlan(_) => Exit::Infeasible,
+            Self::NoPlan(_) | Self::NoEstimate => Exit::Infeasible,
             Self::Hopeless(_) => Exit::Refused,
             Self::Client(error) => match error {
                 ClientError::NotUp { .. } | ClientError::Unreachable { .. } => Exit::Unreachable,
@@ -260,6 +263,7 @@ impl CliError {
             Self::DidNotStart { log, .. } => format!("the whole log is in {}", log.display()),
             Self::InvalidJob { .. } => "`neap explain CODE` says more about a fault".to_owned(),
             Self::UnknownCode(_) => "codes look like E044; `neap validate FILE` shows those of a job file".to_owned(),
+            Self::NoEstimate => "`budget.max_cost` limits what they may cost".to_owned(),
             Self::DamagedCheckpoints { .. } => {
                 "a job goes on from the newest that is whole; `neap checkpoint gc` deletes old ones".to_owned()
             }

@@ -173,6 +173,7 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
         ("cost", Some(job.cost.total_micro_usd.to_string())),
         ("budget", job.budget.as_ref().map(budget_text)),
         ("idle share", Some(percent(job.cost.idle_share))),
+        ("answer", job.answer.as_ref().map(|answer| harmless(&answer.to_string()))),
         ("model", job.result.as_ref().map(|result| result.model_path.clone())),
         ("model card", job.result.as_ref().map(|result| result.card_path.clone())),
     ]);
@@ -294,6 +295,7 @@ pub(super) mod tests {
             budget: None,
             recoveries: 0,
             result: None,
+            answer: None,
         }
     }
 

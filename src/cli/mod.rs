@@ -59,6 +59,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use neap_runtime::system::Program;
 use tracing_subscriber::EnvFilter;
 
 use crate::home::Home;
@@ -75,6 +76,8 @@ struct Shell {
     timeout: Option<Duration>,
     /// The command line, starting with the program.
     typed: Vec<OsString>,
+    /// Own actors that this binary has beside what is built in.
+    program: Program,
 }
 
 impl Shell {
@@ -101,6 +104,11 @@ fn quoted(word: &str) -> String {
 
 /// Runs one command line, `args` starting with the program's name, and gives the exit code of the process.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    main_with(args, Program::default())
+}
+
+/// As [`main`], for a binary with own actors: it can be every role of Neap and run jobs of `kind: actors` with them.
+pub fn main_with(args: impl IntoIterator<Item = OsString>, program: Program) -> ExitCode {
     let typed: Vec<OsString> = args.into_iter().collect();
     let cli = match args::read(typed.iter().cloned()) {
         Ok(cli) => cli,
@@ -113,7 +121,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let output = Output::new(&cli.global);
     start_tracing(&cli, output);
     let done = Home::locate(cli.global.home.as_deref()).map_err(CliError::from).and_then(|home| {
-        let shell = Shell { home, output, timeout: cli.global.timeout, typed };
+        let shell = Shell { home, output, timeout: cli.global.timeout, typed, program };
         dispatch(&shell, cli.command)
     });
     match done {
@@ -161,7 +169,7 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Version => version(shell),
         Command::Control(args) => roles::control(shell, &args),
         Command::Agent(args) => roles::agent(args),
-        Command::Worker => roles::worker(),
+        Command::Worker => roles::worker(shell.program.clone()),
     }
 }
 

@@ -19,7 +19,7 @@ use neap_scheduler::estimate::{
 use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
-use neap_scheduler::spec::{CheckpointEvery, JobSpec};
+use neap_scheduler::spec::{CheckpointEvery, JobSpec, TrainSpec};
 use neap_training::Entries;
 use neap_training::init::weights_digest;
 use neap_training::measure::{Measured, measure};
@@ -46,8 +46,10 @@ const LENGTHS: u64 = 40;
 
 pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
-    let spec = file.check(shell.output)?.spec;
-    shell.output.remark("measuring how fast this machine trains the job");
+    let spec = file.check(shell)?.spec;
+    if spec.train().is_some() {
+        shell.output.remark("measuring how fast this machine trains the job");
+    }
     let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
     let how = How { trace: args.trace.as_deref(), measure: MEASURE, seed: args.seed, unsafe_spot };
     let shown = make(shell, &spec, &how)?;
@@ -73,7 +75,8 @@ pub(super) struct How<'a> {
 ///
 /// Why there is no plan.
 pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Result<Shown<'a>, CliError> {
-    let measured = measure(launch(spec), &Entries::builtin(), how.measure).map_err(CliError::Measure)?;
+    let train = spec.train().ok_or(CliError::NoEstimate)?;
+    let measured = measure(launch(spec, train), &Entries::builtin(), how.measure).map_err(CliError::Measure)?;
     let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
     let offer = cheapest(spec, &config).ok_or_else(|| CliError::Usage(no_offer(spec)))?;
     let past = past_runs(shell, spec);
@@ -100,7 +103,7 @@ pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Resul
 }
 
 /// The job's launch data, of which only what decides the computing is looked at.
-fn launch(spec: &JobSpec) -> TrainLaunch {
+fn launch(spec: &JobSpec, train: &TrainSpec) -> TrainLaunch {
     let place = LaunchPlace {
         job: JobId::new(0),
         job_name: String::new(),
@@ -109,7 +112,7 @@ fn launch(spec: &JobSpec) -> TrainLaunch {
         checkpoint_folder: String::new(),
         model_folder: String::new(),
     };
-    TrainLaunch::new(spec, place)
+    TrainLaunch::new(spec, train, place)
 }
 
 fn read_trace(path: &Path) -> Result<Vec<ZoneTrace>, CliError> {
@@ -144,7 +147,8 @@ fn no_offer(spec: &JobSpec) -> String {
 
 /// How long the same job took before, from its first step to its end; the shortest first.
 fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
-    let init = spec.train.init.as_ref().and_then(|init| weights_digest(Path::new(&init.path)).ok());
+    let init =
+        spec.train().and_then(|train| train.init.as_ref()).and_then(|init| weights_digest(Path::new(&init.path)).ok());
     let hash = spec_hash(spec, init.as_deref());
     let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
     let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use neap_agent::AgentSettings;
 use neap_control::{Config, ControlPlane, Settings};
+use neap_runtime::system::{self, Program};
 use neap_runtime::workload::{Workloads, run_worker};
 use neap_scheduler::model::NodeSize;
 use neap_training::Entries;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::ShutdownBody;
 use crate::http::{self, Api};
+use crate::snapshots;
 
 use super::Shell;
 use super::args::{AgentArgs, ControlArgs};
@@ -51,15 +53,17 @@ const SHUTDOWNS_MAX: usize = 4;
 type RoleError = Box<dyn Error + Send + Sync>;
 
 pub(super) fn control(shell: &Shell, args: &ControlArgs) -> Result<Exit, CliError> {
-    run_role("the control plane", RUNTIME_THREADS, run_control(&shell.home, args))
+    run_role("the control plane", RUNTIME_THREADS, run_control(shell, args))
 }
 
 pub(super) fn agent(args: AgentArgs) -> Result<Exit, CliError> {
     run_role("the node agent", RUNTIME_THREADS, run_agent(args))
 }
 
-pub(super) fn worker() -> Result<Exit, CliError> {
-    let workloads = Workloads::default().with(neap_training::workload(Entries::builtin()));
+pub(super) fn worker(program: Program) -> Result<Exit, CliError> {
+    let workloads = Workloads::default()
+        .with(neap_training::workload(Entries::builtin()))
+        .with(system::workload::workload(program, snapshots::open));
     run_role("the worker", WORKER_RUNTIME_THREADS, async { Ok(run_worker(workloads, launch_pipe()?).await?) })
 }
 
@@ -84,12 +88,14 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 }
 
 /// A control plane from its start to its end.
-async fn run_control(home: &Home, args: &ControlArgs) -> Result<(), RoleError> {
+async fn run_control(shell: &Shell, args: &ControlArgs) -> Result<(), RoleError> {
+    let home = &shell.home;
     // Before the listener is announced, so that no signal can end us the hard way from then on.
     let mut signals = Signals::listen()?;
     let _lock = lock(home).await?;
     let listener = listen(args.http).await?;
     let entries = Entries::builtin().infos();
+    let mains = shell.program.mains().map(str::to_owned).collect();
     let mut plane = ControlPlane::start(Settings {
         home: home.path().to_owned(),
         quic_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -101,8 +107,10 @@ async fn run_control(home: &Home, args: &ControlArgs) -> Result<(), RoleError> {
     let (shutdown, mut shutdowns) = mpsc::channel(SHUTDOWNS_MAX);
     let pid = std::process::id();
     let endpoint = Endpoint { http: listener.local_addr()?, quic: plane.quic_addr(), join: plane.join_addr(), pid };
-    let server =
-        http::serve(Api { control: plane.handle(), entries, token: plane.token().to_owned(), shutdown }, listener)?;
+    let server = http::serve(
+        Api { control: plane.handle(), entries, mains, token: plane.token().to_owned(), shutdown },
+        listener,
+    )?;
     home.publish(&endpoint)?;
     tracing::info!(http = %endpoint.http, quic = %endpoint.quic, home = %home.path().display(), "ready");
 

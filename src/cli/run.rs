@@ -14,12 +14,12 @@ use super::consent::{Consent, consent};
 use super::exit::{CliError, Exit};
 use super::follow::{self, Ending, Show};
 use super::jobs::metrics_text;
-use super::output::{coarse, fields, percent};
+use super::output::{coarse, fields, harmless, percent};
 use super::validate::JobFile;
 
 pub(super) fn run(shell: &Shell, args: &RunArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
-    let spec = file.check(shell.output)?.spec;
+    let spec = file.check(shell)?.spec;
     let client = shell.client()?;
     let name = file.name.clone();
     let estimate = match consent(shell, args, &spec) {
@@ -114,6 +114,7 @@ fn summary(job: &JobBody) -> String {
         ("test accuracy", result.and_then(|result| result.eval_accuracy).map(percent)),
         ("test metrics", result.and_then(|result| metrics_text(&result.eval_metrics))),
         ("train loss", result.map(|result| format!("{:.4}", result.train_loss))),
+        ("answer", job.answer.as_ref().map(|answer| harmless(&answer.to_string()))),
         ("wall time", wall),
         ("cost", Some(format!("{}{per_epoch}", job.cost.total_micro_usd))),
         ("idle share", Some(percent(job.cost.idle_share))),

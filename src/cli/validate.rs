@@ -47,8 +47,9 @@ impl JobFile {
     }
 
     /// Checks it, and shows what there is to know about it.
-    pub(super) fn check(&self, output: Output) -> Result<ParsedJob, CliError> {
-        match spec::parse(&self.text, &self.context()) {
+    pub(super) fn check(&self, shell: &Shell) -> Result<ParsedJob, CliError> {
+        let output = shell.output;
+        match spec::parse(&self.text, &self.context(shell)) {
             Ok(job) => {
                 if !job.warnings.is_empty() {
                     output.warn(self.render(&job.warnings, output.color_err()).trim_end());
@@ -62,8 +63,9 @@ impl JobFile {
         }
     }
 
-    fn context(&self) -> ParseContext {
-        ParseContext { base_dir: self.base_dir.clone(), entries: Entries::builtin().infos() }
+    fn context(&self, shell: &Shell) -> ParseContext {
+        let mains = shell.program.mains().map(str::to_owned).collect();
+        ParseContext { base_dir: self.base_dir.clone(), entries: Entries::builtin().infos(), mains: Some(mains) }
     }
 
     fn show_faults(&self, found: &[Fault], output: Output) -> Result<(), CliError> {
@@ -87,7 +89,7 @@ fn folder_of(path: &Path) -> io::Result<PathBuf> {
 
 pub(super) fn validate(shell: &Shell, path: &Path) -> Result<Exit, CliError> {
     let file = JobFile::read(path)?;
-    let job = file.check(shell.output)?;
+    let job = file.check(shell)?;
     let document = json!({ "file": file.name, "valid": true, "faults": faults::to_json(&file.name, &job.warnings) });
     shell.output.document(&document, &file.name, || format!("{} is valid\n", file.name))?;
     Ok(Exit::Ok)

@@ -170,6 +170,9 @@ pub struct JobBody {
     pub recoveries: u32,
     /// What it left, once it succeeded.
     pub result: Option<ResultBody>,
+    /// What a job of own actors returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<serde_json::Value>,
 }
 
 impl JobBody {

@@ -64,6 +64,8 @@ impl From<JobView> for JobBody {
             }),
             recoveries: job.recoveries,
             result: job.result.map(ResultBody::from),
+            // It was JSON when the worker sent it; what is not any more is shown as it is.
+            answer: job.answer.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into())),
         }
     }
 }

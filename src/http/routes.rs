@@ -88,7 +88,8 @@ async fn version() -> Json<VersionBody> {
 }
 
 async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Result<Response, ApiError> {
-    let context = ParseContext { base_dir: file.base_dir.clone(), entries: api.entries.clone() };
+    let (entries, mains) = (api.entries.clone(), Some(api.mains.clone()));
+    let context = ParseContext { base_dir: file.base_dir.clone(), entries, mains };
     let job = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
     let mut faults = missing_data(&job.spec).await;
     faults.extend(checkpoints::unwritable(&job.spec).await);

@@ -181,6 +181,15 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model_blake3: Option<String>,
     },
+    /// The main function of a job of own actors has returned.
+    ActorsFinished {
+        /// The job.
+        job: JobId,
+        /// When.
+        at: Millis,
+        /// What it returned, as JSON.
+        result: String,
+    },
     /// A provider said that it will take a node back.
     PreemptionNotice {
         /// The node.

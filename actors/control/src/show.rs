@@ -38,6 +38,7 @@ impl Controller {
             budget: self.budget_view(job),
             recoveries: job.recoveries,
             result: job.result.clone(),
+            answer: job.answer.clone(),
         }
     }
 

@@ -62,8 +62,10 @@ pub struct JobView {
     pub budget: Option<BudgetView>,
     /// How many memberships ended by a loss or a preemption.
     pub recoveries: u32,
-    /// Set when it succeeded.
+    /// Set when a training succeeded.
     pub result: Option<ResultView>,
+    /// What a job of own actors returned when it succeeded, as JSON.
+    pub answer: Option<String>,
 }
 
 /// One worker of a job.

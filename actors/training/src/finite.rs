@@ -48,6 +48,13 @@ impl NotFinite {
         (!fault.losses.is_empty() || gradient.is_some()).then_some(fault)
     }
 
+    /// The same fault where the losses were those of the logical shards from `first` on.
+    #[must_use]
+    pub fn with_shards_from(mut self, first: u32) -> Self {
+        self.losses.iter_mut().for_each(|(shard, _)| *shard += first);
+        self
+    }
+
     /// What the owner of the job is told.
     pub fn describe(&self, layout: &Layout) -> String {
         // Users count steps as progress does: the first one makes 1.

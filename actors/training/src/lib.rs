@@ -9,10 +9,10 @@
 //!     keeper         evaluation, checkpoints, the trained model
 //! ```
 //!
-//! The core ([`state`], [`relaxed`], [`reduction`], [`update`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors nor wire; the result of
-//! [`state`] does not depend on how many workers carried the logical shards. Actors take messages from the wire and hand them to
-//! threads; nothing is computed on a thread that serves the network. What is not here: who carries what, and when that
-//! changes; the control plane decides it and says so with a membership.
+//! The core ([`state`], [`relaxed`], [`reduction`], [`update`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors
+//! nor wire; the result of [`state`] does not depend on how many workers carried the logical shards. Actors take messages from
+//! the wire and hand them to threads; nothing is computed on a thread that serves the network. What is not here: who carries
+//! what, and when that changes; the control plane decides it and says so with a membership.
 
 #![forbid(unsafe_code)]
 

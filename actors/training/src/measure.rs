@@ -108,7 +108,7 @@ mod tests {
             "version: 1\nkind: train\ndata: {{train: {{uri: {data}, split: {{rows: 0..100}}, label: label}}}}\n\
              train: {{entry: mlp, epochs: 3, global_batch: 40}}\n{lines}"
         );
-        let context = ParseContext { base_dir: "/".to_owned(), entries: Entries::builtin().infos() };
+        let context = ParseContext { base_dir: "/".to_owned(), entries: Entries::builtin().infos(), mains: None };
         let spec = parse(&text, &context).unwrap().spec;
         let place = LaunchPlace {
             init_digest: None,
@@ -118,7 +118,7 @@ mod tests {
             checkpoint_folder: "/nowhere".to_owned(),
             model_folder: "/nowhere".to_owned(),
         };
-        TrainLaunch::new(&spec, place)
+        TrainLaunch::new(&spec, spec.train().unwrap(), place)
     }
 
     #[test]

@@ -12,9 +12,9 @@ codes! {
     Version = "E001", "the job file's version is not 1",
         "Every job file says `version: 1`, so that a later format can be told apart from this one.";
     Kind = "E002", "unknown kind of job",
-        "`kind` says what the job is: `train` trains a model with one of the entries built in or registered.";
+        "`kind` says what the job is: `train` trains a model with one of the entries built in or registered, `actors` runs the actors of a program of your own.";
     KindBlock = "E003", "the block of the job's kind is missing, or there is another one",
-        "A job has exactly the block that its `kind` names: with `kind: train` a block `train:`, and no `command:` or `tune:`.";
+        "A job has exactly the block that its `kind` names: with `kind: train` a block `train:`, with `kind: actors` a block `actors:` and no `data:`, and never `command:` or `tune:`.";
     Name = "E004", "the name is not a DNS label",
         "Names end up in host names and labels: 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last. Leave `name` out and one is made up.";
     Project = "E006", "the project cannot be used",
@@ -49,8 +49,8 @@ codes! {
         "`checkpoint.every` is `auto`, `none`, a number of epochs as in `2epochs`, of steps as in `100steps`, or a time as in `10m`. With `auto` a checkpoint is written at each epoch's end; as soon as the control plane has seen how often such nodes are lost, at the interval with which the least work is lost (Daly 2006), which takes at most 2 % of the time.";
     DataMissing = "E032", "a data set is missing",
         "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
-    UnknownEntry = "E040", "unknown train entry",
-        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or a type that the program registered.";
+    UnknownEntry = "E040", "unknown train entry or main function",
+        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or a type that the program registered. `actors.main` names a main function that the program registered.";
     Staleness = "E043", "a bound of staleness without an exchange that has one",
         "`train.ps.staleness` says how many steps a logical shard may be ahead of the slowest one, which means something only with `consistency: ssp`. With `sync` nobody is ever ahead, with `async` there is no bound.";
     BatchNotDivisible = "E044", "the global batch cannot be cut into equal shards",

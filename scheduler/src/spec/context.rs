@@ -9,6 +9,8 @@ pub struct ParseContext {
     pub base_dir: String,
     /// The train entries there are.
     pub entries: Vec<EntryInfo>,
+    /// The main functions of own actors there are; `None` where they are not known, and any name is taken.
+    pub mains: Option<Vec<String>>,
 }
 
 /// A train entry: something that can be trained.

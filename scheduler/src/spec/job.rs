@@ -7,7 +7,7 @@ use crate::model::{Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, No
 /// Whom a job belongs to that names no project.
 pub const DEFAULT_PROJECT: &str = "default";
 
-/// A valid job of `kind: train`.
+/// A valid job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
     /// DNS label of at most 63 characters, or nothing: the control plane then makes one up.
@@ -40,10 +40,43 @@ pub struct JobSpec {
     pub max_restarts: u32,
     /// Where and how often the training state is saved.
     pub checkpoint: CheckpointSpec,
-    /// The data sets by name: `train` always, `eval` where there is one.
+    /// The data sets by name: for a training `train` always, `eval` where there is one; none for own actors.
     pub data: BTreeMap<String, DataSpec>,
-    /// The training itself.
-    pub train: TrainSpec,
+    /// What it does.
+    pub work: Work,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Trains a model (`kind: train`).
+    Train(TrainSpec),
+    /// Runs actors of a program of its own (`kind: actors`).
+    Actors(ActorsSpec),
+}
+
+impl JobSpec {
+    /// The training, where it is one.
+    pub fn train(&self) -> Option<&TrainSpec> {
+        match &self.work {
+            Work::Train(train) => Some(train),
+            Work::Actors(_) => None,
+        }
+    }
+
+    /// Whether it needs a node for its parameter server, beside those of its workers.
+    pub fn separate_server(&self) -> bool {
+        self.train().is_some_and(|train| train.server == ServerPlacement::Separate)
+    }
+}
+
+/// A program of own actors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActorsSpec {
+    /// The registered name of its main function.
+    pub main: String,
+    /// What the main function is given.
+    pub params: BTreeMap<String, ParamValue>,
 }
 
 /// How many workers may carry a job: `1 ≤ min ≤ target ≤ max ≤ logical_shards`.

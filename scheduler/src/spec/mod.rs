@@ -20,9 +20,9 @@ pub use code::Code;
 pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
-    BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart,
-    DataSpec, Deadline, Determinism, HashSide, HashSplit, InitSpec, JobSpec, Objective, OnExceed, OnPreempt, OrderSpec,
-    ParamValue, ServerPlacement, TargetKind, TrainLength, TrainSpec, WorkerRange,
+    ActorsSpec, BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Consistency, DEFAULT_PROJECT, DataFormat,
+    DataPart, DataSpec, Deadline, Determinism, HashSide, HashSplit, InitSpec, JobSpec, Objective, OnExceed, OnPreempt,
+    OrderSpec, ParamValue, ServerPlacement, TargetKind, TrainLength, TrainSpec, Work, WorkerRange,
 };
 pub use quantity::is_dns_label;
 pub use schema::json_schema;

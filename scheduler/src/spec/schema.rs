@@ -108,10 +108,26 @@ struct Job {
     /// Where and how often the training state is saved.
     #[schemars(default)]
     checkpoint: Option<Checkpoint>,
-    /// The data sets.
-    data: Data,
+    /// The data sets, for `kind: train`.
+    #[schemars(default)]
+    data: Option<Data>,
     /// The training, for `kind: train`.
-    train: Train,
+    #[schemars(default)]
+    train: Option<Train>,
+    /// The program of own actors, for `kind: actors`.
+    #[schemars(default)]
+    actors: Option<Actors>,
+}
+
+/// A program of own actors.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Actors {
+    /// The registered name of its main function.
+    main: String,
+    /// What the main function is given.
+    #[schemars(default)]
+    params: BTreeMap<String, Param>,
 }
 
 /// What a job is.
@@ -120,6 +136,8 @@ struct Job {
 enum Kind {
     /// Trains a model.
     Train,
+    /// Runs actors of a program of one's own.
+    Actors,
 }
 
 /// How many workers may carry the job.

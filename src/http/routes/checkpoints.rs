@@ -52,7 +52,8 @@ pub(super) async fn restore(
         let why = format!("{} ({}) has not ended; stop it first, and it goes on from where it was", job.id, job.name);
         return Err(ControlError::Conflict { why }.into());
     }
-    let context = ParseContext { base_dir: file.base_dir.clone(), entries: api.entries.clone() };
+    let context =
+        ParseContext { base_dir: file.base_dir.clone(), entries: api.entries.clone(), mains: Some(api.mains.clone()) };
     let parsed = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
     let place = job.checkpoints;
     let search = move || find(&place, wanted.step);

@@ -10,7 +10,7 @@ use crate::chain::chain;
 /// The digest of the job's weights, where it names any. All nodes are processes of this machine, so what is not here is
 /// nowhere.
 pub(super) async fn digest(job: &JobSpec) -> Result<Option<String>, Fault> {
-    let Some(init) = &job.train.init else { return Ok(None) };
+    let Some(init) = job.train().and_then(|train| train.init.as_ref()) else { return Ok(None) };
     let path = PathBuf::from(&init.path);
     let digest = tokio::task::spawn_blocking(move || weights_digest(&path)).await;
     let why = match digest {

@@ -5,7 +5,7 @@ use neap_scheduler::model::{
     CancelReason, JobId, JobState, Market, MarketChoice, MicroUsd, Millis, NodeId, NodeState, Offer,
 };
 use neap_scheduler::policy::{JobDemand, JobTerms, cheapest_fit};
-use neap_scheduler::spec::{Code, JobSpec, ServerPlacement};
+use neap_scheduler::spec::{Code, JobSpec};
 use neap_storage::record::{EstimateRecord, Record};
 
 use super::live::EndingAll;
@@ -291,7 +291,7 @@ fn demand_of(spec: &JobSpec) -> JobDemand {
         need: spec.resources,
         market: spec.market.named(),
         max_price: spec.max_price,
-        separate_server: spec.train.server == ServerPlacement::Separate,
+        separate_server: spec.separate_server(),
         given_up: 0,
         started: false,
         stopping: false,

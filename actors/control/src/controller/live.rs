@@ -197,7 +197,8 @@ impl Live {
             | Record::WorkerStarted { job, .. }
             | Record::MembershipChanged { job, .. }
             | Record::CheckpointPublished { job, .. }
-            | Record::JobFinished { job, .. } => self.touch(*job),
+            | Record::JobFinished { job, .. }
+            | Record::ActorsFinished { job, .. } => self.touch(*job),
             Record::EpochFinished(epoch) => self.touch(epoch.job),
             _ => {}
         }

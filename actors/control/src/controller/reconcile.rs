@@ -3,7 +3,6 @@
 
 use neap_scheduler::model::{JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
 use neap_scheduler::policy::{JobDemand, NodeSupply, Placed, PlacedRole, Plan, Snapshot, WaitReason, decide_with};
-use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
 use super::Controller;
@@ -107,7 +106,7 @@ impl Controller {
             need: job.spec.resources,
             market: job.spec.market.named(),
             max_price: job.spec.max_price,
-            separate_server: job.spec.train.server == ServerPlacement::Separate,
+            separate_server: job.spec.separate_server(),
             given_up: job.given_up,
             started: job.has_members(),
             stopping: job.state == JobState::Stopping,

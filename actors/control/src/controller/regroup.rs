@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
 use neap_scheduler::elastic::{Candidate, Grouping, Load, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
-use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::{MemberRecord, Record};
 
 use super::Controller;
@@ -128,8 +127,9 @@ impl Controller {
             return None;
         }
         let server = entry.membership.as_ref().map(|group| group.server);
-        let separate = entry.spec.train.server == ServerPlacement::Separate;
-        group(&candidates, entry.spec.train.logical_shards, server, separate)
+        // Own actors are cut into no shards: every worker is a member.
+        let shards = entry.spec.train().map_or(trainers as u32, |train| train.logical_shards);
+        group(&candidates, shards, server, entry.spec.separate_server())
     }
 
     fn is_current(&self, entry: &JobEntry, wanted: &Grouping) -> bool {
@@ -174,6 +174,10 @@ impl Controller {
     pub(super) fn ask_to_save(&mut self, job: JobId, epoch: MembershipEpoch, server: WorkerId) -> Saving {
         if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
             return *saving;
+        }
+        if self.state.jobs.get(&job).is_some_and(|job| job.spec.train().is_none()) {
+            // Own actors save their states when they have something to save.
+            return Saving { epoch, until: clock::now(), done: true };
         }
         let saving = Saving { epoch, until: clock::now() + SAVE_WAIT, done: false };
         self.live.saving.insert(job, saving);

@@ -92,6 +92,8 @@ impl Controller {
             }
             WorkerReport::Finished(finished) => self.finished(job, finished),
             WorkerReport::Stopped { .. } => self.stopped(job),
+            WorkerReport::ActorsRunning { .. } => self.actors_run(job),
+            WorkerReport::ActorsFinished { result, .. } => self.actors_finished(job, result),
             WorkerReport::Failed { kind, message, .. } => {
                 let reason = match kind {
                     FailureKind::User => FailReason::UserError,
@@ -116,6 +118,16 @@ impl Controller {
         };
         self.live.progress.insert(job, view);
         self.note_pace(job, progress);
+        self.goes_on(job, "steps are committed again")
+    }
+
+    /// The lead of a job of own actors has taken in the membership.
+    fn actors_run(&mut self, job: JobId) -> Vec<Record> {
+        self.goes_on(job, "its actors run again")
+    }
+
+    /// A job's work goes on, after whatever happened.
+    fn goes_on(&mut self, job: JobId, why: &str) -> Vec<Record> {
         if !self.live.found_training.contains(&job) {
             self.live.first_step.entry(job).or_insert_with(clock::now);
         }
@@ -129,7 +141,7 @@ impl Controller {
         // What a worker that was let go still reports does not make the job run again.
         let carried = !self.live.given_up.contains(&job);
         let regrouped = carried && matches!(state, Some(JobState::Resizing | JobState::Recovering(_)));
-        let record = regrouped.then(|| self.job_record(job, JobState::Running, "steps are committed again")).flatten();
+        let record = regrouped.then(|| self.job_record(job, JobState::Running, why)).flatten();
         record.into_iter().collect()
     }
 
@@ -173,6 +185,12 @@ impl Controller {
         std::iter::once(record).chain(done).collect()
     }
 
+    fn actors_finished(&mut self, job: JobId, result: String) -> Vec<Record> {
+        let record = Record::ActorsFinished { job, at: clock::now(), result };
+        let done = self.job_record(job, JobState::Succeeded, "its main function has returned");
+        std::iter::once(record).chain(done).collect()
+    }
+
     fn stopped(&mut self, job: JobId) -> Vec<Record> {
         let (state, why) = self.stopped_state(job, "stopped on request, after a checkpoint");
         self.job_record(job, state, why).into_iter().collect()
@@ -198,9 +216,11 @@ fn epoch_of(report: &WorkerReport) -> MembershipEpoch {
         WorkerReport::Checkpoint(report) => report.membership,
         WorkerReport::Finished(report) => report.membership,
         WorkerReport::Paces(report) => report.membership,
-        WorkerReport::PeerLost { epoch, .. } | WorkerReport::Stopped { epoch } | WorkerReport::Failed { epoch, .. } => {
-            *epoch
-        }
+        WorkerReport::PeerLost { epoch, .. }
+        | WorkerReport::Stopped { epoch }
+        | WorkerReport::Failed { epoch, .. }
+        | WorkerReport::ActorsRunning { epoch, .. }
+        | WorkerReport::ActorsFinished { epoch, .. } => *epoch,
     }
 }
 

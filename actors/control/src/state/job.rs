@@ -77,6 +77,8 @@ pub(crate) struct JobEntry {
     pub(crate) checkpoint_at: Millis,
     pub(crate) epochs: Vec<EpochView>,
     pub(crate) result: Option<ResultView>,
+    /// What a job of own actors returned, as JSON.
+    pub(crate) answer: Option<String>,
     pub(crate) cost: CostView,
     /// What was booked for each node that it used.
     pub(crate) cost_by_node: BTreeMap<NodeId, MicroUsd>,
@@ -146,6 +148,7 @@ impl JobEntry {
             checkpoint_at: Millis::ZERO,
             epochs: Vec::new(),
             result: None,
+            answer: None,
             cost: CostView::default(),
             cost_by_node: BTreeMap::new(),
             cost_by_month: BTreeMap::new(),

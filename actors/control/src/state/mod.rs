@@ -158,7 +158,9 @@ impl ClusterState {
         match record {
             Record::NodeStateChanged { node, .. } => vec![*node],
             Record::WorkerEnded { node, .. } | Record::WorkerStarted { node, .. } => vec![*node],
-            Record::MembershipChanged { job, .. } | Record::JobFinished { job, .. } => self.nodes_of(*job),
+            Record::MembershipChanged { job, .. }
+            | Record::JobFinished { job, .. }
+            | Record::ActorsFinished { job, .. } => self.nodes_of(*job),
             Record::JobStateChanged { job, state, .. } if state.is_terminal() => self.nodes_of(*job),
             _ => Vec::new(),
         }
@@ -198,7 +200,8 @@ impl ClusterState {
                 estimate,
                 init_digest,
             } => {
-                let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone() };
+                // Which main functions there are is the business of the binary that accepted the job.
+                let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone(), mains: None };
                 let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
                     job: *job,
                     fault: faults.first().map(|fault| fault.message.clone()).unwrap_or_default(),
@@ -260,6 +263,7 @@ impl ClusterState {
                 self.job_mut(*job)?.checkpoint_published(checkpoint, *at);
             }
             Record::JobFinished { job, .. } => self.job_mut(*job)?.finish(record),
+            Record::ActorsFinished { job, result, .. } => self.job_mut(*job)?.answer = Some(result.clone()),
             Record::PreemptionNotice { node, at, deadline } => {
                 if let Some(entry) = self.nodes.get(node) {
                     self.observed.noticed(entry);

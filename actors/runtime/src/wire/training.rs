@@ -4,7 +4,7 @@
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
     self, CheckpointEvery, ColumnSpec, DataFormat, DataPart, DataSpec, Determinism, HashSide, HashSplit, JobSpec,
-    OrderSpec, ParamValue, ServerPlacement, TargetKind, TrainLength,
+    OrderSpec, ParamValue, ServerPlacement, TargetKind, TrainLength, TrainSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -233,8 +233,7 @@ pub struct LaunchPlace {
 
 impl TrainLaunch {
     /// The launch of a job.
-    pub fn new(spec: &JobSpec, place: LaunchPlace) -> Self {
-        let train = &spec.train;
+    pub fn new(spec: &JobSpec, train: &TrainSpec, place: LaunchPlace) -> Self {
         Self {
             job: place.job,
             job_name: place.job_name,
@@ -440,8 +439,8 @@ pub struct ParametersHeader {
     pub membership: MembershipEpoch,
     /// The step to compute with them, counted from 0 since the start of the job.
     pub step: u64,
-    /// The first logical shard to compute it for. All that the worker carries, unless shards wait for each other less than
-    /// a step and some of them are behind.
+    /// The first logical shard to compute it for: all that the worker carries, unless its shards do not go in step and some of
+    /// them are behind the others.
     pub shard_start: u32,
     /// One past the last.
     pub shard_end: u32,

@@ -185,6 +185,20 @@ pub enum WorkerReport {
     },
     /// How fast the workers are, every few seconds.
     Paces(Paces),
+    /// The lead of a job of own actors has taken in a membership, and its actors run.
+    ActorsRunning {
+        /// The membership.
+        epoch: MembershipEpoch,
+        /// Own actors in the lead's process.
+        actors: u32,
+    },
+    /// The main function of a job of own actors has returned.
+    ActorsFinished {
+        /// The membership.
+        epoch: MembershipEpoch,
+        /// What it returned, as JSON.
+        result: String,
+    },
 }
 
 /// How long each worker of a membership takes for a logical shard, as its parameter server sees it.

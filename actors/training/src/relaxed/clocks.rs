@@ -120,6 +120,7 @@ mod tests {
             samples: 60,
             global_batch: 6,
             logical_shards: steps.len() as u32,
+            micro_batch: 6,
             order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Steps(100),
         };
@@ -172,6 +173,7 @@ mod tests {
             samples: 60,
             global_batch: 6,
             logical_shards: 2,
+            micro_batch: 6,
             order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Steps(100),
         };

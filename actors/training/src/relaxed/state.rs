@@ -11,12 +11,13 @@ use neap_scheduler::elastic::{ReductionTree, SampleOrder, ShardRange, TreeNode};
 use neap_scheduler::spec::Consistency;
 
 use super::clocks::{Clocks, Next, Order};
+use crate::finite::{NotFinite, first_not_finite};
 use crate::ledger::{LedgerError, SampleLedger};
 use crate::optimiser::{Optimiser, Share};
 use crate::parameters::Parameters;
 use crate::reduction::{Buffers, Floats, Part, add};
 use crate::schedule::Schedule;
-use crate::state::{Commit, EpochSummary, PartError, RelaxedPosition, Snapshot};
+use crate::state::{Commit, EpochSummary, PartError, RelaxedPosition, Snapshot, StepError};
 use crate::update::UpdateSettings;
 
 /// Where a job's training stands.
@@ -181,10 +182,14 @@ impl RelaxedState {
     ///
     /// # Errors
     ///
-    /// [`LedgerError`]; the job must end then.
-    pub fn apply(&mut self, order: Order, parts: Vec<Part<Box<dyn Floats>>>) -> Result<Option<Commit>, LedgerError> {
+    /// [`StepError`]; the job must end then.
+    pub fn apply(&mut self, order: Order, parts: Vec<Part<Box<dyn Floats>>>) -> Result<Option<Commit>, StepError> {
         let before = self.step();
         let Some(sum) = self.sum(parts) else { return Ok(None) };
+        let fault = NotFinite::find(order.step, &sum.losses, first_not_finite(sum.gradient.values()));
+        if let Some(fault) = fault {
+            return Err(fault.with_shards_from(order.shards.start).into());
+        }
         let loss = sum.losses.iter().sum::<f64>();
         let epoch = self.open(order.step);
         epoch.ledger.commit(&sum.samples)?;
@@ -198,7 +203,7 @@ impl RelaxedState {
         self.optimiser.step_part(self.parameters.to_mut(), gradient, scale, share);
         sum.gradient.into_vec().into_iter().for_each(|buffer| self.buffers.put(buffer));
         self.clocks.advance(order);
-        if self.step() > before { self.commit().map(Some) } else { Ok(None) }
+        if self.step() > before { Ok(Some(self.commit()?)) } else { Ok(None) }
     }
 
     /// The slowest shard has made a step.
@@ -279,6 +284,7 @@ mod tests {
             samples: SAMPLES,
             global_batch: 10,
             logical_shards: SHARDS,
+            micro_batch: 10,
             order: OrderSpec { seed: Some(5), window: None, micro_shard: 1 },
             length: TrainLength::Epochs(EPOCHS),
         }
@@ -320,6 +326,18 @@ mod tests {
             state.check(order, *node, part.gradient.values().len(), &part.samples).unwrap();
         }
         state.apply(order, sent.into_iter().map(|(_, part)| part).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_not_applied() {
+        let mut state = RelaxedState::new(schedule(), Consistency::Async, PLAIN, vec![0.0]);
+        let Next::Compute(order) = state.next(ShardRange { start: 2, end: 4 }) else { panic!("nobody is behind") };
+        let mut sent = compute(order);
+        sent.last_mut().unwrap().1.losses[0] = f64::INFINITY;
+        let error = state.apply(order, sent.into_iter().map(|(_, part)| part).collect()).unwrap_err();
+        let StepError::NotFinite(fault) = error else { panic!("{error}") };
+        assert_eq!((fault.step, fault.losses, fault.gradient), (0, vec![(3, f64::INFINITY)], None));
+        assert_eq!((state.parameters()[0], state.step()), (0.0, 0));
     }
 
     /// What may happen next; the numbers choose among what is there.

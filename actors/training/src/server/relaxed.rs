@@ -129,6 +129,11 @@ impl RelaxedServer {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
+            Err(Refusal::NotFinite(fault)) => {
+                self.serving = None;
+                let message = fault.describe(&self.setup.layout);
+                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+            }
         }
     }
 
@@ -204,7 +209,7 @@ impl Serving {
         self.orders.remove(&worker);
         self.paces.received(worker, order.shards.len(), Instant::now());
         let parts = parts.into_iter().map(|(_, part)| part).collect();
-        self.state.apply(order, parts).map_err(|error| Refusal::Ledger(error.to_string()))
+        self.state.apply(order, parts).map_err(Refusal::from)
     }
 
     fn check(

@@ -297,6 +297,15 @@ pub(super) enum Refusal {
     NotFinite(NotFinite),
 }
 
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Ledger(error) => Self::Ledger(error.to_string()),
+            StepError::NotFinite(fault) => Self::NotFinite(fault),
+        }
+    }
+}
+
 impl Serving {
     /// Takes in one trainer's gradients. The last ones of a step commit it.
     fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<Option<Commit>, Refusal> {
@@ -313,10 +322,7 @@ impl Serving {
         self.paces.received(gradients.worker, carried, Instant::now());
         let mut committed = None;
         for (node, part) in gradients.parts {
-            committed = self.state.insert(node, part).map_err(|error| match error {
-                StepError::Ledger(error) => Refusal::Ledger(error.to_string()),
-                StepError::NotFinite(fault) => Refusal::NotFinite(fault),
-            })?;
+            committed = self.state.insert(node, part).map_err(Refusal::from)?;
         }
         if committed.is_some() {
             self.received.clear();

@@ -48,7 +48,7 @@ fn not_a_job() {
             1:1 error[E081] the file holds `just words` instead of a job | start with `version: 1` and `kind: train`
             {}
             1:1 error[E032] data: `data` is missing | name the training data: `data: {train: {uri: path/to/data}}`
-            1:1 error[E086] kind: `kind` is missing | say `kind: train`
+            1:1 error[E086] kind: `kind` is missing | say `kind: train` or `kind: actors`
             1:1 error[E003] train: `train` is missing | add the block `train:` with `entry` and `epochs`
             1:1 error[E086] version: `version` is missing | start the file with `version: 1`
         "#]],
@@ -146,7 +146,7 @@ fn keys() {
             epochs: 3
             5:1 error[E091] epochs: unknown key `epochs` | it belongs into `train`
             zzz: 3
-            5:1 error[E091] zzz: unknown key `zzz` | the keys here are `version`, `kind`, `name`, `description`, `project`, `labels`, `priority`, `workers`, `resources`, `placement`, `market`, `max_price`, `budget`, `deadline`, `objective`, `elastic`, `retry`, `checkpoint`, `data` or `train`
+            5:1 error[E091] zzz: unknown key `zzz` | the keys here are `version`, `kind`, `name`, `description`, `project`, `labels`, `priority`, `workers`, `resources`, `placement`, `market`, `max_price`, `budget`, `deadline`, `objective`, `elastic`, `retry`, `checkpoint`, `data`, `train` or `actors`
             queue: fast⏎schedule: daily
             5:1 error[E090] queue: `queue` is not built yet | leave it out; jobs start in the order they came
             6:1 error[E090] schedule: `schedule` is not built yet | start the job from cron with `neap run`
@@ -182,14 +182,51 @@ fn version_and_kind() {
             kind: tran
             2:7 error[E002] kind: unknown value `tran` | did you mean `train`?
             kind: command
-            2:7 error[E090] kind: `command` is not built yet | write `train`
+            2:7 error[E090] kind: `command` is not built yet | write `train` or `actors`
             version: 1⏎kind: tune⏎tune: {metric: x}⏎
-            2:7 error[E090] kind: `tune` is not built yet | write `train`
+            2:7 error[E090] kind: `tune` is not built yet | write `train` or `actors`
             command: {run: ls}⏎tune: {}
             5:1 error[E003] command: a job of `kind: train` has no block `command` | remove the block, or change `kind`
             6:1 error[E003] tune: a job of `kind: train` has no block `tune` | remove the block, or change `kind`
             version: 1⏎kind: train⏎data: {train: {uri: a.csv}}⏎
             1:1 error[E003] train: `train` is missing | add the block `train:` with `entry` and `epochs`
+        "#]],
+    );
+}
+
+#[test]
+fn own_actors() {
+    let actors = |more: &str| whole(&format!("version: 1\nkind: actors\n{more}\n"));
+    check(
+        &[
+            actors("name: x"),
+            actors("actors: {params: {a: 1}}"),
+            actors("actors: {main: word-cuont}"),
+            actors("actors: {main: word-count, params: {list: [1], off: off}, mian: x, artifact: y}"),
+            actors("actors: {main: word-count}\ndata: {train: {uri: a.csv}}\ntrain: {entry: mlp}"),
+            actors("actors: {main: word-count}\ncheckpoint: {every: 10steps, keep: 4}"),
+            added("actors: {main: word-count}"),
+        ],
+        expect![[r#"
+            version: 1⏎kind: actors⏎name: x⏎
+            1:1 error[E003] actors: `actors` is missing | add the block `actors:` with `main`
+            version: 1⏎kind: actors⏎actors: {params: {a: 1}}⏎
+            3:1 error[E086] actors.main: `main` is missing | name the main function: `word-count`
+            version: 1⏎kind: actors⏎actors: {main: word-cuont}⏎
+            3:16 error[E040] actors.main: there is no main function `word-cuont` | did you mean `word-count`?
+            version: 1⏎kind: actors⏎actors: {main: word-count, params: {list: [1], off: off}, mian: x, artifact:
+            3:37 error[E084] actors.params.list: expected a number, a text or a switch, found a list | give a single value
+            3:53 error[E084] actors.params.off: expected a text, found `off` | put it in quotes: "off"
+            3:59 error[E091] actors.mian: unknown key `mian` | did you mean `main`?
+            3:68 error[E090] actors.artifact: `artifact` is not built yet | leave it out; submit the job with the program that has the main function
+            version: 1⏎kind: actors⏎actors: {main: word-count}⏎data: {train: {uri: a.csv}}⏎train: {entry: mlp}⏎
+            4:1 error[E003] data: a job of `kind: actors` has no block `data` | remove the block, or change `kind`
+            5:1 error[E003] train: a job of `kind: actors` has no block `train` | remove the block, or change `kind`
+            version: 1⏎kind: actors⏎actors: {main: word-count}⏎checkpoint: {every: 10steps, keep: 4}⏎
+            4:14 error[E090] checkpoint.every: own actors save their states when they have something to save | leave it out
+            4:30 error[E090] checkpoint.keep: own actors save their states when they have something to save | leave it out
+            actors: {main: word-count}
+            5:1 error[E003] actors: a job of `kind: train` has no block `actors` | remove the block, or change `kind`
         "#]],
     );
 }
