@@ -25,6 +25,9 @@ use super::{CHUNK_ROWS, Chunk, Column, Fault, NO_WORD, Next, Request, Visit, num
 /// How an Arrow IPC file begins, padded to eight bytes; a stream does not.
 const FILE_MAGIC: &[u8; 8] = b"ARROW1\0\0";
 
+/// The magic, and zeros up to the widest alignment there is.
+const FILE_HEAD_BYTES: u64 = 72;
+
 /// What stands before the length of a message, but for streams of old.
 const CONTINUATION: u32 = u32::MAX;
 
@@ -98,16 +101,27 @@ fn batches_of_parquet(file: File, request: &Request) -> Result<Batches, Fault> {
 
 /// Reads a stream of messages; a file is one too, between its magic and its footer.
 fn batches_of_ipc(mut file: File, columns: Option<Vec<usize>>) -> Result<(SchemaRef, Batches), Fault> {
-    let mut magic = Vec::new();
-    let start = file
-        .seek(SeekFrom::Start(0))
-        .and_then(|_| file.by_ref().take(FILE_MAGIC.len() as u64).read_to_end(&mut magic))
-        .and_then(|_| file.seek(SeekFrom::Start(if magic == FILE_MAGIC { FILE_MAGIC.len() as u64 } else { 0 })))
-        .map_err(|error| unreadable(&error))?;
+    let start = first_message(&file)?;
     check_lengths(&file, start)?;
+    file.seek(SeekFrom::Start(start)).map_err(|error| unreadable(&error))?;
     let source = BufReader::with_capacity(1 << 16, file);
     let reader = StreamReader::try_new(source, columns).map_err(|error| unreadable(&error))?;
     Ok((reader.schema(), Box::new(reader)))
+}
+
+/// Where the messages begin: at once, or behind the magic of a file and the zeros that align what follows.
+fn first_message(file: &File) -> Result<u64, Fault> {
+    let mut head = Vec::new();
+    let mut source = file;
+    source
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| source.take(FILE_HEAD_BYTES).read_to_end(&mut head))
+        .map_err(|error| unreadable(&error))?;
+    if !head.starts_with(FILE_MAGIC) {
+        return Ok(0);
+    }
+    let words = head[FILE_MAGIC.len()..].chunks(8).take_while(|word| word.iter().all(|&byte| byte == 0));
+    Ok((FILE_MAGIC.len() + 8 * words.count()) as u64)
 }
 
 /// The reader asks for as much memory as each message says it has: none may say more than the file holds.
