@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use neap_runtime::wire::training::{
-    Consistency, Data, Every, Format, Length, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
+    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
 };
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
@@ -63,7 +63,10 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
             format: Format::Idx,
             part: Part::Train,
             label: None,
-            shuffle_seed: Some(1),
+            target: None,
+            columns: Columns::default(),
+            order: Order { seed: Some(1), window: None, micro_shard: 256 },
+            prefetch: 4,
         },
         eval_data: None,
         global_batch: BATCH as u32,
@@ -81,6 +84,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
         compression: None,
+        memory_mib: 1024,
     };
     codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")
 }
@@ -151,6 +155,7 @@ pub(crate) fn one_process(folder: &Path, shards: u32) -> Measurement {
             worker,
             args: launch(folder, shards),
             compute_threads: 1,
+            cache: folder.join("cache"),
             node: node.clone(),
             commands: inbox,
             reports: sender,

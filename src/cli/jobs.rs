@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::http::body::{BudgetBody, JobBody, JobStateBody, StatusBody, StopBody};
+use crate::http::body::{BudgetBody, DataBody, JobBody, JobStateBody, StatusBody, StopBody};
 
 use super::Shell;
 use super::args::{AllArgs, Format, LogsArgs, StatusArgs, StopArgs};
 use super::client::Listed;
 use super::exit::{CliError, Exit};
 use super::follow::Patience;
-use super::output::{Listing, Tone, age, fields, harmless, instant, percent};
+use super::output::{Listing, Tone, age, fields, harmless, instant, percent, thousands};
 use super::run::lasted;
 
 /// Pause between two looks at a log that grows.
@@ -166,6 +166,7 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
         ("step", progress.map(|at| format!("{} of {}", at.step, at.steps_total))),
         ("loss", progress.map(|at| format!("{:.4}", at.loss))),
         ("samples/s", progress.map(|at| format!("{:.0}", at.samples_per_second))),
+        ("data", job.data.as_ref().map(data_text)),
         ("checkpoint", job.checkpoint.as_ref().map(|saved| format!("step {}, {} ago", saved.step, age(saved.at_ms)))),
         ("recoveries", Some(job.recoveries.to_string())),
         ("rate", Some(job.rate_micro_usd_per_hour.to_string())),
@@ -185,6 +186,17 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
         text.push_str(&shell.output.table(&epochs(job)));
     }
     text
+}
+
+/// `waited for 0.30 % of the time; 1,204 MB of samples read on their nodes, 0 MB sent by others`.
+fn data_text(data: &DataBody) -> String {
+    let megabytes = |bytes: u64| thousands(bytes / 1_000_000);
+    format!(
+        "waited for {} of the time; {} MB of samples read on their nodes, {} MB sent by others",
+        percent(data.waited_share),
+        megabytes(data.local_bytes),
+        megabytes(data.remote_bytes)
+    )
 }
 
 fn workers(job: &JobBody) -> Listing {
@@ -274,6 +286,7 @@ pub(super) mod tests {
                 loss: 0.3127,
                 samples_per_second: 52_340.2,
             }),
+            data: Some(DataBody { waited_share: 0.003, local_bytes: 1_204_500_000, remote_bytes: 0 }),
             epochs: Vec::new(),
             checkpoints: String::new(),
             checkpoint: None,
@@ -284,6 +297,12 @@ pub(super) mod tests {
             result: None,
             answer: None,
         }
+    }
+
+    #[test]
+    fn what_the_data_cost_is_said_in_megabytes() {
+        let text = data_text(&job().data.unwrap());
+        assert_eq!(text, "waited for 0.30 % of the time; 1,204 MB of samples read on their nodes, 0 MB sent by others");
     }
 
     #[test]

@@ -149,6 +149,9 @@ pub struct JobBody {
     pub membership_epoch: u64,
     /// Where the training stands, once it has begun.
     pub progress: Option<ProgressBody>,
+    /// What its data cost so far, while the control plane that was told of it runs.
+    #[serde(default)]
+    pub data: Option<DataBody>,
     /// Finished epochs.
     pub epochs: Vec<EpochBody>,
     /// Where its checkpoints go: a local folder or a place in an object store.
@@ -236,6 +239,17 @@ pub struct ProgressBody {
     pub loss: f64,
     /// Samples per second lately.
     pub samples_per_second: f64,
+}
+
+/// What a job's data cost, over all its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DataBody {
+    /// The share of the workers' time in which training waited for samples, 0 to 1.
+    pub waited_share: f64,
+    /// Bytes of samples that workers had on their own nodes.
+    pub local_bytes: u64,
+    /// Bytes of samples that workers had from each other.
+    pub remote_bytes: u64,
 }
 
 /// One finished epoch.

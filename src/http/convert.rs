@@ -3,17 +3,17 @@
 mod money;
 
 use neap_control::views::{
-    BillView, CheckpointView, CostView, EpochView, Explanation, JobView, LogView, NodeView, ProgressView, ResultView,
-    StatusView, WorkerView,
+    BillView, CheckpointView, CostView, DataView, EpochView, Explanation, JobView, LogView, NodeView, ProgressView,
+    ResultView, StatusView, WorkerView,
 };
 use neap_scheduler::model::JobState;
 use neap_scheduler::spec::Fault;
 use neap_storage::record::EstimateRecord;
 
 use super::body::{
-    BillBody, BudgetBody, CheckpointBody, CostBody, EpochBody, EstimateBody, ExplanationBody, FaultBody, HistoryBody,
-    JobBillBody, JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody, ShardsBody,
-    StatusBody, VersionBody, WorkerBody, WorkersWantedBody,
+    BillBody, BudgetBody, CheckpointBody, CostBody, DataBody, EpochBody, EstimateBody, ExplanationBody, FaultBody,
+    HistoryBody, JobBillBody, JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody,
+    ShardsBody, StatusBody, VersionBody, WorkerBody, WorkersWantedBody,
 };
 
 impl From<JobState> for JobStateBody {
@@ -51,6 +51,7 @@ impl From<JobView> for JobBody {
             workers_wanted: WorkersWantedBody { min, target, max },
             membership_epoch: job.membership.0,
             progress: job.progress.map(ProgressBody::from),
+            data: job.data.map(DataBody::from),
             epochs: job.epochs.into_iter().map(EpochBody::from).collect(),
             checkpoints: job.checkpoints,
             checkpoint: job.checkpoint.map(CheckpointBody::from),
@@ -93,6 +94,13 @@ impl From<ProgressView> for ProgressBody {
     fn from(progress: ProgressView) -> Self {
         let ProgressView { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second } = progress;
         Self { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second }
+    }
+}
+
+impl From<DataView> for DataBody {
+    fn from(data: DataView) -> Self {
+        let DataView { waited_share, local_bytes, remote_bytes } = data;
+        Self { waited_share, local_bytes, remote_bytes }
     }
 }
 

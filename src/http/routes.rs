@@ -111,14 +111,14 @@ async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Res
 async fn missing_data(job: &JobSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (name, data) in &job.data {
-        if tokio::fs::try_exists(FilePath::new(&data.path)).await.unwrap_or(false) {
+        if tokio::fs::try_exists(FilePath::new(data.place())).await.unwrap_or(false) {
             continue;
         }
         faults.push(Fault {
             code: Code::DataMissing,
             severity: Severity::Error,
             path: format!("data.{name}.uri"),
-            message: format!("there is nothing at {}", data.path),
+            message: format!("there is nothing at {}", data.place()),
             help: Some("relative paths start at the job file's folder".to_owned()),
             span: None,
         });

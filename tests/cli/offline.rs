@@ -7,7 +7,7 @@ use crate::support::{Home, done, folder};
 #[test]
 fn the_examples_are_valid() {
     let home = Home::new();
-    for example in ["digits.yaml", "fashion-mnist.yaml"] {
+    for example in ["digits.yaml", "fashion-mnist.yaml", "flights.yaml", "flights-linear.yaml", "flights-late.yaml"] {
         let done = done(home.command(&["validate", example]).current_dir(folder("examples"))).expect(0);
         assert_eq!(done.stdout, format!("{example} is valid\n"));
         assert_eq!(done.stderr, "");

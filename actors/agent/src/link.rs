@@ -46,9 +46,9 @@ impl Outgoing {
         Self(sender)
     }
 
-    /// Queues a report; waits while the queue is full. Progress does not wait: the next one says all that it would have.
+    /// Queues a report; waits while the queue is full. What the next report of its kind says again does not wait.
     pub(crate) async fn report(&self, report: AgentReport) {
-        if matches!(report, AgentReport::Worker { report: WorkerReport::Progress(_), .. }) {
+        if let AgentReport::Worker { report: WorkerReport::Progress(_) | WorkerReport::DataUsed(_), .. } = report {
             let _ = self.0.try_send(Item::Report(report));
             return;
         }

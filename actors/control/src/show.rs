@@ -8,7 +8,7 @@ use neap_scheduler::model::{JobId, Millis, NodeState};
 use crate::clock;
 use crate::controller::Controller;
 use crate::state::{JobEntry, NodeEntry, WorkerEntry};
-use crate::views::{BillView, CostView, Explanation, JobView, NodeBill, NodeView, WorkerView};
+use crate::views::{BillView, CostView, DataView, Explanation, JobView, NodeBill, NodeView, WorkerView};
 
 impl Controller {
     pub(crate) fn view_job(&self, job: &JobEntry) -> JobView {
@@ -29,6 +29,7 @@ impl Controller {
             workers_wanted: (workers.min, workers.target, workers.max),
             membership: job.epoch(),
             progress: self.live.progress.get(&job.id).cloned(),
+            data: self.live.data_used.get(&job.id).map(|used| DataView::of(used.values())),
             epochs: job.epochs.clone(),
             checkpoints: self.checkpoint_place(job).to_string(),
             checkpoint: job.checkpoint_view(),

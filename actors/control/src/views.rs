@@ -6,6 +6,7 @@ mod money;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use neap_runtime::wire::worker::DataUsed;
 use neap_scheduler::model::{
     JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
@@ -45,6 +46,8 @@ pub struct JobView {
     pub membership: MembershipEpoch,
     /// Where the training stands, once it has begun.
     pub progress: Option<ProgressView>,
+    /// What its data cost so far, once workers have said it to this control plane.
+    pub data: Option<DataView>,
     /// Finished epochs.
     pub epochs: Vec<EpochView>,
     /// Where its checkpoints go: a local folder or a place in an object store.
@@ -99,6 +102,29 @@ pub struct ProgressView {
     pub loss: f64,
     /// Samples per second lately.
     pub samples_per_second: f64,
+}
+
+/// What a job's data cost, over all its workers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DataView {
+    /// The share of the workers' time in which training waited for samples.
+    pub waited_share: f64,
+    /// Bytes of samples that workers had on their own nodes.
+    pub local_bytes: u64,
+    /// Bytes of samples that workers had from each other.
+    pub remote_bytes: u64,
+}
+
+impl DataView {
+    /// All workers together.
+    pub(crate) fn of<'a>(used: impl Iterator<Item = &'a DataUsed> + Clone) -> Self {
+        let sum = |count: fn(&DataUsed) -> u64| used.clone().map(count).sum::<u64>();
+        Self {
+            waited_share: sum(|used| used.waited_millis) as f64 / sum(|used| used.millis).max(1) as f64,
+            local_bytes: sum(|used| used.local_bytes),
+            remote_bytes: sum(|used| used.remote_bytes),
+        }
+    }
 }
 
 /// One finished epoch.

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the next try to reach the agent. The agent is on the same machine; while its pipe is open it lives.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
+/// Names the folder of the node's cache.
+pub const CACHE_VARIABLE: &str = "NEAP_CACHE_DIR";
+
 /// A future that can be kept in a table.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -73,6 +77,8 @@ pub struct WorkerContext {
     pub args: Vec<u8>,
     /// How many threads may compute at once.
     pub compute_threads: u32,
+    /// The node's cache: what a workload keeps there, later workers of the node may find.
+    pub cache: PathBuf,
     /// The process's QUIC endpoint.
     pub node: Node,
     /// What the agent says.
@@ -171,6 +177,7 @@ pub async fn run_worker(workloads: Workloads, mut input: impl AsyncRead + Unpin)
         worker: launch.worker,
         args: launch.args,
         compute_threads: launch.compute_threads,
+        cache: cache_folder(),
         node: node.clone(),
         commands,
         reports,
@@ -255,6 +262,13 @@ async fn open_inbox(node: &Node, launch: &WorkerLaunch) -> Result<mpsc::Receiver
     node.register::<WorkerProtocol, InboxMsg>(WORKER_ACTOR, actor, Access::only(move |role| *role == agent))
         .map_err(|error| WorkerError::Inbox(Box::new(error)))?;
     Ok(receiver)
+}
+
+/// The cache of the node: the agent starts its workers in its own folder. [`CACHE_VARIABLE`] names another, which the
+/// agents of one machine may share.
+fn cache_folder() -> PathBuf {
+    let folder = std::env::var_os(CACHE_VARIABLE).map_or_else(|| PathBuf::from("cache"), PathBuf::from);
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 /// The way to the agent.

@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{self, Data, Every, Format, Init, Length, Param, Part, Strategy, TrainLaunch};
+use neap_runtime::wire::training::{self, Every, Init, Length, Param, Strategy, TrainLaunch};
 use neap_scheduler::model::{JobId, Location, Millis};
-use neap_scheduler::spec::{CheckpointEvery, Consistency, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
+use neap_scheduler::spec::{CheckpointEvery, Consistency, DataSpec, ParamValue, TrainLength};
 
 use crate::compress::Compression;
 use crate::entry::{Entries, EntryError, Params};
 use crate::init::InitWeights;
 use crate::schedule::Schedule;
 use crate::update::UpdateSettings;
+
+/// Training and evaluation data may each take this part of a worker's memory. The rest is for parameters, gradients and
+/// batches.
+const DATA_MEMORY_PART: u64 = 4;
 
 /// A training job.
 #[derive(Debug, Clone)]
@@ -59,6 +63,8 @@ pub(crate) struct TrainJob {
     pub(crate) checkpoint_keep: usize,
     /// Where the model and its card go.
     pub(crate) model_folder: PathBuf,
+    /// Bytes of memory that one data set may take; larger ones lie on disk.
+    pub(crate) data_memory: u64,
 }
 
 impl TrainJob {
@@ -87,8 +93,8 @@ impl TrainJob {
             update,
             params,
             entry: launch.entry,
-            train_data: data_spec(launch.train_data),
-            eval_data: launch.eval_data.map(data_spec),
+            train_data: launch.train_data.into(),
+            eval_data: launch.eval_data.map(DataSpec::from),
             seed: launch.seed,
             init: launch.init.map(init_weights),
             global_batch: positive("global_batch", launch.global_batch)?,
@@ -116,6 +122,7 @@ impl TrainJob {
             },
             checkpoint_keep: launch.checkpoint_keep as usize,
             model_folder: launch.model_folder.into(),
+            data_memory: (launch.memory_mib << 20) / DATA_MEMORY_PART,
         })
     }
 
@@ -126,7 +133,7 @@ impl TrainJob {
             global_batch: self.global_batch,
             logical_shards: self.logical_shards,
             micro_batch: self.micro_batch,
-            shuffle_seed: self.train_data.shuffle_seed,
+            order: self.train_data.order,
             length: self.length,
         }
     }
@@ -170,23 +177,5 @@ fn param(param: Param) -> ParamValue {
         Param::Float(value) => ParamValue::Float(value),
         Param::Text(value) => ParamValue::Text(value),
         Param::Bool(value) => ParamValue::Bool(value),
-    }
-}
-
-fn data_spec(data: Data) -> DataSpec {
-    DataSpec {
-        path: data.path,
-        format: match data.format {
-            Format::Idx => DataFormat::Idx,
-            Format::Csv => DataFormat::Csv,
-        },
-        part: match data.part {
-            Part::All => DataPart::All,
-            Part::Train => DataPart::Train,
-            Part::Test => DataPart::Test,
-            Part::Rows(from, to) => DataPart::Rows { from, to },
-        },
-        label: data.label,
-        shuffle_seed: data.shuffle_seed,
     }
 }

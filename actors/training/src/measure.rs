@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{DataSet, TrainLaunch};
 
-use crate::data::DataError;
+use crate::data::{DataError, Storage};
 use crate::entry::{Entries, EntryError};
 use crate::job::TrainJob;
 use crate::loader::LocalData;
@@ -49,13 +49,13 @@ pub fn measure(launch: TrainLaunch, entries: &Entries, time: Duration) -> Result
     let (job, entries) = (TrainJob::new(launch, entries)?, entries.clone());
     let run = move || {
         compute_alone();
-        let data = LocalData::open(&job.train_data, None)?;
+        let data = LocalData::open(&job.train_data, None, &Storage { memory_max: job.data_memory, cache: None })?;
         let schedule = job.schedule(data.facts().train_samples);
         let facts = data.facts();
         let mut network = entries.build(&job.entry, facts.shape, &facts.target, &job.params)?;
         let initial = network.layout().initial(job.seed);
         network.load(&initial);
-        let samples_per_second = rate(network.as_mut(), &data, &schedule, time);
+        let samples_per_second = rate(network.as_mut(), &data, &schedule, time)?;
         let per_checkpoint = (0..schedule.steps_total()).find(|&step| checkpoint_after(&job, &schedule, step));
         Ok(Measured {
             samples: schedule.samples_before(schedule.steps_total()),
@@ -72,26 +72,26 @@ fn checkpoint_after(job: &TrainJob, schedule: &Schedule, step: u64) -> bool {
 }
 
 /// Samples a second over whole steps; the first one only warms up.
-fn rate(network: &mut dyn Network, data: &LocalData, schedule: &Schedule, time: Duration) -> f64 {
+fn rate(network: &mut dyn Network, data: &LocalData, schedule: &Schedule, time: Duration) -> Result<f64, DataError> {
     let mut gradient = vec![0.0; network.layout().len()];
     let order = schedule.order(0);
     let mut step = |cursor: u64| {
         for shard in 0..schedule.logical_shards {
             for piece in schedule.pieces(order.ids(order.shard(cursor, shard))) {
-                network.gradient(data.batch(DataSet::Train, piece), 1.0, &mut gradient, Write::Replace);
+                network.gradient(data.batch(DataSet::Train, piece)?, 1.0, &mut gradient, Write::Replace);
             }
         }
-        order.step(cursor).len() as u64
+        Ok::<_, DataError>(order.step(cursor).len() as u64)
     };
-    step(0);
+    step(0)?;
     let (started, mut samples) = (Instant::now(), 0);
     for cursor in (0..schedule.steps_per_epoch()).cycle() {
-        samples += step(cursor);
+        samples += step(cursor)?;
         if started.elapsed() >= time {
             break;
         }
     }
-    samples as f64 / started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+    Ok(samples as f64 / started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which step lies where: epochs, steps and samples of a whole job. Pure arithmetic over [`SampleOrder`].
 
 use neap_scheduler::elastic::SampleOrder;
-use neap_scheduler::spec::TrainLength;
+use neap_scheduler::spec::{OrderSpec, TrainLength};
 
 /// What fixes the order of a job's work, whoever carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub struct Schedule {
     pub logical_shards: u32,
     /// Samples of a part that are computed at once, at most.
     pub micro_batch: u32,
-    /// Seed of the sample order.
-    pub shuffle_seed: Option<u64>,
+    /// What the order of the samples comes from.
+    pub order: OrderSpec,
     /// When the job ends.
     pub length: TrainLength,
 }
@@ -47,7 +47,7 @@ impl Schedule {
 
     /// The order of samples in an epoch.
     pub fn order(&self, epoch: u32) -> SampleOrder {
-        SampleOrder::new(self.samples, self.shuffle_seed, epoch, self.global_batch, self.logical_shards)
+        SampleOrder::new(self.samples, self.order, epoch, self.global_batch, self.logical_shards)
     }
 
     /// The samples of one logical shard's part of a step, in the pieces that are computed one after the other.
@@ -74,7 +74,7 @@ mod tests {
             global_batch: 4,
             logical_shards: 2,
             micro_batch: 4,
-            shuffle_seed: None,
+            order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Epochs(3),
         };
         assert_eq!((schedule.steps_per_epoch(), schedule.steps_total(), schedule.epochs_total()), (3, 9, 3));

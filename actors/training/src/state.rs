@@ -279,7 +279,7 @@ impl TrainingState {
 #[cfg(test)]
 mod tests {
     use neap_scheduler::elastic::{SampleOrder, assign};
-    use neap_scheduler::spec::TrainLength;
+    use neap_scheduler::spec::{OrderSpec, TrainLength};
 
     use super::*;
     use crate::optimiser::{OptimiserSettings, SgdSettings};
@@ -297,7 +297,7 @@ mod tests {
             global_batch: 24,
             logical_shards: 8,
             micro_batch: 24,
-            shuffle_seed: Some(3),
+            order: OrderSpec { seed: Some(3), window: None, micro_shard: 1 },
             length: TrainLength::Epochs(3),
         }
     }

@@ -1,16 +1,17 @@
 //! One text for everything in a job that decides what comes out of the training.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::job::{
-    ActorsSpec, Compression, Consistency, DataPart, DataSpec, Determinism, InitSpec, JobSpec, ParamValue, TrainLength,
-    TrainSpec, Work,
+    ActorsSpec, Compression, Consistency, DataPart, DataSpec, Determinism, HashSide, InitSpec, JobSpec, ParamValue,
+    TargetKind, TrainLength, TrainSpec, Work,
 };
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
-    /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
+    /// It covers the data sets (path, format, part, label and other columns, order) and of the training: entry, global
     /// batch, micro batch, logical shards, length, consistency, compression, determinism, seed, the weights it begins with
     /// and parameters (with their defaults); of own actors the main function and its parameters. It leaves out what must
     /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
@@ -83,17 +84,42 @@ fn actors_lines(actors: &ActorsSpec, lines: &mut Vec<String>) {
 }
 
 fn data_lines(name: &str, data: &DataSpec, lines: &mut Vec<String>) {
-    let part = match data.part {
+    let part = match &data.part {
         DataPart::All => "all".to_owned(),
         DataPart::Train => "train".to_owned(),
         DataPart::Test => "test".to_owned(),
         DataPart::Rows { from, to } => format!("rows {from}..{to}"),
+        DataPart::Hash(split) => {
+            let side = match split.side {
+                HashSide::Share => "the share of",
+                HashSide::Rest => "all but the share of",
+            };
+            let by = split.by.as_ref().map_or("the row".to_owned(), |column| format!("column {column:?}"));
+            format!("{side} {} ppm by the hash of {by}", split.share_ppm)
+        }
     };
     lines.push(format!("data.{name}.format = {}", format!("{:?}", data.format).to_lowercase()));
     lines.push(format!("data.{name}.part = {part}"));
     lines.push(format!("data.{name}.path = {:?}", data.path));
     lines.extend(data.label.iter().map(|label| format!("data.{name}.label = {label:?}")));
-    lines.extend(data.shuffle_seed.iter().map(|seed| format!("data.{name}.shuffle_seed = {seed}")));
+    let target = |kind| match kind {
+        TargetKind::Class => "class",
+        TargetKind::Value => "value",
+    };
+    lines.extend(data.target.map(|kind| format!("data.{name}.target = {}", target(kind))));
+    let columns =
+        [("columns", &data.columns.only), ("ignore", &data.columns.ignore), ("categories", &data.columns.categories)];
+    let chosen = columns.iter().filter(|(_, columns)| !columns.is_empty());
+    lines.extend(chosen.map(|(key, columns)| {
+        let sorted: BTreeSet<&String> = columns.iter().collect();
+        format!("data.{name}.{key} = {sorted:?}")
+    }));
+    let order = &data.order;
+    lines.extend(order.seed.iter().map(|seed| format!("data.{name}.shuffle_seed = {seed}")));
+    if let (Some(_), Some(window)) = (order.seed, order.window) {
+        lines.push(format!("data.{name}.shuffle_window = {window}"));
+        lines.push(format!("data.{name}.micro_shard = {}", order.micro_shard));
+    }
 }
 
 fn param(value: &ParamValue) -> String {

@@ -184,16 +184,33 @@ pub enum CheckpointEvery {
 /// One data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataSpec {
-    /// An absolute path of a file or folder.
+    /// An absolute path of a file or folder, or a pattern such as `/data/2013-*.parquet`.
     pub path: String,
     /// How it is stored.
     pub format: DataFormat,
     /// Which part of it is meant.
     pub part: DataPart,
-    /// The column that holds the class (CSV); the last one where none is named.
+    /// The column of a table that is to be predicted; the last one where none is named.
     pub label: Option<String>,
-    /// The seed of the sample order; `None` keeps the order of the file.
-    pub shuffle_seed: Option<u64>,
+    /// What kind of thing that column holds; `None` leaves it to its values.
+    pub target: Option<TargetKind>,
+    /// Which of a table's other columns the model sees, and how.
+    pub columns: ColumnSpec,
+    /// The order of the samples.
+    pub order: OrderSpec,
+    /// How many steps' samples are prepared ahead.
+    pub prefetch: u32,
+}
+
+impl DataSpec {
+    /// What must be there: the path, or of a pattern the folder before its first part with `*` or `?`.
+    pub fn place(&self) -> &str {
+        let Some(pattern) = self.path.find(['*', '?']) else { return &self.path };
+        match self.path[..pattern].rfind('/') {
+            Some(0) | None => "/",
+            Some(end) => &self.path[..end],
+        }
+    }
 }
 
 /// How a data set is stored.
@@ -203,10 +220,54 @@ pub enum DataFormat {
     Idx,
     /// Comma-separated values with a header line, gzipped or not.
     Csv,
+    /// One JSON object a line, gzipped or not.
+    Jsonl,
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC: the file format, which Feather version 2 is, or the stream format.
+    Arrow,
+}
+
+impl DataFormat {
+    /// Whether it holds rows with named columns.
+    pub fn is_table(self) -> bool {
+        self != Self::Idx
+    }
+}
+
+/// What a table's label column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// One of a few classes.
+    Class,
+    /// A number.
+    Value,
+}
+
+/// Which columns of a table the model sees, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnSpec {
+    /// Only these; all where there is none.
+    pub only: Vec<String>,
+    /// Not these.
+    pub ignore: Vec<String>,
+    /// These as categories, even where they hold numbers.
+    pub categories: Vec<String>,
+}
+
+/// What fixes the order of the samples, beside the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderSpec {
+    /// The seed; `None` keeps the order of the files.
+    pub seed: Option<u64>,
+    /// Samples among which each is drawn; `None` draws among all of them.
+    pub window: Option<u32>,
+    /// Samples in a row that move together before a window is drawn from; without a window it has no meaning.
+    pub micro_shard: u32,
 }
 
 /// Which part of a data set is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataPart {
     /// All of it.
     All,
@@ -221,6 +282,28 @@ pub enum DataPart {
         /// One past the last row.
         to: u64,
     },
+    /// Rows whose hash lies on one side of a share.
+    Hash(HashSplit),
+}
+
+/// A cut by the hash of each row: the same rows on every machine, in any order of the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashSplit {
+    /// The share, in millionths.
+    pub share_ppm: u32,
+    /// The column that is hashed; `None` is the whole row.
+    pub by: Option<String>,
+    /// Which side of the cut is meant.
+    pub side: HashSide,
+}
+
+/// A side of a cut by hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashSide {
+    /// The share itself: `data.eval`.
+    Share,
+    /// Everything else: `data.train`.
+    Rest,
 }
 
 /// The training itself.

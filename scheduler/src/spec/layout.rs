@@ -122,29 +122,28 @@ pub(super) const DATA: Layout = Layout { path: "data", keys: &["train", "eval"],
 
 pub(super) const DATA_SET: Layout = Layout {
     path: "data.<name>",
-    keys: &["uri", "format", "split", "label", "shuffle"],
-    kinds: &[],
-    planned: &[
-        ("micro_shard", LEAVE_OUT),
-        ("prefetch", LEAVE_OUT),
-        ("locality", LEAVE_OUT),
-        ("delivery", "leave it out; every sample is used exactly once per epoch"),
+    keys: &[
+        "uri",
+        "format",
+        "split",
+        "label",
+        "target",
+        "columns",
+        "ignore",
+        "categories",
+        "shuffle",
+        "micro_shard",
+        "prefetch",
     ],
+    kinds: &[],
+    planned: &[("locality", LEAVE_OUT), ("delivery", "leave it out; every sample is used exactly once per epoch")],
 };
 
-pub(super) const SPLIT: Layout = Layout {
-    path: "data.<name>.split",
-    keys: &["rows"],
-    kinds: &[],
-    planned: &[("hash", "cut the data by rows, as in `{rows: 0..1500}`")],
-};
+pub(super) const SPLIT: Layout =
+    Layout { path: "data.<name>.split", keys: &["rows", "hash", "by"], kinds: &[], planned: &[] };
 
-pub(super) const SHUFFLE: Layout = Layout {
-    path: "data.<name>.shuffle",
-    keys: &["seed"],
-    kinds: &[],
-    planned: &[("window", "leave it out; the whole data set is shuffled")],
-};
+pub(super) const SHUFFLE: Layout =
+    Layout { path: "data.<name>.shuffle", keys: &["seed", "window"], kinds: &[], planned: &[] };
 
 pub(super) const TRAIN: Layout = Layout {
     path: "train",

@@ -20,9 +20,9 @@ pub use code::Code;
 pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
-    ActorsSpec, BudgetSpec, CheckpointEvery, CheckpointSpec, Compression, Consistency, DEFAULT_PROJECT, DataFormat,
-    DataPart, DataSpec, Deadline, Determinism, InitSpec, JobSpec, Objective, OnExceed, OnPreempt, ParamValue,
-    ServerPlacement, Strategy, TrainLength, TrainSpec, Work, WorkerRange,
+    ActorsSpec, BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Compression, Consistency, DEFAULT_PROJECT,
+    DataFormat, DataPart, DataSpec, Deadline, Determinism, HashSide, HashSplit, InitSpec, JobSpec, Objective, OnExceed,
+    OnPreempt, OrderSpec, ParamValue, ServerPlacement, Strategy, TargetKind, TrainLength, TrainSpec, Work, WorkerRange,
 };
 pub use quantity::is_dns_label;
 pub use schema::json_schema;

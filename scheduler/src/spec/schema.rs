@@ -312,7 +312,7 @@ struct Data {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct DataSet {
-    /// A file or folder: a path, relative to the job file, or `file:///absolute`.
+    /// A file, a folder, or a pattern with `*` and `?`: a path, relative to the job file, or `file:///absolute`.
     uri: String,
     /// How it is stored; by the file's name where it is left out.
     #[schemars(default)]
@@ -320,12 +320,31 @@ struct DataSet {
     /// Which part of it is meant; all where it is left out.
     #[schemars(default)]
     split: Option<Split>,
-    /// The column that holds the class (CSV); the last one where it is left out.
+    /// The column of a table that is to be predicted; the last one where it is left out.
     #[schemars(default)]
     label: Option<String>,
+    /// What the label column holds; by its values where it is left out: numbers with a fraction are values, everything
+    /// else is a class. Only for `train`.
+    #[schemars(default)]
+    target: Option<Target>,
+    /// The columns that the model sees; all but the label where it is left out. Only for `train`.
+    #[schemars(default, length(min = 1, max = 4096))]
+    columns: Option<Vec<String>>,
+    /// Columns that the model does not see. Only for `train`.
+    #[schemars(default, length(min = 1, max = 4096))]
+    ignore: Option<Vec<String>>,
+    /// Columns whose numbers are names of categories. Only for `train`.
+    #[schemars(default, length(min = 1, max = 4096))]
+    categories: Option<Vec<String>>,
     /// `{seed: 7}`, or `false` for the order of the file. Training data is shuffled with seed 0 where it is left out.
     #[schemars(default)]
     shuffle: Option<Shuffle>,
+    /// Samples in a row that move together when a window is drawn from; 256 where it is left out.
+    #[schemars(default, range(min = 1, max = 65536))]
+    micro_shard: Option<u32>,
+    /// How many steps' samples are prepared ahead; 4 where it is left out.
+    #[schemars(default, range(min = 1, max = 64))]
+    prefetch: Option<u32>,
 }
 
 /// How a data set is stored.
@@ -336,6 +355,22 @@ enum Format {
     Idx,
     /// Comma-separated values with a header line, gzipped or not.
     Csv,
+    /// One JSON object a line, gzipped or not.
+    Jsonl,
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC, as a file (Feather version 2) or a stream.
+    Arrow,
+}
+
+/// What a label column holds.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Target {
+    /// One of a few classes.
+    Class,
+    /// A number.
+    Value,
 }
 
 /// A part of a data set.
@@ -358,13 +393,19 @@ enum NamedSplit {
     Test,
 }
 
-/// A part by rows.
+/// Some of the rows: by their numbers, or by their hash.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("oneOf" = [{"required": ["rows"]}, {"required": ["hash"]}]))]
 struct RowSplit {
     /// From the first row, counted from 0, up to the last, which is not included: `0..1500`.
-    #[schemars(regex(pattern = r"^ *[0-9]+ *\.\. *[0-9]+ *$"))]
-    rows: String,
+    #[schemars(default, regex(pattern = r"^ *[0-9]+ *\.\. *[0-9]+ *$"))]
+    rows: Option<String>,
+    /// The share of `eval`, chosen by the hash of each row; `train` gets the other rows.
+    #[schemars(default, extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    hash: Option<f64>,
+    /// The column that is hashed, so that rows with the same value stay together; the whole row where it is left out.
+    #[schemars(default)]
+    by: Option<String>,
 }
 
 /// The order of the samples.
@@ -384,6 +425,9 @@ struct ShuffleSeed {
     /// The same seed gives the same orders; 0 where it is left out.
     #[schemars(default)]
     seed: Option<u64>,
+    /// Samples among which each is drawn, for data that does not fit into memory; all where it is left out.
+    #[schemars(default, range(min = 1))]
+    window: Option<u32>,
 }
 
 /// The training. It ends after `epochs` or after `steps`: exactly one is given.

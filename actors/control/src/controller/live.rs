@@ -8,6 +8,7 @@ use std::time::Duration;
 use neap_runtime::Peer;
 use neap_runtime::remote::RemoteRef;
 use neap_runtime::wire::agent::{AGENT_ACTOR, AgentCommand, AgentProtocol};
+use neap_runtime::wire::worker::DataUsed;
 use neap_scheduler::autoscale::Launches;
 use neap_scheduler::model::{Generation, JobId, MembershipEpoch, Millis, NodeId, NodeState, WorkerId};
 use neap_storage::record::Record;
@@ -65,6 +66,8 @@ pub(crate) struct Live {
     /// Workers that were told to end.
     pub(crate) ending: BTreeSet<WorkerId>,
     pub(crate) progress: BTreeMap<JobId, ProgressView>,
+    /// What each worker's data cost it, also of workers that are gone.
+    pub(crate) data_used: BTreeMap<JobId, BTreeMap<WorkerId, DataUsed>>,
     /// Microseconds that workers take for a logical shard, as their parameter server last saw it.
     pub(super) paces: BTreeMap<WorkerId, u64>,
     pub(crate) first_step: BTreeMap<JobId, Millis>,
@@ -120,6 +123,7 @@ impl Live {
             retiring: BTreeSet::new(),
             ending: BTreeSet::new(),
             progress: BTreeMap::new(),
+            data_used: BTreeMap::new(),
             paces: BTreeMap::new(),
             first_step: BTreeMap::new(),
             found_training: state.live_jobs().filter(|job| job.membership.is_some()).map(|job| job.id).collect(),

@@ -76,6 +76,10 @@ impl Controller {
         }
         let records = match report {
             WorkerReport::Progress(progress) => self.progressed(job, &progress),
+            WorkerReport::DataUsed(used) => {
+                self.live.data_used.entry(job).or_default().insert(worker, used);
+                Vec::new()
+            }
             WorkerReport::EpochFinished(finished) => vec![epoch_record(job, &finished)],
             WorkerReport::Checkpoint(published) => self.checkpointed(job, &published),
             WorkerReport::PeerLost { worker: lost, .. } => {
@@ -194,12 +198,12 @@ impl Controller {
 }
 
 /// Fencing: progress counts from the server in force, a lost peer only under the epoch in force, a failure from every
-/// member, because whatever the member met, the next one meets too.
+/// member, because whatever the member met, the next one meets too. What its data cost a member is a count of its own.
 fn may_say(job: &JobEntry, worker: WorkerId, report: &WorkerReport) -> bool {
     let epoch = epoch_of(report);
     match report {
         WorkerReport::PeerLost { .. } => epoch == job.epoch() && job.is_member(worker),
-        WorkerReport::Failed { .. } => job.is_member(worker),
+        WorkerReport::Failed { .. } | WorkerReport::DataUsed(_) => job.is_member(worker),
         _ => job.serves_since(worker, epoch),
     }
 }
@@ -207,6 +211,7 @@ fn may_say(job: &JobEntry, worker: WorkerId, report: &WorkerReport) -> bool {
 fn epoch_of(report: &WorkerReport) -> MembershipEpoch {
     match report {
         WorkerReport::Progress(report) => report.membership,
+        WorkerReport::DataUsed(report) => report.membership,
         WorkerReport::EpochFinished(report) => report.membership,
         WorkerReport::Checkpoint(report) => report.membership,
         WorkerReport::Finished(report) => report.membership,

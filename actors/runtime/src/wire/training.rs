@@ -3,8 +3,8 @@
 
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
-    self, CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement,
-    TrainLength, TrainSpec,
+    self, CheckpointEvery, ColumnSpec, DataFormat, DataPart, DataSpec, Determinism, HashSide, HashSplit, JobSpec,
+    OrderSpec, ParamValue, ServerPlacement, TargetKind, TrainLength, TrainSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub struct TrainLaunch {
     pub checkpoint_keep: u32,
     /// Where the model and its card go: an absolute local folder.
     pub model_folder: String,
+    /// Memory that each worker was promised, in MiB: what data may take of it follows from this.
+    pub memory_mib: u64,
     /// How gradients become a step.
     pub strategy: Strategy,
     /// How gradients are made smaller on their way to a server in another process.
@@ -116,16 +118,22 @@ pub enum Param {
 /// A data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
-    /// An absolute path of a file or folder.
+    /// An absolute path of a file or folder, or a pattern.
     pub path: String,
     /// How it is stored.
     pub format: Format,
     /// Which part is meant.
     pub part: Part,
-    /// The column that holds the class.
+    /// The column that is to be predicted.
     pub label: Option<String>,
-    /// The seed of the sample order.
-    pub shuffle_seed: Option<u64>,
+    /// What that column holds.
+    pub target: Option<Target>,
+    /// The columns that the model sees.
+    pub columns: Columns,
+    /// The order of its samples.
+    pub order: Order,
+    /// Steps prepared ahead.
+    pub prefetch: u32,
 }
 
 /// How a data set is stored.
@@ -135,10 +143,16 @@ pub enum Format {
     Idx,
     /// Comma-separated values with a header line.
     Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC.
+    Arrow,
 }
 
 /// Which part of a data set is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// All of it.
     All,
@@ -148,6 +162,46 @@ pub enum Part {
     Test,
     /// Rows `from..to`.
     Rows(u64, u64),
+    /// One side of a cut by the hash of each row.
+    Hash {
+        /// The share, in millionths.
+        share_ppm: u32,
+        /// The column that is hashed; the whole row where there is none.
+        by: Option<String>,
+        /// Whether everything but the share is meant.
+        rest: bool,
+    },
+}
+
+/// What a label column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// One of a few classes.
+    Class,
+    /// A number.
+    Value,
+}
+
+/// Which columns of a table the model sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columns {
+    /// Only these; all where there is none.
+    pub only: Vec<String>,
+    /// Not these.
+    pub ignore: Vec<String>,
+    /// These as categories.
+    pub categories: Vec<String>,
+}
+
+/// What fixes the order of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The seed; without one the order of the files.
+    pub seed: Option<u64>,
+    /// Samples among which each is drawn; all where there is none.
+    pub window: Option<u32>,
+    /// Samples in a row that move together.
+    pub micro_shard: u32,
 }
 
 /// When a training ends.
@@ -254,6 +308,7 @@ impl TrainLaunch {
                 spec::Compression::Bf16 => Compression::Bf16,
                 spec::Compression::TopK { share } => Compression::TopK { share },
             }),
+            memory_mib: spec.resources.memory.0,
         }
     }
 }
@@ -276,15 +331,68 @@ impl From<&DataSpec> for Data {
             format: match data.format {
                 DataFormat::Idx => Format::Idx,
                 DataFormat::Csv => Format::Csv,
+                DataFormat::Jsonl => Format::Jsonl,
+                DataFormat::Parquet => Format::Parquet,
+                DataFormat::Arrow => Format::Arrow,
             },
-            part: match data.part {
+            part: match &data.part {
                 DataPart::All => Part::All,
                 DataPart::Train => Part::Train,
                 DataPart::Test => Part::Test,
-                DataPart::Rows { from, to } => Part::Rows(from, to),
+                DataPart::Rows { from, to } => Part::Rows(*from, *to),
+                DataPart::Hash(split) => {
+                    Part::Hash { share_ppm: split.share_ppm, by: split.by.clone(), rest: split.side == HashSide::Rest }
+                }
             },
             label: data.label.clone(),
-            shuffle_seed: data.shuffle_seed,
+            target: data.target.map(|kind| match kind {
+                TargetKind::Class => Target::Class,
+                TargetKind::Value => Target::Value,
+            }),
+            columns: Columns {
+                only: data.columns.only.clone(),
+                ignore: data.columns.ignore.clone(),
+                categories: data.columns.categories.clone(),
+            },
+            order: Order { seed: data.order.seed, window: data.order.window, micro_shard: data.order.micro_shard },
+            prefetch: data.prefetch,
+        }
+    }
+}
+
+impl From<Data> for DataSpec {
+    fn from(data: Data) -> Self {
+        Self {
+            path: data.path,
+            format: match data.format {
+                Format::Idx => DataFormat::Idx,
+                Format::Csv => DataFormat::Csv,
+                Format::Jsonl => DataFormat::Jsonl,
+                Format::Parquet => DataFormat::Parquet,
+                Format::Arrow => DataFormat::Arrow,
+            },
+            part: match data.part {
+                Part::All => DataPart::All,
+                Part::Train => DataPart::Train,
+                Part::Test => DataPart::Test,
+                Part::Rows(from, to) => DataPart::Rows { from, to },
+                Part::Hash { share_ppm, by, rest } => {
+                    let side = if rest { HashSide::Rest } else { HashSide::Share };
+                    DataPart::Hash(HashSplit { share_ppm, by, side })
+                }
+            },
+            label: data.label,
+            target: data.target.map(|kind| match kind {
+                Target::Class => TargetKind::Class,
+                Target::Value => TargetKind::Value,
+            }),
+            columns: ColumnSpec {
+                only: data.columns.only,
+                ignore: data.columns.ignore,
+                categories: data.columns.categories,
+            },
+            order: OrderSpec { seed: data.order.seed, window: data.order.window, micro_shard: data.order.micro_shard },
+            prefetch: data.prefetch,
         }
     }
 }
@@ -513,14 +621,42 @@ pub struct DataDescription {
     pub shape: [u32; 3],
     /// What there is to predict.
     pub target: TargetDescription,
-    /// What is taken from a feature: one value, or one a feature.
-    pub mean: Vec<f32>,
-    /// What a feature is then multiplied with.
-    pub scale: Vec<f32>,
+    /// What stored values become.
+    pub input: InputDescription,
     /// Digest (blake3) of the training data.
     pub train_digest: [u8; 32],
     /// Digest (blake3) of the evaluation data.
     pub eval_digest: Option<[u8; 32]>,
+}
+
+/// What the stored values of a sample become before the model sees them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum InputDescription {
+    /// All are moved and scaled alike.
+    Uniform {
+        /// What is taken from a value.
+        mean: f32,
+        /// What the rest is multiplied with.
+        scale: f32,
+    },
+    /// The columns of a table, with their names.
+    Columns(Vec<(String, ColumnDescription)>),
+}
+
+/// What a column of a table becomes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ColumnDescription {
+    /// A number, moved and scaled.
+    Number {
+        /// What is taken from it.
+        mean: f32,
+        /// What the rest is multiplied with.
+        scale: f32,
+        /// Whether a second feature says that the number is missing.
+        indicator: bool,
+    },
+    /// One feature for each of these categories, and one for all others.
+    Category(Vec<String>),
 }
 
 /// What there is to predict of a sample.

@@ -162,6 +162,8 @@ pub struct WorkerHello {
 pub enum WorkerReport {
     /// The parameter server's position, a few times a second and after the first step.
     Progress(Progress),
+    /// What the worker's data cost it so far, about twice a second while it computes.
+    DataUsed(DataUsed),
     /// All samples of an epoch are committed.
     EpochFinished(EpochFinished),
     /// A checkpoint is on disk and verified.
@@ -255,6 +257,21 @@ pub struct Progress {
     pub loss: f64,
     /// Samples committed per second since the last report.
     pub samples_per_second: f64,
+}
+
+/// What a worker's data cost it since it has had the data. The newest report counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataUsed {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// How long it has had the data, in milliseconds.
+    pub millis: u64,
+    /// How long training waited for samples, in milliseconds.
+    pub waited_millis: u64,
+    /// Bytes of samples, as they are stored, from the worker's own node.
+    pub local_bytes: u64,
+    /// Bytes of samples that other workers sent.
+    pub remote_bytes: u64,
 }
 
 /// The outcome of one epoch.

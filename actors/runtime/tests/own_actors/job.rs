@@ -23,7 +23,7 @@ pub(crate) const JOB: JobId = JobId::new(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Job {
-    _folder: TempDir,
+    folder: TempDir,
     pub(crate) authority: CertificateAuthority,
     program: Program,
     launch: ActorsLaunch,
@@ -53,7 +53,7 @@ impl Job {
             snapshot_place: String::new(),
         };
         let store = Arc::default();
-        let mut job = Self { _folder: folder, authority, program, launch, store, workers: Vec::new(), epoch: 0 };
+        let mut job = Self { folder, authority, program, launch, store, workers: Vec::new(), epoch: 0 };
         for _ in 0..workers {
             job.start_worker();
         }
@@ -73,6 +73,7 @@ impl Job {
             worker: id,
             args: codec::encode::<_, LAUNCH_BYTES_MAX>(&self.launch).unwrap(),
             compute_threads: 1,
+            cache: self.folder.path().join("cache"),
             node: node.clone(),
             commands: inbox,
             reports: sender,

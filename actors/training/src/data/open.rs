@@ -1,69 +1,212 @@
-//! Finds the files of a data set and reads them, gzipped or not.
+//! Reads a data set: finds its files, takes it from the node's cache where it is there, else decodes it.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use neap_scheduler::spec::{DataFormat, DataPart, DataSpec};
 
-use super::{DATA_BYTES_MAX, DataError, Dataset, Fault, csv, idx};
-
-/// What deflate can gain at most; more cannot come out of a gzipped file.
-const GZIP_RATIO_MAX: u64 = 1032;
-
-/// First bytes of a gzipped file.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+use super::dataset::Meaning;
+use super::files::{self, Source};
+use super::rows::{Built, RowsBuilder, Width};
+use super::split::{Cut, RowHash};
+use super::table::{self, Chunk, EncodeError, Encoder, Fit, Next, Selection, TableColumns};
+use super::{DataError, Dataset, Fault, Input, SampleShape, Storage, TargetInfo, idx};
 
 /// The known parts of a folder of the MNIST family.
 const TRAIN_PREFIX: &str = "train";
 const TEST_PREFIX: &str = "t10k";
 
-/// Reads a data set.
+/// Files with more than this part of the memory limit may need more memory than that once they are decoded: then the cache
+/// is looked into before.
+const CACHE_FROM: u64 = 16;
+
+/// Decoded chunks that are kept from the first pass over a table for the second, as a part of the memory limit.
+const KEPT_PART: u64 = 4;
+
+/// Reads a data set. `training` is the one that it is to be read like: the same columns, the same classes.
 ///
 /// # Errors
 ///
 /// [`DataError`] with the file, the position and what to do.
-pub fn open(spec: &DataSpec) -> Result<Dataset, DataError> {
+pub fn open(spec: &DataSpec, training: Option<&Dataset>, storage: &Storage) -> Result<Dataset, DataError> {
     let path = Path::new(&spec.path);
-    let data = match spec.format {
-        DataFormat::Idx => open_idx(path, spec.part)?,
-        DataFormat::Csv => open_csv(path, spec)?,
+    let files = match spec.format {
+        DataFormat::Idx => idx_files(path, &spec.part)?,
+        format => {
+            if matches!(spec.part, DataPart::Train | DataPart::Test) {
+                let what = "a table has no part called train or test";
+                return Err(Fault::new(what, "cut it with `split: {rows: a..b}` or `split: {hash: 0.1}`").at(path));
+            }
+            files::find(&spec.path, table::suffixes(format))?
+        }
     };
-    let data = match spec.part {
-        DataPart::Rows { from, to } => cut(data, from, to).map_err(|fault| fault.at(path))?,
-        DataPart::All | DataPart::Train | DataPart::Test => data,
+    let key = cache_key(spec, training, storage, &files)?;
+    if let Some(cached) = key.as_ref().and_then(|key| Dataset::cached(storage, key)) {
+        return Ok(cached);
+    }
+    let (built, meaning) = match spec.format {
+        DataFormat::Idx => read_idx(&files, spec, storage)?,
+        _ => read_table(&files, spec, training.map(Dataset::meaning), storage)?,
     };
-    if data.is_empty() {
-        return Err(Fault::new("holds no sample", "name a data set with at least one").at(path));
+    match built.targets.len() {
+        0 => return Err(Fault::new("holds no sample", "name a data set with at least one").at(path)),
+        len if len > u32::MAX as usize => {
+            return Err(Fault::new("holds more than 2³² samples", "cut it with `split: {rows: a..b}`").at(path));
+        }
+        _ => {}
     }
-    if data.len() > u32::MAX as usize {
-        return Err(Fault::new("holds more than 2³² samples", "cut it with `split: {rows: a..b}`").at(path));
-    }
-    Ok(data)
+    Dataset::complete(built, meaning, storage, &key.unwrap_or_default())
 }
 
-fn cut(data: Dataset, from: u64, to: u64) -> Result<Dataset, Fault> {
-    let range = usize::try_from(from).ok().zip(usize::try_from(to).ok());
-    match range.filter(|&(from, to)| from <= to && to <= data.len()) {
-        Some((from, to)) => Ok(data.rows(from, to)),
+/// What a data set is made of, in one hash. Nothing for files that are small beside the memory limit: they are not kept.
+fn cache_key(
+    spec: &DataSpec,
+    training: Option<&Dataset>,
+    storage: &Storage,
+    files: &[PathBuf],
+) -> Result<Option<[u8; 32]>, DataError> {
+    let mut bytes = 0;
+    for path in files {
+        let unreadable = |source| DataError::Unreadable { path: path.display().to_string(), source };
+        bytes += std::fs::metadata(path).map_err(unreadable)?.len();
+    }
+    if storage.cache.is_none() || bytes <= storage.memory_max / CACHE_FROM {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"neap rows 1");
+    // Everything but where the files are, and how they are gone through.
+    let meant = (spec.format, &spec.part, &spec.label, spec.target, &spec.columns);
+    hasher.update(format!("{meant:?}").as_bytes());
+    hasher.update(&training.map_or([0; 32], Dataset::digest));
+    let mut buffer = vec![0; 1 << 20];
+    for path in files {
+        let unreadable = |source| DataError::Unreadable { path: path.display().to_string(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mut content = blake3::Hasher::new();
+        loop {
+            match file.read(&mut buffer).map_err(unreadable)? {
+                0 => break,
+                read => content.update(&buffer[..read]),
+            };
+        }
+        hasher.update(content.finalize().as_bytes());
+    }
+    Ok(Some(*hasher.finalize().as_bytes()))
+}
+
+/// Whether all rows of the cut are there.
+fn all_there(spec: &DataSpec, rows: u64) -> Result<(), DataError> {
+    match spec.part {
+        DataPart::Rows { from, to } if from > to || to > rows => {
+            let what = format!("rows {from}..{to} are not all there: it has {rows}");
+            Err(Fault::new(what, "change `split: {rows: a..b}`").at(Path::new(&spec.path)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_table(
+    files: &[PathBuf],
+    spec: &DataSpec,
+    training: Option<&Meaning>,
+    storage: &Storage,
+) -> Result<(Built, Meaning), DataError> {
+    let first = &files[0];
+    let header = table::header(first, spec.format)?;
+    let like = training.and_then(|training| Some((training.table.as_ref()?, training)));
+    let selection = match like {
+        Some((columns, training)) => Selection::like(&header, spec, columns, &training.target),
+        None => Selection::of_training(&header, spec),
+    };
+    let selection = selection.map_err(|fault| fault.at(first))?;
+    let (meaning, kept) = match like {
+        Some((_, training)) => (training.clone(), None),
+        None => fit(files, spec, &selection, storage)?,
+    };
+    // Only what was fitted on these rows is known to hold for them.
+    let width = match (&meaning.input, like) {
+        (Input::Uniform { .. }, None) => Width::Byte,
+        _ => Width::Float,
+    };
+    let mut builder = RowsBuilder::new(width, storage);
+    let mut encoder = Encoder::new(&selection, &meaning.input, &meaning.target);
+    let mut failed = None;
+    let mut store = |chunk: Chunk| {
+        let next = if selection.ends_after(&chunk) { Next::Stop } else { Next::Go };
+        match encoder.store(&chunk, &selection.rows(&chunk), &mut builder) {
+            Ok(()) => Ok(next),
+            Err(EncodeError::Fault(fault)) => Err(fault),
+            Err(EncodeError::Store(error)) => {
+                failed = Some(error);
+                Ok(Next::Stop)
+            }
+        }
+    };
+    match kept {
+        Some(chunks) => {
+            for chunk in chunks {
+                // Several files are one table here: which of them a row comes from is not known any more.
+                if store(chunk).map_err(|fault| fault.at(Path::new(&spec.path)))? == Next::Stop {
+                    break;
+                }
+            }
+        }
         None => {
-            let what = format!("rows {from}..{to} are not all there: it has {}", data.len());
-            Err(Fault::new(what, "change `split: {rows: a..b}`"))
+            let rows = table::read(files, spec.format, selection.request(), &mut store)?;
+            if failed.is_none() {
+                all_there(spec, rows)?;
+            }
         }
     }
-}
-
-fn open_csv(path: &Path, spec: &DataSpec) -> Result<Dataset, DataError> {
-    if matches!(spec.part, DataPart::Train | DataPart::Test) {
-        let what = "a table has no part called train or test";
-        return Err(Fault::new(what, "cut it with `split: {rows: a..b}`").at(path));
+    match failed {
+        Some(error) => Err(error),
+        None => Ok((builder.finish(), meaning)),
     }
-    let source = Source::open(path)?;
-    csv::read_table(source.content.take(DATA_BYTES_MAX), spec.label.as_deref()).map_err(|fault| fault.at(path))
 }
 
-fn open_idx(folder: &Path, part: DataPart) -> Result<Dataset, DataError> {
+/// The first pass over training data: what its values become. Gives the decoded chunks too where they are few.
+fn fit(
+    files: &[PathBuf],
+    spec: &DataSpec,
+    selection: &Selection,
+    storage: &Storage,
+) -> Result<(Meaning, Option<Vec<Chunk>>), DataError> {
+    let mut fit = Fit::new(selection, spec.target);
+    let (mut kept, mut kept_bytes) = (Some(Vec::new()), 0);
+    let rows = table::read(files, spec.format, selection.request(), &mut |chunk| {
+        fit.add(&chunk, &selection.rows(&chunk))?;
+        let next = if selection.ends_after(&chunk) { Next::Stop } else { Next::Go };
+        kept_bytes += chunk.bytes();
+        match &mut kept {
+            Some(chunks) if kept_bytes <= storage.memory_max / KEPT_PART => chunks.push(chunk),
+            kept => *kept = None,
+        }
+        Ok(next)
+    })?;
+    all_there(spec, rows)?;
+    let (input, target) = fit.finish().map_err(|fault| fault.at(Path::new(&spec.path)))?;
+    let features = match &input {
+        Input::Uniform { .. } => selection.features().len(),
+        Input::Columns(columns) => Input::features(columns),
+    };
+    let table = TableColumns {
+        features: selection.features().to_vec(),
+        categories: spec.columns.categories.iter().cloned().chain(categories(&input)).collect(),
+        label: selection.label().to_owned(),
+    };
+    let shape = SampleShape { height: 1, width: features as u32, channels: 1 };
+    Ok((Meaning { shape, input, target, table: Some(table), digest: [0; 32] }, kept))
+}
+
+fn categories(input: &Input) -> impl Iterator<Item = String> {
+    let is_category = |column: &&super::InputColumn| matches!(column.kind, super::ColumnKind::Category(_));
+    input.columns().iter().filter(is_category).map(|column| column.name.clone())
+}
+
+/// The images' file and the labels' beside it.
+fn idx_files(folder: &Path, part: &DataPart) -> Result<Vec<PathBuf>, DataError> {
     let unreadable = |source| DataError::Unreadable { path: folder.display().to_string(), source };
     if !std::fs::metadata(folder).map_err(unreadable)?.is_dir() {
         return Err(Fault::new("is a file", "name the folder that holds the IDX files").at(folder));
@@ -77,28 +220,65 @@ fn open_idx(folder: &Path, part: DataPart) -> Result<Dataset, DataError> {
     prefixes.sort_unstable();
     prefixes.dedup();
     let prefix = choose_prefix(&prefixes, part).map_err(|fault| fault.at(folder))?;
-    let images_path = existing(folder, &format!("{prefix}{IMAGES}"));
-    let labels_path = existing(folder, &format!("{prefix}{LABELS}"));
-    let images = Source::open(&images_path)?;
-    let images = idx::read_images(images.content, images.bytes_max).map_err(|fault| fault.at(&images_path))?;
-    let labels = Source::open(&labels_path)?;
-    let labels = idx::read_labels(labels.content, labels.bytes_max).map_err(|fault| fault.at(&labels_path))?;
-    idx::join(images, &labels).map_err(|fault| fault.at(&images_path))
+    Ok(vec![existing(folder, &format!("{prefix}{IMAGES}")), existing(folder, &format!("{prefix}{LABELS}"))])
+}
+
+fn read_idx(files: &[PathBuf], spec: &DataSpec, storage: &Storage) -> Result<(Built, Meaning), DataError> {
+    let (images_path, labels_path) = (&files[0], &files[1]);
+    let labels = Source::open(labels_path)?;
+    let labels = idx::read_labels(labels.content, labels.bytes_max).map_err(|fault| fault.at(labels_path))?;
+    let source = Source::open(images_path)?;
+    let images = idx::Images::open(source.content, source.bytes_max);
+    let mut images = images.map_err(|fault| fault.at(images_path))?;
+    images.check_labels(&labels).map_err(|fault| fault.at(images_path))?;
+    all_there(spec, images.count())?;
+    let cut = Cut::of(&spec.part);
+    let (mut hash, mut counts) = (RowHash::default(), [0u64; 256]);
+    let mut builder = RowsBuilder::new(Width::Byte, storage);
+    let pixels = images.shape().len();
+    let mut row = 0u64;
+    while let Some(bytes) = images.next().map_err(|fault| fault.at(images_path))? {
+        for image in bytes.chunks_exact(pixels) {
+            let label = labels[row as usize];
+            let taken = cut.takes(row, || {
+                hash.begin();
+                hash.bytes(image);
+                hash.bytes(&[label]);
+                hash.finish()
+            });
+            row += 1;
+            if taken {
+                image.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+                builder.push_target(super::Target::Class(u16::from(label)));
+                builder.push_bytes(image)?;
+            }
+        }
+    }
+    // Of all labels, so that parts of one folder have the same classes.
+    let classes = labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
+    let meaning = Meaning {
+        shape: images.shape(),
+        input: Input::of_bytes(&counts),
+        target: TargetInfo::Classes((0..classes).map(|class| class.to_string()).collect()),
+        table: None,
+        digest: [0; 32],
+    };
+    Ok((builder.finish(), meaning))
 }
 
 const IMAGES: &str = "-images-idx3-ubyte";
 const LABELS: &str = "-labels-idx1-ubyte";
 
-fn choose_prefix(found: &[String], part: DataPart) -> Result<String, Fault> {
+fn choose_prefix(found: &[String], part: &DataPart) -> Result<String, Fault> {
     let wanted = match part {
         DataPart::Train => Some(TRAIN_PREFIX),
         DataPart::Test => Some(TEST_PREFIX),
-        DataPart::All | DataPart::Rows { .. } => None,
+        DataPart::All | DataPart::Rows { .. } | DataPart::Hash(_) => None,
     };
     match (wanted, found) {
         (_, []) => Err(Fault::new(
             "holds no file that ends in `-images-idx3-ubyte` or `-images-idx3-ubyte.gz`",
-            "name the folder that holds the IDX files",
+            "name the folder that holds the IDX files, or say the `format` of the files in it",
         )),
         (Some(wanted), found) if found.iter().any(|prefix| prefix == wanted) => Ok(wanted.to_owned()),
         (Some(wanted), found) => {
@@ -119,91 +299,5 @@ fn existing(folder: &Path, name: &str) -> PathBuf {
     if plain.exists() { plain } else { folder.join(format!("{name}.gz")) }
 }
 
-struct Source {
-    content: Box<dyn Read>,
-    bytes_max: u64,
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self, DataError> {
-        let unreadable = |source| DataError::Unreadable { path: path.display().to_string(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
-        let size = file.metadata().map_err(unreadable)?.len();
-        let mut magic = Vec::new();
-        file.by_ref().take(2).read_to_end(&mut magic).map_err(unreadable)?;
-        let whole = BufReader::with_capacity(1 << 16, std::io::Cursor::new(magic.clone()).chain(file));
-        Ok(match magic == GZIP_MAGIC {
-            true => {
-                Self { content: Box::new(MultiGzDecoder::new(whole)), bytes_max: size.saturating_mul(GZIP_RATIO_MAX) }
-            }
-            false => Self { content: Box::new(whole), bytes_max: size },
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::super::synthetic;
-    use super::*;
-
-    fn spec(path: &Path, format: DataFormat, part: DataPart) -> DataSpec {
-        DataSpec { path: path.display().to_string(), format, part, label: None, shuffle_seed: None }
-    }
-
-    fn fault(result: Result<Dataset, DataError>) -> String {
-        result.unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_folder_is_read_plain_and_gzipped() {
-        let folder = tempfile::tempdir().unwrap();
-        synthetic::write_idx(folder.path(), "train", 20, false);
-        synthetic::write_idx(folder.path(), "t10k", 10, true);
-        let part = |part| open(&spec(folder.path(), DataFormat::Idx, part));
-        assert_eq!(part(DataPart::Train).unwrap().len(), 20);
-        assert_eq!(part(DataPart::Test).unwrap().len(), 10);
-        assert!(fault(part(DataPart::All)).contains("several data sets: t10k, train; say which"));
-    }
-
-    #[test]
-    fn rows_are_cut_and_checked() {
-        let folder = tempfile::tempdir().unwrap();
-        synthetic::write_idx(folder.path(), "train", 20, false);
-        let rows = |from, to| open(&spec(folder.path(), DataFormat::Idx, DataPart::Rows { from, to }));
-        assert_eq!(rows(5, 12).unwrap().len(), 7);
-        assert!(fault(rows(5, 21)).contains("rows 5..21 are not all there: it has 20"));
-        assert!(fault(rows(5, 5)).contains("holds no sample"));
-        assert!(fault(rows(7, 5)).contains("rows 7..5"));
-    }
-
-    #[test]
-    fn missing_and_damaged_files_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = open(&spec(&folder.path().join("nothing"), DataFormat::Csv, DataPart::All)).unwrap_err();
-        assert!(missing.is_local() && missing.to_string().contains("nothing"));
-        assert!(fault(open(&spec(folder.path(), DataFormat::Idx, DataPart::Train))).contains("holds no file"));
-        synthetic::write_idx(folder.path(), "train", 20, true);
-        let images = folder.path().join("train-images-idx3-ubyte.gz");
-        let whole = std::fs::read(&images).unwrap();
-        std::fs::write(&images, &whole[..whole.len() / 2]).unwrap();
-        let text = fault(open(&spec(folder.path(), DataFormat::Idx, DataPart::Train)));
-        assert!(text.contains("train-images-idx3-ubyte.gz: unreadable within 20 images"), "{text}");
-    }
-
-    #[test]
-    fn a_small_gzipped_file_cannot_claim_much_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        synthetic::write_idx(folder.path(), "train", 2, false);
-        std::fs::remove_file(folder.path().join("train-images-idx3-ubyte")).unwrap();
-        let mut header = Vec::new();
-        [0x803u32, 0x7fff_ffff, 28, 28].iter().for_each(|number| header.extend(number.to_be_bytes()));
-        let file = File::create(folder.path().join("train-images-idx3-ubyte.gz")).unwrap();
-        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::best());
-        encoder.write_all(&header).unwrap();
-        encoder.finish().unwrap();
-        let text = fault(open(&spec(folder.path(), DataFormat::Idx, DataPart::Train)));
-        assert!(text.contains("more than the file can hold"), "{text}");
-    }
-}
+mod tests;

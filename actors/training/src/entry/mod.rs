@@ -16,7 +16,9 @@ pub use params::Params;
 pub(crate) use params::json;
 
 use crate::data::{SampleShape, TargetInfo};
-use crate::model::{Cnn, DataShape, Entry, Mlp, Model, Network, OwnNetwork, StandardNetwork};
+use crate::model::{
+    Cnn, DataShape, Entry, LinearRegression, LogisticRegression, Mlp, Model, Network, OwnNetwork, StandardNetwork,
+};
 
 /// Why an entry cannot be trained as asked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -47,6 +49,16 @@ pub enum EntryError {
         /// What the entry takes.
         wanted: &'static str,
     },
+    /// The data asks for something that the entry cannot predict.
+    #[error("entry `{entry}` cannot predict {found}; it predicts {wanted}")]
+    Target {
+        /// The entry.
+        entry: &'static str,
+        /// What the data asks for.
+        found: String,
+        /// What the entry predicts.
+        wanted: &'static str,
+    },
 }
 
 /// The entries that a program can train, by name.
@@ -59,9 +71,13 @@ impl Entries {
         Self::default()
     }
 
-    /// Those of Neap: `mlp` and `cnn`.
+    /// Those of Neap: `cnn`, `linear`, `logistic` and `mlp`.
     pub fn builtin() -> Self {
-        Self::none().with_model::<Cnn>().with_model::<Mlp>()
+        Self::none()
+            .with_model::<Cnn>()
+            .with_model::<LinearRegression>()
+            .with_model::<LogisticRegression>()
+            .with_model::<Mlp>()
     }
 
     /// Adds a model with the standard loss; a later one replaces an earlier one of the same name.

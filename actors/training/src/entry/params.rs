@@ -244,6 +244,6 @@ mod tests {
         assert_eq!(fault("lr", ParamValue::Float(-1.0)), "`train.params.lr` must be from 0 to 1000, not -1");
         assert_eq!(fault("hidden1", ParamValue::Int(3)), "`train.params.hidden1` is not a setting of `cnn`");
         assert!(fault("optimizer", ParamValue::Text("lamb".into())).contains("one of adam, adamw, sgd, not `lamb`"));
-        assert!(params("rnn", &[]).unwrap_err().to_string().contains("there are: cnn, mlp"));
+        assert!(params("rnn", &[]).unwrap_err().to_string().contains("there are: cnn, linear, logistic, mlp"));
     }
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::data::{Normalisation, SampleShape, TargetInfo, Targets};
+use crate::data::{Input, SampleShape, TargetInfo, Targets};
 use crate::model::{Batch, Mlp, MlpParams, Network, StandardNetwork, Write, to_safetensors};
 
 const SHAPE: SampleShape = SampleShape { height: 1, width: 6, channels: 1 };
@@ -57,7 +57,7 @@ fn weights_of_pytorch_give_what_pytorch_gives() {
 fn a_model_of_our_own_comes_back_bit_by_bit() {
     let network = network();
     let values: Vec<f32> = (0..network.layout().len()).map(|at| (at as f32).sin()).collect();
-    let file = to_safetensors(network.layout(), &values, &Normalisation::from_parts(vec![0.0], vec![1.0])).unwrap();
+    let file = to_safetensors(network.layout(), &values, &Input::uniform(0.0, 1.0)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let init = InitWeights { path: dir.path().join("model.safetensors"), ..InitWeights::default() };
     std::fs::write(&init.path, &file).unwrap();
@@ -75,7 +75,7 @@ fn a_model_of_our_own_comes_back_bit_by_bit() {
     // What is no number is no weight.
     let mut values = values;
     values[3] = f32::NAN;
-    let file = to_safetensors(network.layout(), &values, &Normalisation::from_parts(vec![0.0], vec![1.0])).unwrap();
+    let file = to_safetensors(network.layout(), &values, &Input::uniform(0.0, 1.0)).unwrap();
     std::fs::write(&init.path, file).unwrap();
     let error = load(&init).unwrap_err();
     assert!(error.contains("layer1.weight has NaN at position 3"), "{error}");

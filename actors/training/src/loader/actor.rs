@@ -46,8 +46,12 @@ impl Actor for LoaderActor {
         match message {
             LoaderMsg::Opened(data) => *state = data,
             LoaderMsg::Remote(Inbound::Call { request, reply, credit, .. }) => {
-                reply.send(answer(state, request));
-                drop(credit);
+                let data = state.clone();
+                // Samples may lie on disk, and nothing waits for a disk here. The credit bounds how many are asked for.
+                tokio::task::spawn_blocking(move || {
+                    reply.send(answer(&data, request));
+                    drop(credit);
+                });
             }
             LoaderMsg::Remote(Inbound::Cast { .. } | Inbound::Bulk { .. }) => {}
         }
@@ -59,10 +63,13 @@ fn answer(data: &Result<Arc<LocalData>, String>, request: LoaderRequest) -> Load
     match (data, request) {
         (Err(reason), _) => LoaderReply::Unavailable(reason.clone()),
         (Ok(data), LoaderRequest::Describe) => LoaderReply::Description(data.facts().into()),
-        (Ok(data), LoaderRequest::Samples { set, ids }) => match ids.len() {
-            0..=SAMPLES_MAX => data.stored(set, &ids),
-            _ => None,
+        (Ok(data), LoaderRequest::Samples { set, ids }) => {
+            let stored = if ids.len() <= SAMPLES_MAX { data.stored(set, &ids) } else { Ok(None) };
+            match stored {
+                Ok(Some(samples)) => samples,
+                Ok(None) => LoaderReply::Unavailable("there are no such samples".to_owned()),
+                Err(error) => LoaderReply::Unavailable(error.to_string()),
+            }
         }
-        .unwrap_or_else(|| LoaderReply::Unavailable("there are no such samples".to_owned())),
     }
 }

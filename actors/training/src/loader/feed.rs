@@ -1,20 +1,21 @@
-//! Batches of one assignment, prepared ahead of time on a thread of its own.
+//! Batches of one assignment, prepared ahead of time on threads of their own.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use neap_runtime::wire::training::DataSet;
-use neap_scheduler::elastic::ShardRange;
+use neap_scheduler::elastic::{SampleOrder, ShardRange};
 
 use super::{FetchError, JobData};
 use crate::model::Batch;
 use crate::schedule::Schedule;
 
-/// Steps prepared ahead at most.
-const STEPS_AHEAD_MAX: usize = 4;
-
-/// Memory for steps prepared ahead; a step that alone needs more is still prepared, one at a time.
+/// Memory for steps prepared ahead; a step that alone needs more is still prepared, one a thread.
 const AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Epochs whose order is kept: the one that is prepared, and the next for the thread that is ahead.
+const ORDERS_KEPT: usize = 2;
 
 /// One step's batches for a block of logical shards.
 pub struct StepBatch {
@@ -45,9 +46,13 @@ pub enum FeedError {
     Ended,
 }
 
-/// The batches of one assignment, in order. Dropping it ends the thread.
+/// The batches of one assignment, in order. Dropping it ends its threads.
 pub struct Feed {
-    batches: Receiver<Result<StepBatch, FetchError>>,
+    data: Arc<JobData>,
+    /// One a thread; thread `t` of `n` prepares the steps `first + t`, `first + t + n` and so on.
+    batches: Vec<Receiver<Result<StepBatch, FetchError>>>,
+    /// Whose turn it is.
+    turn: Mutex<usize>,
 }
 
 impl Feed {
@@ -55,15 +60,24 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// Where the thread cannot be started.
+    /// Where a thread cannot be started.
     pub fn start(data: Arc<JobData>, schedule: Schedule, block: ShardRange, step: u64) -> std::io::Result<Self> {
         let samples = schedule.global_batch as usize * block.len() as usize / schedule.logical_shards as usize;
         let bytes = samples * data.facts().shape.len() * size_of::<f32>();
-        let ahead = (AHEAD_BYTES_MAX / bytes.max(1)).clamp(1, STEPS_AHEAD_MAX);
-        let (sender, batches) = sync_channel(ahead);
-        let prepare = move || prepare(&data, &schedule, block, step, &sender);
-        std::thread::Builder::new().name("data-loader".to_owned()).spawn(prepare)?;
-        Ok(Self { batches })
+        let ahead = (AHEAD_BYTES_MAX / bytes.max(1)).clamp(1, data.settings().steps_ahead.max(1) as usize);
+        let threads = (data.settings().threads.max(1) as usize).min(ahead);
+        let orders = Arc::new(Orders { schedule, known: Mutex::new(Vec::new()) });
+        let mut batches = Vec::new();
+        for thread in 0..threads {
+            // One step waits in the thread's hands, the others in its queue.
+            let (sender, receiver) = sync_channel(ahead / threads);
+            batches.push(receiver);
+            let (data, orders) = (data.clone(), orders.clone());
+            let steps = Steps { first: step + thread as u64, every: threads };
+            let prepare = move || prepare(&data, &orders, block, steps, &sender);
+            std::thread::Builder::new().name("data-loader".to_owned()).spawn(prepare)?;
+        }
+        Ok(Self { data, batches, turn: Mutex::new(0) })
     }
 
     /// The next step's batches; waits for them.
@@ -72,32 +86,133 @@ impl Feed {
     ///
     /// [`FeedError`] where there are none.
     pub fn next(&self) -> Result<StepBatch, FeedError> {
-        Ok(self.batches.recv().map_err(|_| FeedError::Ended)??)
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = Instant::now();
+        let batch = self.batches[*turn].recv().map_err(|_| FeedError::Ended)?;
+        self.data.usage().waited(waited.elapsed());
+        *turn = (*turn + 1) % self.batches.len();
+        Ok(batch?)
+    }
+}
+
+/// The steps of one thread.
+#[derive(Clone, Copy)]
+struct Steps {
+    first: u64,
+    every: usize,
+}
+
+/// The orders of epochs, each made once for all threads.
+struct Orders {
+    schedule: Schedule,
+    known: Mutex<Vec<(u32, Arc<SampleOrder>)>>,
+}
+
+impl Orders {
+    fn of(&self, epoch: u32) -> Arc<SampleOrder> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = known.iter().find(|(number, _)| *number == epoch) {
+            return order.clone();
+        }
+        let order = Arc::new(self.schedule.order(epoch));
+        if known.len() >= ORDERS_KEPT {
+            known.remove(0);
+        }
+        known.push((epoch, order.clone()));
+        order
     }
 }
 
 type Prepared = SyncSender<Result<StepBatch, FetchError>>;
 
-fn prepare(data: &JobData, schedule: &Schedule, block: ShardRange, first: u64, sender: &Prepared) {
-    let mut order = schedule.order(schedule.place(first).0);
-    for step in first..schedule.steps_total() {
+fn prepare(data: &JobData, orders: &Orders, block: ShardRange, steps: Steps, sender: &Prepared) {
+    let schedule = &orders.schedule;
+    let mut order: Option<(u32, Arc<SampleOrder>)> = None;
+    for step in (steps.first..schedule.steps_total()).step_by(steps.every) {
         let (epoch, cursor) = schedule.place(step);
-        if cursor == 0 {
-            order = schedule.order(epoch);
-        }
+        let current = match order.take().filter(|(number, _)| *number == epoch) {
+            Some((_, current)) => current,
+            None => orders.of(epoch),
+        };
         let shards = block.iter().map(|shard| {
-            let ids = order.ids(order.shard(cursor, shard)).to_vec();
+            let ids = current.ids(current.shard(cursor, shard)).to_vec();
             let pieces = schedule.pieces(&ids).map(|piece| data.batch(DataSet::Train, piece));
             pieces.collect::<Result<Vec<_>, _>>().map(|pieces| ShardBatch { ids, pieces })
         });
         let prepared = shards.collect::<Result<Vec<_>, _>>().map(|shards| StepBatch {
             step,
-            step_samples: order.step(cursor).len(),
+            step_samples: current.step(cursor).len(),
             shards,
         });
         let failed = prepared.is_err();
         if sender.send(prepared).is_err() || failed {
             return;
+        }
+        order = Some((epoch, current));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neap_scheduler::spec::{DataFormat, DataPart, DataSpec, OrderSpec, TrainLength};
+
+    use super::*;
+    use crate::data::{Storage, synthetic};
+    use crate::loader::{LoaderSettings, LocalData};
+
+    const ORDER: OrderSpec = OrderSpec { seed: Some(3), window: Some(64), micro_shard: 8 };
+
+    fn spec(folder: &std::path::Path) -> DataSpec {
+        DataSpec {
+            path: folder.display().to_string(),
+            format: DataFormat::Idx,
+            part: DataPart::All,
+            label: None,
+            target: None,
+            columns: neap_scheduler::spec::ColumnSpec::default(),
+            order: ORDER,
+            prefetch: 4,
+        }
+    }
+
+    /// All steps' ids and features, as they come.
+    fn steps(storage: &Storage, folder: &std::path::Path, settings: LoaderSettings) -> Vec<(u64, Vec<u32>, Vec<f32>)> {
+        let local = Arc::new(LocalData::open(&spec(folder), None, storage).unwrap());
+        let data = Arc::new(JobData::local(local, settings));
+        let schedule = Schedule {
+            samples: 300,
+            global_batch: 32,
+            logical_shards: 4,
+            micro_batch: 3,
+            order: ORDER,
+            length: TrainLength::Epochs(3),
+        };
+        let feed = Feed::start(data.clone(), schedule, ShardRange { start: 1, end: 3 }, 4).unwrap();
+        let mut steps = Vec::new();
+        while let Ok(batch) = feed.next() {
+            let ids: Vec<u32> = batch.shards.iter().flat_map(|shard| shard.ids.clone()).collect();
+            let features =
+                batch.shards.into_iter().flat_map(|shard| shard.pieces).flat_map(|piece| piece.features).collect();
+            steps.push((batch.step, ids, features));
+        }
+        let bytes = data.usage().totals().local_bytes;
+        assert_eq!(bytes, steps.iter().map(|(_, ids, _)| ids.len() as u64 * 64).sum::<u64>());
+        steps
+    }
+
+    #[test]
+    fn threads_and_disks_change_nothing_in_what_comes_and_in_which_order() {
+        let folder = tempfile::tempdir().unwrap();
+        synthetic::write_idx(folder.path(), "train", 300, false);
+        let alone = steps(&Storage::default(), folder.path(), LoaderSettings { steps_ahead: 1, threads: 1 });
+        assert_eq!(alone.iter().map(|(step, ..)| *step).collect::<Vec<_>>(), (4..30).collect::<Vec<_>>());
+        for (steps_ahead, threads) in [(4, 3), (2, 8), (9, 2)] {
+            let settings = LoaderSettings { steps_ahead, threads };
+            assert!(steps(&Storage::default(), folder.path(), settings) == alone, "{settings:?}");
+            for memory_max in [1_000, 15_000] {
+                let storage = Storage { memory_max, cache: None };
+                assert!(steps(&storage, folder.path(), settings) == alone, "{settings:?} {memory_max}");
+            }
         }
     }
 }

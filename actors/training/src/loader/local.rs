@@ -1,13 +1,15 @@
 //! A job's data, read by this process.
 
-use neap_runtime::wire::training::{DataDescription, DataSet, LoaderReply, TargetDescription};
+use neap_runtime::wire::training::{
+    ColumnDescription, DataDescription, DataSet, InputDescription, LoaderReply, TargetDescription,
+};
 use neap_scheduler::spec::DataSpec;
 
 use super::DataFacts;
-use crate::data::{self, DataError, Dataset, Features, Normalisation, SampleShape, TargetInfo};
+use crate::data::{self, ColumnKind, DataError, Dataset, Input, InputColumn, Row, SampleShape, Storage, TargetInfo};
 use crate::model::Batch;
 
-/// A job's data in memory.
+/// A job's data, in memory or in this node's cache.
 pub struct LocalData {
     train: Dataset,
     eval: Option<Dataset>,
@@ -20,15 +22,16 @@ impl LocalData {
     /// # Errors
     ///
     /// [`DataError`] with the file, the position and what to do.
-    pub fn open(train: &DataSpec, eval: Option<&DataSpec>) -> Result<Self, DataError> {
-        let training = data::open(train)?;
-        let eval = eval.map(|spec| open_eval(spec, &training)).transpose()?;
+    pub fn open(train: &DataSpec, eval: Option<&DataSpec>, storage: &Storage) -> Result<Self, DataError> {
+        let mut training = data::open(train, None, storage)?;
+        let eval = eval.map(|spec| open_eval(spec, &training, storage)).transpose()?;
+        training.prepare_for(train.order, storage.memory_max);
         let facts = DataFacts {
             train_samples: training.len() as u32,
             eval_samples: eval.as_ref().map(|eval| eval.len() as u32),
             shape: training.shape(),
             target: training.target_info().clone(),
-            normalisation: Normalisation::of(&training),
+            input: training.input().clone(),
             train_digest: training.digest(),
             eval_digest: eval.as_ref().map(Dataset::digest),
         };
@@ -40,30 +43,39 @@ impl LocalData {
         &self.facts
     }
 
-    /// The normalised samples with these ids.
-    pub fn batch(&self, set: DataSet, ids: &[u32]) -> Batch {
-        let Some(data) = self.set(set) else { return Batch::default() };
+    /// The samples with these ids as the model sees them.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Unreadable`] where they lie in a file that cannot be read any more.
+    pub fn batch(&self, set: DataSet, ids: &[u32]) -> Result<Batch, DataError> {
+        let Some(data) = self.set(set) else { return Ok(Batch::default()) };
         let mut features = Vec::with_capacity(ids.len() * self.facts.shape.len());
-        data.gather(ids, &self.facts.normalisation, &mut features);
-        Batch { features, targets: data.targets().pick(ids) }
+        data.gather(ids, &self.facts.input, &mut features)?;
+        Ok(Batch { features, targets: data.targets().pick(ids) })
+    }
+
+    /// The bytes that a sample takes where it is stored.
+    pub fn stored_bytes(&self, set: DataSet) -> u64 {
+        self.set(set).map_or(0, |data| data.stored_width() as u64 * if data.rows().is_wide() { 4 } else { 1 })
     }
 
     /// The samples with these ids as they are stored; `None` where one does not exist.
-    pub fn stored(&self, set: DataSet, ids: &[u32]) -> Option<LoaderReply> {
-        let data = self.set(set)?;
-        if ids.iter().any(|&id| id as usize >= data.len()) {
-            return None;
-        }
-        let length = data.shape().len();
-        let ranges = ids.iter().map(|&id| id as usize * length..(id as usize + 1) * length);
-        let (features, wide) = match data.features() {
-            Features::Bytes(bytes) => (ranges.flat_map(|range| bytes[range].iter().copied()).collect(), false),
-            Features::Floats(floats) => {
-                (ranges.flat_map(|range| bytemuck::cast_slice(&floats[range]).iter().copied()).collect(), true)
-            }
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::batch`].
+    pub fn stored(&self, set: DataSet, ids: &[u32]) -> Result<Option<LoaderReply>, DataError> {
+        let Some(data) = self.set(set).filter(|data| ids.iter().all(|&id| (id as usize) < data.len())) else {
+            return Ok(None);
         };
+        let mut features = Vec::new();
+        data.rows().visit(ids, data.stored_width(), |row| match row {
+            Row::Bytes(bytes) => features.extend_from_slice(bytes),
+            Row::Floats(floats) => features.extend_from_slice(bytemuck::cast_slice(floats)),
+        })?;
         let targets = data.targets().pick(ids).as_bytes().to_vec();
-        Some(LoaderReply::Samples { features, wide, targets })
+        Ok(Some(LoaderReply::Samples { features, wide: data.rows().is_wide(), targets }))
     }
 
     fn set(&self, set: DataSet) -> Option<&Dataset> {
@@ -74,13 +86,14 @@ impl LocalData {
     }
 }
 
-fn open_eval(spec: &DataSpec, training: &Dataset) -> Result<Dataset, DataError> {
+fn open_eval(spec: &DataSpec, training: &Dataset, storage: &Storage) -> Result<Dataset, DataError> {
     let malformed = |fault| DataError::Malformed {
         path: spec.path.clone(),
         fault,
         help: "evaluate on data of the same kind as `data.train`".to_owned(),
     };
-    data::open(spec)?.aligned_with(training.shape(), training.target_info()).map_err(malformed)
+    let eval = data::open(spec, Some(training), storage)?;
+    eval.aligned_with(training.shape(), training.target_info()).map_err(malformed)
 }
 
 impl From<&DataFacts> for DataDescription {
@@ -94,8 +107,7 @@ impl From<&DataFacts> for DataDescription {
                 TargetInfo::Classes(names) => TargetDescription::Classes(names.clone()),
                 TargetInfo::Value => TargetDescription::Value,
             },
-            mean: facts.normalisation.mean().to_vec(),
-            scale: facts.normalisation.scale().to_vec(),
+            input: describe(&facts.input),
             train_digest: facts.train_digest,
             eval_digest: facts.eval_digest,
         }
@@ -113,9 +125,37 @@ impl From<DataDescription> for DataFacts {
                 TargetDescription::Classes(names) => TargetInfo::Classes(names),
                 TargetDescription::Value => TargetInfo::Value,
             },
-            normalisation: Normalisation::from_parts(description.mean, description.scale),
+            input: restore(description.input),
             train_digest: description.train_digest,
             eval_digest: description.eval_digest,
         }
+    }
+}
+
+fn describe(input: &Input) -> InputDescription {
+    let column = |column: &InputColumn| {
+        let kind = match &column.kind {
+            &ColumnKind::Number { mean, scale, indicator } => ColumnDescription::Number { mean, scale, indicator },
+            ColumnKind::Category(values) => ColumnDescription::Category(values.clone()),
+        };
+        (column.name.clone(), kind)
+    };
+    match input {
+        &Input::Uniform { mean, scale, .. } => InputDescription::Uniform { mean, scale },
+        Input::Columns(columns) => InputDescription::Columns(columns.iter().map(column).collect()),
+    }
+}
+
+fn restore(input: InputDescription) -> Input {
+    let column = |(name, kind)| {
+        let kind = match kind {
+            ColumnDescription::Number { mean, scale, indicator } => ColumnKind::Number { mean, scale, indicator },
+            ColumnDescription::Category(values) => ColumnKind::Category(values),
+        };
+        InputColumn { name, kind }
+    };
+    match input {
+        InputDescription::Uniform { mean, scale } => Input::uniform(mean, scale),
+        InputDescription::Columns(columns) => Input::Columns(columns.into_iter().map(column).collect()),
     }
 }

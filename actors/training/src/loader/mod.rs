@@ -1,23 +1,26 @@
 //! The data loader of a worker process: reads the job's data, prepares batches ahead of time, serves other workers.
 //!
-//! [`JobData`] is the data, read here or asked of other workers; [`Feed`] prepares the batches of one assignment on a
-//! thread of its own; [`LoaderActor`] answers workers that cannot read the data themselves.
+//! [`JobData`] is the data, read here or asked of other workers; [`Feed`] prepares the batches of one assignment on
+//! threads of its own; [`LoaderActor`] answers workers that cannot read the data themselves.
 
 mod actor;
 mod feed;
 mod local;
 mod remote;
+mod usage;
 
 use std::sync::Arc;
 
-use neap_runtime::wire::training::DataSet;
+use neap_runtime::RemoteRef;
+use neap_runtime::wire::training::{DataSet, LoaderProtocol};
 
 pub use actor::{LoaderActor, LoaderMsg};
 pub use feed::{Feed, FeedError, ShardBatch, StepBatch};
 pub use local::LocalData;
 pub use remote::RemoteData;
+pub use usage::{Totals, Usage};
 
-use crate::data::{DataError, Normalisation, SampleShape, TargetInfo};
+use crate::data::{DataError, Input, SampleShape, TargetInfo};
 use crate::model::Batch;
 
 /// What everybody has to know about a job's data.
@@ -31,8 +34,8 @@ pub struct DataFacts {
     pub shape: SampleShape,
     /// What there is to predict.
     pub target: TargetInfo,
-    /// Taken over the training data, applied to both.
-    pub normalisation: Normalisation,
+    /// What stored values become: fitted on the training data, applied to both.
+    pub input: Input,
     /// Digest of the training data.
     pub train_digest: [u8; 32],
     /// Digest of the evaluation data.
@@ -50,21 +53,68 @@ pub enum FetchError {
     Unavailable(String),
 }
 
+/// How batches are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderSettings {
+    /// Steps prepared ahead at most.
+    pub steps_ahead: u32,
+    /// Threads that prepare them.
+    pub threads: u32,
+}
+
 /// A job's data, wherever it is.
-pub enum JobData {
+pub struct JobData {
+    source: Source,
+    settings: LoaderSettings,
+    usage: Usage,
+}
+
+enum Source {
     /// Read by this process.
     Local(Arc<LocalData>),
     /// Asked of other workers.
-    Remote(Box<RemoteData>),
+    Remote(RemoteData),
 }
 
 impl JobData {
+    /// Data that this process has read.
+    pub fn local(data: Arc<LocalData>, settings: LoaderSettings) -> Self {
+        Self { source: Source::Local(data), settings, usage: Usage::default() }
+    }
+
+    /// Data to be had from other workers.
+    pub fn remote(data: RemoteData, settings: LoaderSettings) -> Self {
+        Self { source: Source::Remote(data), settings, usage: Usage::default() }
+    }
+
+    /// Whether this process has read it.
+    pub fn is_local(&self) -> bool {
+        matches!(self.source, Source::Local(_))
+    }
+
+    /// Replaces the workers to ask, where others are asked.
+    pub fn set_loaders(&self, loaders: Vec<RemoteRef<LoaderProtocol>>) {
+        if let Source::Remote(remote) = &self.source {
+            remote.set_loaders(loaders);
+        }
+    }
+
     /// What everybody has to know.
     pub fn facts(&self) -> &DataFacts {
-        match self {
-            Self::Local(local) => local.facts(),
-            Self::Remote(remote) => remote.facts(),
+        match &self.source {
+            Source::Local(local) => local.facts(),
+            Source::Remote(remote) => remote.facts(),
         }
+    }
+
+    /// How batches are prepared.
+    pub fn settings(&self) -> LoaderSettings {
+        self.settings
+    }
+
+    /// What it cost so far.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// The samples with these ids. Blocks; not for asynchronous code.
@@ -73,9 +123,17 @@ impl JobData {
     ///
     /// [`FetchError`] where they cannot be had.
     pub fn batch(&self, set: DataSet, ids: &[u32]) -> Result<Batch, FetchError> {
-        match self {
-            Self::Local(local) => Ok(local.batch(set, ids)),
-            Self::Remote(remote) => remote.batch(set, ids),
+        match &self.source {
+            Source::Local(local) => {
+                let batch = local.batch(set, ids)?;
+                self.usage.local(ids.len() as u64 * local.stored_bytes(set));
+                Ok(batch)
+            }
+            Source::Remote(remote) => {
+                let (batch, bytes) = remote.batch(set, ids)?;
+                self.usage.remote(bytes);
+                Ok(batch)
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use neap_runtime::wire::training::{DataSet, LoaderProtocol, LoaderReply, LoaderR
 use tokio::runtime::Handle;
 
 use super::{DataFacts, FetchError};
-use crate::data::{SampleShape, TargetInfo, Targets};
+use crate::data::{Input, TargetInfo, Targets};
 use crate::model::Batch;
 
 /// How long one request may take.
@@ -36,10 +36,7 @@ impl RemoteData {
     /// [`FetchError`] where it cannot read the data either.
     pub async fn describe(loader: &RemoteRef<LoaderProtocol>) -> Result<DataFacts, FetchError> {
         match loader.call(LoaderRequest::Describe, REQUEST_TIMEOUT).await {
-            Ok(LoaderReply::Description(description)) => match description.shape.iter().all(|&side| side > 0) {
-                true => Ok(description.into()),
-                false => Err(FetchError::Unavailable("samples without features".to_owned())),
-            },
+            Ok(LoaderReply::Description(description)) => checked(description.into()),
             Ok(LoaderReply::Unavailable(reason)) => Err(FetchError::Unavailable(reason)),
             Ok(LoaderReply::Samples { .. }) => Err(FetchError::Unavailable("an answer to another question".to_owned())),
             Err(error) => Err(FetchError::Unavailable(error.to_string())),
@@ -61,21 +58,25 @@ impl RemoteData {
         *self.loaders.lock().unwrap_or_else(PoisonError::into_inner) = loaders;
     }
 
-    /// The normalised samples with these ids. Blocks.
+    /// The samples with these ids as the model sees them, and how many bytes of them came. Blocks.
     ///
     /// # Errors
     ///
     /// [`FetchError`] where nobody has answered for a while.
-    pub fn batch(&self, set: DataSet, ids: &[u32]) -> Result<Batch, FetchError> {
-        let per_request = (REQUEST_BYTES_MAX / (self.facts.shape.len() * size_of::<f32>())).max(1);
-        let mut batch = Batch::default();
+    pub fn batch(&self, set: DataSet, ids: &[u32]) -> Result<(Batch, u64), FetchError> {
+        let per_request = (REQUEST_BYTES_MAX / (self.stored_width() * size_of::<f32>())).max(1);
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         for ids in ids.chunks(per_request) {
-            self.fetch(set, ids, &mut batch)?;
+            bytes += self.fetch(set, ids, &mut batch)?;
         }
-        Ok(batch)
+        Ok((batch, bytes))
     }
 
-    fn fetch(&self, set: DataSet, ids: &[u32], batch: &mut Batch) -> Result<(), FetchError> {
+    fn stored_width(&self) -> usize {
+        self.facts.input.stored_width(self.facts.shape)
+    }
+
+    fn fetch(&self, set: DataSet, ids: &[u32], batch: &mut Batch) -> Result<u64, FetchError> {
         let mut last = "no other worker is known".to_owned();
         for _ in 0..ROUNDS_MAX {
             let loaders = self.loaders.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -83,7 +84,7 @@ impl RemoteData {
                 let request = LoaderRequest::Samples { set, ids: ids.to_vec() };
                 match self.runtime.block_on(loader.call(request, REQUEST_TIMEOUT)) {
                     Ok(reply) => match decode(&reply, &self.facts, ids.len(), batch) {
-                        Ok(()) => return Ok(()),
+                        Ok(bytes) => return Ok(bytes),
                         Err(reason) => last = reason,
                     },
                     Err(error) => last = error.to_string(),
@@ -95,30 +96,43 @@ impl RemoteData {
     }
 }
 
+/// Facts that another worker sent: a sample has features, as many as the model is told.
+fn checked(facts: DataFacts) -> Result<DataFacts, FetchError> {
+    let features = match &facts.input {
+        Input::Uniform { .. } => facts.shape.len(),
+        Input::Columns(columns) => Input::features(columns),
+    };
+    match features > 0 && features == facts.shape.len() {
+        true => Ok(facts),
+        false => Err(FetchError::Unavailable("samples without features".to_owned())),
+    }
+}
+
 /// Appends the samples of an answer; an answer that does not fit the facts changes nothing.
-fn decode(reply: &LoaderReply, facts: &DataFacts, count: usize, batch: &mut Batch) -> Result<(), String> {
+fn decode(reply: &LoaderReply, facts: &DataFacts, count: usize, batch: &mut Batch) -> Result<u64, String> {
     let LoaderReply::Samples { features, wide, targets } = reply else {
         return Err(match reply {
             LoaderReply::Unavailable(reason) => reason.clone(),
             _ => "an answer to another question".to_owned(),
         });
     };
-    let values = count * SampleShape::len(facts.shape);
+    let stored_width = facts.input.stored_width(facts.shape);
+    let values = count * stored_width;
     let width = if *wide { size_of::<f32>() } else { 1 };
     let decoded = decode_targets(targets, &facts.target).filter(|targets| targets.len() == count);
     let Some(decoded) = decoded.filter(|_| features.len() == values * width) else {
         return Err(format!("{} bytes and {} of targets for {count} samples", features.len(), targets.len()));
     };
-    for sample in features.chunks_exact(facts.shape.len() * width) {
+    for sample in features.chunks_exact(stored_width * width) {
         if *wide {
             let floats: Vec<f32> = bytemuck::pod_collect_to_vec(sample);
-            facts.normalisation.apply_floats(&floats, &mut batch.features);
+            facts.input.apply_floats(&floats, &mut batch.features);
         } else {
-            facts.normalisation.apply_bytes(sample, &mut batch.features);
+            facts.input.apply_bytes(sample, &mut batch.features);
         }
     }
     batch.append_targets(decoded);
-    Ok(())
+    Ok(features.len() as u64)
 }
 
 /// Targets as they travel; `None` where a class does not exist.
@@ -138,7 +152,7 @@ fn decode_targets(bytes: &[u8], target: &TargetInfo) -> Option<Targets> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Normalisation;
+    use crate::data::SampleShape;
 
     #[test]
     fn an_answer_that_does_not_fit_is_refused() {
@@ -147,7 +161,7 @@ mod tests {
             eval_samples: None,
             shape: SampleShape { height: 1, width: 2, channels: 1 },
             target: TargetInfo::Classes(vec!["a".into(), "b".into()]),
-            normalisation: Normalisation::from_parts(vec![1.0], vec![2.0]),
+            input: Input::uniform(1.0, 2.0),
             train_digest: [0; 32],
             eval_digest: None,
         };

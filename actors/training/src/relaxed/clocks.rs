@@ -111,7 +111,7 @@ fn bound(schedule: &Schedule, consistency: Consistency) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use neap_scheduler::spec::TrainLength;
+    use neap_scheduler::spec::{OrderSpec, TrainLength};
 
     use super::*;
 
@@ -121,7 +121,7 @@ mod tests {
             global_batch: 6,
             logical_shards: steps.len() as u32,
             micro_batch: 6,
-            shuffle_seed: None,
+            order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Steps(100),
         };
         Clocks::restore(&schedule, consistency, steps.to_vec()).unwrap()
@@ -174,7 +174,7 @@ mod tests {
             global_batch: 6,
             logical_shards: 2,
             micro_batch: 6,
-            shuffle_seed: None,
+            order: OrderSpec { seed: None, window: None, micro_shard: 1 },
             length: TrainLength::Steps(100),
         };
         assert!(Clocks::restore(&schedule, Consistency::Async, vec![0, 0, 0]).is_none());

@@ -264,7 +264,7 @@ impl RelaxedState {
 #[cfg(test)]
 mod tests {
     use neap_scheduler::elastic::assign;
-    use neap_scheduler::spec::TrainLength;
+    use neap_scheduler::spec::{OrderSpec, TrainLength};
     use proptest::prelude::*;
 
     use super::*;
@@ -285,7 +285,7 @@ mod tests {
             global_batch: 10,
             logical_shards: SHARDS,
             micro_batch: 10,
-            shuffle_seed: Some(5),
+            order: OrderSpec { seed: Some(5), window: None, micro_shard: 1 },
             length: TrainLength::Epochs(EPOCHS),
         }
     }

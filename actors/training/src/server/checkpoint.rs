@@ -84,7 +84,7 @@ pub(super) fn publish(
         epoch_loss_bits: snapshot.epoch_loss.to_bits(),
         last_epoch_loss_bits: snapshot.last_epoch_loss.to_bits(),
         seed: job.seed,
-        shuffle_seed: schedule.shuffle_seed,
+        shuffle_seed: schedule.order.seed,
         relaxed: snapshot.relaxed.as_ref().map(|relaxed| Relaxed {
             clocks: relaxed.clocks.clone(),
             epoch_loss_bits: relaxed.epoch_losses.iter().map(|loss| loss.to_bits()).collect(),

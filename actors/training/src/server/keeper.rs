@@ -13,7 +13,7 @@ use neap_storage::model::{CARD_FORMAT, ModelCard, write_model};
 use tokio::sync::oneshot;
 
 use super::saver::{CheckpointCost, Saver};
-use crate::data::TargetInfo;
+use crate::data::{ColumnKind, InputColumn, TargetInfo};
 use crate::entry::json;
 use crate::finite::describe_state;
 use crate::job::TrainJob;
@@ -175,7 +175,7 @@ impl KeeperThread {
         self.await_saver();
         let Some(eval) = self.evaluate(snapshot) else { return };
         let facts = self.data.facts();
-        let weights = match to_safetensors(self.network.layout(), &snapshot.parameters, &facts.normalisation) {
+        let weights = match to_safetensors(self.network.layout(), &snapshot.parameters, &facts.input) {
             Ok(weights) => weights,
             Err(error) => return self.outbox.fail(FailureKind::User, format!("the model is no safetensors: {error}")),
         };
@@ -215,8 +215,11 @@ impl KeeperThread {
         if let TargetInfo::Classes(names) = &facts.target {
             params.insert("classes".to_owned(), names.clone().into());
         }
-        params.insert("input_mean".to_owned(), facts.normalisation.mean().into());
-        params.insert("input_scale".to_owned(), facts.normalisation.scale().into());
+        params.insert("input_mean".to_owned(), facts.input.mean().into());
+        params.insert("input_scale".to_owned(), facts.input.scale().into());
+        if !facts.input.columns().is_empty() {
+            params.insert("input_columns".to_owned(), facts.input.columns().iter().map(column_card).collect());
+        }
         params
             .insert("input_shape".to_owned(), vec![facts.shape.height, facts.shape.width, facts.shape.channels].into());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -274,6 +277,19 @@ impl KeeperThread {
             total.add(&self.network.score(self.data.batch(DataSet::Eval, &ids)?));
         }
         Ok(total)
+    }
+}
+
+/// What a column of a table becomes, for whoever predicts with the model: numbers give one feature (and one more that is
+/// 1 where there is none), categories one each and one for all others, in this order.
+fn column_card(column: &InputColumn) -> serde_json::Value {
+    match &column.kind {
+        ColumnKind::Number { indicator, .. } => {
+            serde_json::json!({"name": column.name, "kind": "number", "missing_indicator": indicator})
+        }
+        ColumnKind::Category(values) => {
+            serde_json::json!({"name": column.name, "kind": "category", "categories": values})
+        }
     }
 }
 

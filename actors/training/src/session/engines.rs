@@ -23,11 +23,12 @@ use super::SessionError;
 use super::collective::Collective;
 use super::follow::{self, ServerAddress};
 use crate::collective::{CollectiveEvent, CollectiveThread};
+use crate::data::Storage;
 use crate::entry::Entries;
 use crate::init::PartlyFrozen;
 use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, SEGMENT_QUEUE_MAX, SegmentLink, ServerLink, TrainerLink};
-use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
+use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LoaderSettings, LocalData, RemoteData};
 use crate::reduction::Buffers;
 use crate::server::{Keeper, SegmentActor, SegmentMsg, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
 use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerSetup, TrainerThread};
@@ -35,6 +36,14 @@ use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerSetup,
 /// Rounds of asking the other workers what the data is; with the pause, about ten seconds.
 const DESCRIBE_ROUNDS_MAX: u32 = 50;
 const DESCRIBE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Threads that prepare batches: at least two, so that one prepares while the other waits for a disk or a network; and one
+/// more for every so many threads that compute (copying and scaling a sample costs a small part of what a model does with it).
+const LOADER_THREADS_MIN: u32 = 2;
+const COMPUTE_PER_LOADER: u32 = 8;
+
+/// Where data sets lie in the node's cache.
+const DATA_CACHE: &str = "data";
 
 /// The actors, and the queues of the threads behind them.
 pub(super) struct Actors {
@@ -110,6 +119,7 @@ pub(super) struct Engines {
     worker: WorkerId,
     node: Node,
     compute_threads: u32,
+    loader: LoaderSettings,
     data: Data,
     /// The server of this process, once the data is known.
     server: Option<ServerHandle>,
@@ -145,13 +155,19 @@ impl Engines {
         context: &WorkerContext,
     ) -> Result<Self, SessionError> {
         let reader = job.clone();
-        let opened =
-            tokio::task::spawn_blocking(move || LocalData::open(&reader.train_data, reader.eval_data.as_ref()));
+        let loader = LoaderSettings {
+            steps_ahead: job.train_data.prefetch,
+            threads: context.compute_threads.div_ceil(COMPUTE_PER_LOADER).max(LOADER_THREADS_MIN),
+        };
+        let storage = Storage { memory_max: job.data_memory, cache: Some(context.cache.join(DATA_CACHE)) };
+        let opened = tokio::task::spawn_blocking(move || {
+            LocalData::open(&reader.train_data, reader.eval_data.as_ref(), &storage)
+        });
         let opened = opened.await.map_err(|_| SessionError::Panicked("data-loader"))?;
         let (data, told) = match opened {
             Ok(local) => {
                 let local = Arc::new(local);
-                (Data::Known(Arc::new(JobData::Local(local.clone()))), Ok(local))
+                (Data::Known(Arc::new(JobData::local(local.clone(), loader))), Ok(local))
             }
             Err(error) if error.is_local() => {
                 tracing::warn!(%error, "the data is not here; other workers will be asked");
@@ -169,6 +185,7 @@ impl Engines {
             worker: context.worker,
             node: context.node.clone(),
             compute_threads: context.compute_threads,
+            loader,
             data,
             server: None,
             followers: Vec::new(),
@@ -294,7 +311,7 @@ impl Engines {
 
     async fn find_data(&mut self, membership: &Membership) -> Result<Arc<JobData>, SessionError> {
         let reason = match &self.data {
-            Data::Known(data) if matches!(**data, JobData::Local(_)) => return Ok(data.clone()),
+            Data::Known(data) if data.is_local() => return Ok(data.clone()),
             Data::Known(_) => None,
             Data::Elsewhere(error) => Some(error.to_string()),
         };
@@ -307,9 +324,7 @@ impl Engines {
             }
         }
         if let Data::Known(data) = &self.data {
-            if let JobData::Remote(remote) = &**data {
-                remote.set_loaders(loaders);
-            }
+            data.set_loaders(loaders);
             return Ok(data.clone());
         }
         // Others may still be reading it.
@@ -318,7 +333,7 @@ impl Engines {
                 match RemoteData::describe(loader).await {
                     Ok(facts) => {
                         let remote = RemoteData::new(facts, Handle::current(), loaders.clone());
-                        let data = Arc::new(JobData::Remote(Box::new(remote)));
+                        let data = Arc::new(JobData::remote(remote, self.loader));
                         self.data = Data::Known(data.clone());
                         return Ok(data);
                     }

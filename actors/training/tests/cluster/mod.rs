@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_runtime::wire::training::{Consistency, Data, Every, Format, Length, Param, Part, Strategy, TrainLaunch};
+use neap_runtime::wire::training::{
+    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TrainLaunch,
+};
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
 };
@@ -64,6 +66,7 @@ impl Cluster {
             worker: id,
             args: codec::encode::<_, LAUNCH_BYTES_MAX>(&self.launch).unwrap(),
             compute_threads: 1 + (self.workers.len() % 2) as u32,
+            cache: self.folder.path().join("cache"),
             node: node.clone(),
             commands: inbox,
             reports: sender,
@@ -189,7 +192,10 @@ fn launch(folder: &Path) -> TrainLaunch {
         format: Format::Csv,
         part: Part::Rows(from, to),
         label: None,
-        shuffle_seed: Some(7),
+        target: None,
+        columns: Columns::default(),
+        order: Order { seed: Some(7), window: None, micro_shard: 256 },
+        prefetch: 4,
     };
     TrainLaunch {
         job: JOB,
@@ -214,5 +220,6 @@ fn launch(folder: &Path) -> TrainLaunch {
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
         compression: None,
+        memory_mib: 64,
     }
 }

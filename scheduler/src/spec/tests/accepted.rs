@@ -37,7 +37,7 @@ checkpoint:
   on_notice: false
 
 data:
-  train: {uri: /usr/share/fashion, format: idx, split: train, shuffle: {seed: 7}}
+  train: {uri: /usr/share/fashion, format: idx, split: train, shuffle: {seed: 7, window: 4096}, micro_shard: 64, prefetch: 8}
   eval:
     uri: eval.csv.gz
     split: {rows: 10..20}
@@ -84,7 +84,10 @@ fn the_smallest_file_gets_the_defaults() {
         format: DataFormat::Csv,
         part: DataPart::All,
         label: None,
-        shuffle_seed: Some(0),
+        target: None,
+        columns: ColumnSpec::default(),
+        order: OrderSpec { seed: Some(0), window: None, micro_shard: 256 },
+        prefetch: 4,
     };
     assert_eq!(spec.data, [("train".to_owned(), digits)].into());
     let params = [
@@ -132,9 +135,10 @@ fn every_field_arrives() {
     assert_eq!(spec.checkpoint.place.as_ref().map(|place| place.to_string()).as_deref(), Some("/var/lib/neap/ckpt"));
     assert_eq!((spec.checkpoint.every, spec.checkpoint.keep), (CheckpointEvery::Steps(100), 5));
     assert!(!spec.checkpoint.on_notice);
-    assert_eq!((spec.data["train"].format, spec.data["train"].part), (DataFormat::Idx, DataPart::Train));
-    assert_eq!(spec.data["train"].shuffle_seed, Some(7));
-    assert_eq!((spec.data["eval"].path.as_str(), spec.data["eval"].shuffle_seed), ("/jobs/eval.csv.gz", None));
+    assert_eq!((spec.data["train"].format, &spec.data["train"].part), (DataFormat::Idx, &DataPart::Train));
+    assert_eq!(spec.data["train"].order, OrderSpec { seed: Some(7), window: Some(4096), micro_shard: 64 });
+    assert_eq!((spec.data["train"].prefetch, spec.data["eval"].prefetch), (8, 4));
+    assert_eq!((spec.data["eval"].path.as_str(), spec.data["eval"].order.seed), ("/jobs/eval.csv.gz", None));
     assert_eq!(spec.data["eval"].part, DataPart::Rows { from: 10, to: 20 });
     assert_eq!(spec.data["eval"].label.as_deref(), Some("digit"));
     assert_eq!((spec.train().unwrap().server, spec.train().unwrap().servers), (ServerPlacement::Separate, 1));
@@ -241,6 +245,11 @@ fn the_format_follows_from_the_name() {
         ("train-images-idx3-ubyte.gz", DataFormat::Idx),
         ("/usr/share/dataset/fashion-mnist/", DataFormat::Idx),
         ("a.idx", DataFormat::Idx),
+        ("a.jsonl.gz", DataFormat::Jsonl),
+        ("a.ndjson", DataFormat::Jsonl),
+        ("parts/2013-*.parquet", DataFormat::Parquet),
+        ("a.feather", DataFormat::Arrow),
+        ("a.arrow", DataFormat::Arrow),
     ];
     for (uri, format) in cases {
         assert_eq!(accepted(&SMALL.replace("digits.csv", uri)).data["train"].format, format, "{uri}");
@@ -271,6 +280,61 @@ fn an_all_reduce_is_strict_or_not() {
     assert_eq!((strict.strategy, strict.determinism), (Strategy::AllReduce, Determinism::Strict));
     let ring = train("epochs: 2, strategy: allreduce, determinism: samples");
     assert_eq!((ring.strategy, ring.determinism), (Strategy::AllReduce, Determinism::Samples));
+}
+
+#[test]
+fn a_table_says_what_its_columns_mean() {
+    let data = "\
+data:
+  train:
+    uri: flights-*.parquet
+    label: arr_delay
+    target: value
+    ignore: [tailnum, time_hour]
+    categories: [month]
+    split: {hash: 0.1, by: flight}
+  eval: {uri: flights-*.parquet, label: arr_delay, split: {hash: 0.1, by: flight}}
+";
+    let text = SMALL.replace("data: {train: {uri: digits.csv}}\n", data);
+    let spec = accepted(&text);
+    let (train, eval) = (&spec.data["train"], &spec.data["eval"]);
+    assert_eq!((train.path.as_str(), train.format), ("/jobs/flights-*.parquet", DataFormat::Parquet));
+    assert_eq!(train.target, Some(TargetKind::Value));
+    let columns = ColumnSpec {
+        only: Vec::new(),
+        ignore: vec!["tailnum".to_owned(), "time_hour".to_owned()],
+        categories: vec!["month".to_owned()],
+    };
+    assert_eq!((&train.columns, &eval.columns), (&columns, &ColumnSpec::default()));
+    let side = |side| DataPart::Hash(HashSplit { share_ppm: 100_000, by: Some("flight".to_owned()), side });
+    assert_eq!((&train.part, &eval.part), (&side(HashSide::Rest), &side(HashSide::Share)));
+    let canonical = spec.canonical();
+    for line in [
+        "data.eval.part = the share of 100000 ppm by the hash of column \"flight\"",
+        "data.train.categories = {\"month\"}",
+        "data.train.ignore = {\"tailnum\", \"time_hour\"}",
+        "data.train.part = all but the share of 100000 ppm by the hash of column \"flight\"",
+        "data.train.target = value",
+    ] {
+        assert!(canonical.lines().any(|found| found == line), "{line} is not in\n{canonical}");
+    }
+}
+
+#[test]
+fn the_folder_of_a_pattern_must_be_there() {
+    let place = |uri: &str| accepted(&SMALL.replace("digits.csv", uri)).data["train"].place().to_owned();
+    assert_eq!(place("a/b.csv"), "/jobs/a/b.csv");
+    assert_eq!(place("a/b-?.csv"), "/jobs/a");
+    assert_eq!(place("a-*/b.csv"), "/jobs");
+    assert_eq!(place("/*.csv"), "/");
+}
+
+#[test]
+fn how_far_ahead_data_is_read_is_no_part_of_the_result() {
+    let canonical = |text: &str| accepted(&SMALL.replace("digits.csv", text)).canonical();
+    assert_eq!(canonical("digits.csv, prefetch: 9"), canonical("digits.csv"));
+    assert_ne!(canonical("digits.csv, shuffle: {window: 512}"), canonical("digits.csv"));
+    assert_eq!(canonical("digits.csv, micro_shard: 2"), canonical("digits.csv"));
 }
 
 #[test]

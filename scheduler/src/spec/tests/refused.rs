@@ -493,15 +493,24 @@ fn data() {
         &[
             whole("version: 1\nkind: train\ntrain: {entry: mlp, epochs: 1}\n"),
             whole("version: 1\nkind: train\ntrain: {entry: mlp, epochs: 1}\ndata: {eval: {format: csv}}\n"),
-            changed("uri: eval.csv.gz", "uri: eval.parquet"),
-            changed("uri: eval.csv.gz", "uri: parts/*.csv"),
-            changed("format: idx", "format: parquet"),
+            whole(
+                "version: 1\nkind: train\ntrain: {entry: mlp, epochs: 1}\n\
+                 data: {train: {uri: a.csv, split: {hash: 0.1}}, eval: {uri: a.csv, split: {hash: 0.2}}}\n",
+            ),
+            changed("uri: eval.csv.gz", "uri: eval.xlsx"),
+            changed("uri: eval.csv.gz", "uri: parts/*"),
+            changed("format: idx", "format: orc"),
             changed("split: train", "split: validation"),
             changed("split: {rows: 10..20}", "split: {rows: 20..10}"),
-            changed("split: {rows: 10..20}", "split: {hash: 0.1}"),
+            changed("split: {rows: 10..20}", "split: {hash: 10}"),
+            changed("split: {rows: 10..20}", "split: {rows: 10..20, by: id}"),
+            changed("split: {rows: 10..20}", "target: value"),
+            changed("split: {rows: 10..20}", "ignore: id"),
+            changed("split: train", "ignore: [id]"),
+            changed("window: 4096", "window: 63"),
             changed("split: {rows: 10..20}", "split: test"),
-            changed("shuffle: {seed: 7}", "shuffle: {seed: -7}, label: digit"),
-            changed("shuffle: {seed: 7}", "shuffle: 7"),
+            changed("shuffle: {seed: 7, window: 4096}", "shuffle: {seed: -7}, label: digit"),
+            changed("shuffle: {seed: 7, window: 4096}", "shuffle: 7"),
         ],
         expect![[r#"
             version: 1⏎kind: train⏎train: {entry: mlp, epochs: 1}⏎
@@ -509,23 +518,35 @@ fn data() {
             version: 1⏎kind: train⏎train: {entry: mlp, epochs: 1}⏎data: {eval: {format: csv}}⏎
             4:1 error[E032] data.train: `train` is missing | name the training data: `data: {train: {uri: path/to/data}}`
             4:8 error[E032] data.eval.uri: `uri` is missing | say where the data is: `uri: path/to/data`
-            uri: eval.parquet
-            28:10 error[E085] data.eval.uri: the name of `eval.parquet` does not tell its format | say `format: csv` or `format: idx`
-            uri: parts/*.csv
-            28:10 error[E090] data.eval.uri: a pattern, `parts/*.csv`, is not built yet | name one file or folder
-            format: parquet
-            26:44 error[E085] data.train.format: unknown value `parquet` | write `idx` or `csv`
+            version: 1⏎kind: train⏎train: {entry: mlp, epochs: 1}⏎data: {train: {uri: a.csv, split: {hash: 0.1}}
+            4:68 error[E085] data.eval.split: `data.train` cuts the same files in another way | write the same `split` in both; `train` gets the other rows
+            uri: eval.xlsx
+            28:10 error[E085] data.eval.uri: the name of `eval.xlsx` does not tell its format | say one of `format: idx`, `format: csv`, `format: jsonl`, `format: parquet`, `format: arrow`
+            uri: parts/*
+            28:10 error[E085] data.eval.uri: the name of `parts/*` does not tell its format | say one of `format: idx`, `format: csv`, `format: jsonl`, `format: parquet`, `format: arrow`
+            format: orc
+            26:44 error[E085] data.train.format: unknown value `orc` | write `idx`, `csv`, `jsonl`, `parquet` or `arrow`
             split: validation
             26:56 error[E085] data.train.split: unknown value `validation` | write `train` or `test`
             split: {rows: 20..10}
             29:19 error[E085] data.eval.split.rows: `20..10` is not a range of rows | the first row is 0 and the end is not included: `0..1500`
-            split: {hash: 0.1}
-            29:13 error[E090] data.eval.split.hash: `hash` is not built yet | cut the data by rows, as in `{rows: 0..1500}`
+            split: {hash: 10}
+            29:19 error[E085] data.eval.split.hash: `10` is not a share between 0 and 1 | write the share of `data.eval`, as in `hash: 0.1`
+            split: {rows: 10..20, by: id}
+            29:31 error[E085] data.eval.split.by: a cut by rows needs no column | leave `by` out
+            target: value
+            29:13 error[E085] data.eval.target: the columns are those of `data.train` | leave it out here
+            ignore: id
+            29:13 error[E085] data.eval.ignore: the columns are those of `data.train` | leave it out here
+            ignore: [id]
+            26:49 error[E085] data.train.ignore: IDX data has no columns with names | leave it out; an IDX folder holds images and their classes
+            window: 63
+            26:90 error[E085] data.train.shuffle.window: a window of 63 samples is smaller than a micro-shard of 64 | make the window larger, or `micro_shard` smaller
             split: test
-            29:12 error[E085] data.eval.split: `test` names a part of a folder of IDX files; a CSV file has none | cut a CSV file by rows: `split: {rows: 0..1500}`
+            29:12 error[E085] data.eval.split: `test` names a part of a folder of IDX files; a table has none | cut a table by rows or by hash: `split: {rows: 0..1500}`, `split: {hash: 0.1}`
             shuffle: {seed: -7}, label: digit
             26:79 error[E085] data.train.shuffle.seed: -7 is out of range | give a whole number, 0 or more
-            26:91 error[E085] data.train.label: IDX data has no label column | leave it out; IDX folders have their labels in files of their own
+            26:91 error[E085] data.train.label: IDX data has no columns with names | leave it out; IDX folders have their labels in files of their own
             shuffle: 7
             26:72 error[E084] data.train.shuffle: expected `{seed: 7}` or `false`, found `7` | write `{seed: 7}`, or `false` for the order of the file
         "#]],
