@@ -7,7 +7,7 @@ use std::time::Duration;
 use neap_runtime::wire::training::{
     LOADER_ACTOR, LoaderProtocol, SERVER_ACTOR, ServerProtocol, TRAINER_ACTOR, TrainerHello, TrainerProtocol,
 };
-use neap_runtime::wire::worker::Membership;
+use neap_runtime::wire::worker::{FailureKind, Membership};
 use neap_runtime::workload::WorkerContext;
 use neap_runtime::{Access, Node, Role};
 use neap_scheduler::elastic::ShardRange;
@@ -19,13 +19,14 @@ use tokio::task::JoinHandle;
 
 use super::SessionError;
 use super::follow::{self, ServerAddress};
-use crate::entry::Entries;
+use crate::entry::{Entries, EntryError, Guarded};
 use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LocalData, RemoteData};
+use crate::model::Network;
 use crate::reduction::Buffers;
 use crate::server::{Keeper, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
-use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerThread};
+use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerThread, compute_alone};
 
 /// Rounds of asking the other workers what the data is; with the pause, about ten seconds.
 const DESCRIBE_ROUNDS_MAX: u32 = 50;
@@ -145,6 +146,8 @@ impl Engines {
         }
         let data = self.find_data(membership).await?;
         if let Some((trainer_events, server_events)) = self.actors.waiting.take() {
+            let tried = self.try_out(&data)?;
+            tried.await.map_err(|_| SessionError::Panicked("try-out"))??;
             self.server = Some(self.start_threads(&data, outbox, trainer_events, server_events)?);
         }
         let serves = membership.server == self.worker;
@@ -243,6 +246,21 @@ impl Engines {
         Err(FetchError::Unavailable(reason.unwrap_or_default()).into())
     }
 
+    /// Lets the entry compute one sample, away from the threads that serve the network.
+    fn try_out(&self, data: &Arc<JobData>) -> Result<oneshot::Receiver<Result<(), EntryError>>, SessionError> {
+        let (entries, job, facts) = (self.entries.clone(), self.job.clone(), data.facts());
+        let (shape, target) = (facts.shape, facts.target.clone());
+        let (done, tried) = oneshot::channel();
+        let try_out = move || {
+            compute_alone();
+            // Nobody listens any more where the worker is ending.
+            let _ = done.send(entries.try_out(&job.entry, shape, &target, &job.params));
+        };
+        let failed = |error: std::io::Error| SessionError::Start { what: "a thread", reason: error.to_string() };
+        std::thread::Builder::new().name("try-out".to_owned()).spawn(try_out).map_err(failed)?;
+        Ok(tried)
+    }
+
     fn start_threads(
         &self,
         data: &Arc<JobData>,
@@ -253,7 +271,12 @@ impl Engines {
         keep_freed_memory();
         let facts = data.facts();
         let schedule = self.job.schedule(facts.train_samples);
-        let build = || self.entries.build(&self.job.entry, facts.shape, &facts.target, &self.job.params);
+        let build = || -> Result<Box<dyn Network>, EntryError> {
+            let (entry, outbox) = (&self.job.entry, outbox.clone());
+            let network = self.entries.build(entry, facts.shape, &facts.target, &self.job.params)?;
+            let tell = move |error: EntryError| outbox.fail(FailureKind::User, error.to_string());
+            Ok(Box::new(Guarded::new(network, entry, facts.shape, &facts.target, tell)))
+        };
         let own = build()?;
         let layout = own.layout().clone();
         let helpers = self.compute_threads.min(self.job.logical_shards).saturating_sub(1);
