@@ -41,6 +41,8 @@ mod explain;
 
 mod validate;
 
+mod entries;
+
 mod doctor;
 
 mod roles;
@@ -60,6 +62,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::home::Home;
+use crate::program::Program;
 
 use args::{BudgetCommand, Cli, Command, Format, NodeCommand, SimulateCommand};
 use client::Client;
@@ -68,6 +71,7 @@ use output::{Output, harmless};
 
 /// What every command is given.
 struct Shell {
+    program: Program,
     home: Home,
     output: Output,
     timeout: Option<Duration>,
@@ -97,28 +101,33 @@ fn quoted(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
 }
 
-/// Runs one command line, `args` starting with the program's name, and gives the exit code of the process.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs one command line as `program`, `args` starting with the program's name, and gives the exit code of the process.
+pub fn main(program: &Program, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run(program, args).into()
+}
+
+/// Runs one command line as `program`.
+pub(crate) fn run(program: &Program, args: impl IntoIterator<Item = OsString>) -> Exit {
     let typed: Vec<OsString> = args.into_iter().collect();
     let cli = match args::read(typed.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
         }
     };
     let output = Output::new(&cli.global);
     start_tracing(&cli, output);
     let done = Home::locate(cli.global.home.as_deref()).map_err(CliError::from).and_then(|home| {
-        let shell = Shell { home, output, timeout: cli.global.timeout, typed };
+        let shell = Shell { program: program.clone(), home, output, timeout: cli.global.timeout, typed };
         dispatch(&shell, cli.command)
     });
     match done {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(error) => {
             show(&error, output);
-            error.exit().into()
+            error.exit()
         }
     }
 }
@@ -127,6 +136,7 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Up(args) => up::up(shell, &args.control),
         Command::Down(args) => up::down(shell, &args),
+        Command::Entries(args) => entries::entries(shell, args.artifact.as_deref()),
         Command::Run(args) => run::run(shell, &args),
         Command::Plan(args) => plan::plan(shell, &args),
         Command::Simulate(SimulateCommand::Run(args)) => simulate::run(shell, &args),
@@ -155,7 +165,9 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Version => version(shell),
         Command::Control(args) => roles::control(shell, &args),
         Command::Agent(args) => roles::agent(args),
-        Command::Worker => roles::worker(),
+        Command::Worker => roles::worker(&shell.program),
+        Command::Describe => entries::describe(shell),
+        Command::Measure => entries::measure(shell),
     }
 }
 
@@ -175,7 +187,10 @@ fn start_tracing(cli: &Cli, output: Output) {
         (false, 0) => "off",
     };
     let filter = EnvFilter::try_from_env("NEAP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output.color_err()).init();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output.color_err());
+    // A program that runs several commands, or has a subscriber of its own, keeps the first one.
+    let _ = subscriber.try_init();
 }
 
 /// An error on standard error for people; with `-o json` also as the one document on standard output.

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 
 use neap_agent::AgentSettings;
 use neap_control::{Config, ControlPlane, Settings};
-use neap_runtime::workload::{Workloads, run_worker};
+use neap_runtime::workload::run_worker;
 use neap_scheduler::model::NodeSize;
-use neap_training::Entries;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::runtime::{Builder, Runtime};
@@ -25,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::ShutdownBody;
 use crate::http::{self, Api};
+use crate::program::Program;
 
 use super::Shell;
 use super::args::{AgentArgs, ControlArgs};
@@ -51,15 +51,15 @@ const SHUTDOWNS_MAX: usize = 4;
 type RoleError = Box<dyn Error + Send + Sync>;
 
 pub(super) fn control(shell: &Shell, args: &ControlArgs) -> Result<Exit, CliError> {
-    run_role("the control plane", RUNTIME_THREADS, run_control(&shell.home, args))
+    run_role("the control plane", RUNTIME_THREADS, run_control(shell, args))
 }
 
 pub(super) fn agent(args: AgentArgs) -> Result<Exit, CliError> {
     run_role("the node agent", RUNTIME_THREADS, run_agent(args))
 }
 
-pub(super) fn worker() -> Result<Exit, CliError> {
-    let workloads = Workloads::default().with(neap_training::workload(Entries::builtin()));
+pub(super) fn worker(program: &Program) -> Result<Exit, CliError> {
+    let workloads = program.workloads();
     run_role("the worker", WORKER_RUNTIME_THREADS, async { Ok(run_worker(workloads, launch_pipe()?).await?) })
 }
 
@@ -84,12 +84,13 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 }
 
 /// A control plane from its start to its end.
-async fn run_control(home: &Home, args: &ControlArgs) -> Result<(), RoleError> {
+async fn run_control(shell: &Shell, args: &ControlArgs) -> Result<(), RoleError> {
+    let home = &shell.home;
     // Before the listener is announced, so that no signal can end us the hard way from then on.
     let mut signals = Signals::listen()?;
     let _lock = lock(home).await?;
     let listener = listen(args.http).await?;
-    let entries = Entries::builtin().infos();
+    let entries = shell.program.entries().infos();
     let mut plane = ControlPlane::start(Settings {
         home: home.path().to_owned(),
         quic_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

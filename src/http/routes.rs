@@ -1,5 +1,6 @@
 //! What can be asked: each route reads its request, asks the control plane, and answers with a body.
 
+mod artifacts;
 mod money;
 
 use std::path::Path as FilePath;
@@ -14,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use neap_control::{Stop, Submission, Which};
-use neap_scheduler::model::NodeId;
-use neap_scheduler::spec::{self, Code, Fault, JobSpec, ParseContext, Severity};
-use neap_storage::record::EstimateRecord;
+use neap_scheduler::model::{ContentHash, NodeId};
+use neap_scheduler::spec::{self, ArtifactFault, ArtifactPlace, Code, Fault, JobSpec, ParseContext, Severity};
+use neap_storage::record::{ArtifactRecord, EstimateRecord};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -54,6 +55,7 @@ pub(super) fn routes(api: Arc<Api>) -> Router {
         .route("/cost", get(cost))
         .route("/status", get(status))
         .route("/shutdown", post(shutdown))
+        .merge(artifacts::routes())
         .merge(money::routes());
     Router::new()
         .route("/livez", get(livez))
@@ -85,7 +87,20 @@ async fn version() -> Json<VersionBody> {
 }
 
 async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Result<Response, ApiError> {
-    let context = ParseContext { base_dir: file.base_dir.clone(), entries: api.entries.clone() };
+    // Who uses the API by hand may leave the second out where the file says it.
+    let named = file.artifact.or_else(|| match spec::artifact(&file.source, &file.base_dir)? {
+        ArtifactPlace::Content(hash) => Some(hash),
+        ArtifactPlace::Path(_) => None,
+    });
+    let artifact = match named {
+        Some(hash) => Some(artifacts::known(&api, hash).await?.ok_or_else(|| not_here(hash))),
+        None => None,
+    };
+    let context = ParseContext {
+        base_dir: file.base_dir.clone(),
+        entries: api.entries.clone(),
+        artifact: artifact.as_ref().map(|artifact| artifact.as_ref().map(ArtifactRecord::info).map_err(Clone::clone)),
+    };
     let job = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
     let missing = missing_data(&job.spec).await;
     if !missing.is_empty() {
@@ -93,10 +108,19 @@ async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Res
     }
     let estimate = file.estimate.map(EstimateRecord::from);
     let SubmitBody { source, base_dir, force, .. } = file;
-    let submission = Submission { spec: job.spec, source, base_dir, estimate, force };
+    // A job that names no artifact has none, whatever the request says.
+    let artifact = artifact.and_then(Result::ok).filter(|_| job.spec.train.artifact.is_some());
+    let submission = Submission { spec: job.spec, source, base_dir, estimate, force, artifact };
     let job = api.control.submit(submission).await?;
     tracing::info!(job = %job.id, name = job.name, file = file.file_name, "job accepted");
     Ok((StatusCode::CREATED, Json(JobBody::from(job))).into_response())
+}
+
+fn not_here(hash: ContentHash) -> ArtifactFault {
+    ArtifactFault {
+        message: format!("the control plane does not have {hash}"),
+        help: "name the program by its path; `neap run` hands it in".to_owned(),
+    }
 }
 
 /// Data sets that are not there. All nodes are processes of this machine, so what is not here is nowhere.

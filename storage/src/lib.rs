@@ -18,12 +18,14 @@
 //!   tmp-e<membership>-…/      a publish under way, or one that a crash cut short
 //! <model folder>/             a trained model                                               [`model`]
 //!   model.safetensors, model.json
+//! <artifact folder>/          programs of users, each under the hash of its content          [`artifact`]
 //! ```
 //!
 //! Everything here is blocking file code without a thread of its own; asynchronous callers use `spawn_blocking`.
 //! Nothing here decides: what to write, when, and what follows from it is up to the control plane and the workers.
 //!
-//! Read in this order: [`journal`], [`record`], [`projection`], [`ledger`], [`checkpoint`], [`model`].
+//! Read in this order: [`journal`], [`record`], [`projection`], [`ledger`], [`checkpoint`], [`model`],
+//! [`artifact`].
 
 #![forbid(unsafe_code)]
 
@@ -39,8 +41,11 @@ pub mod checkpoint;
 
 pub mod model;
 
+pub mod artifact;
+
 mod durable;
 
+pub use artifact::{ArtifactError, ArtifactStore};
 pub use checkpoint::{CheckpointError, CheckpointStore};
 pub use journal::{Entry, Journal, JournalError, Seq};
 pub use ledger::Bill;

@@ -7,8 +7,8 @@ use super::job::{DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLeng
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
-    /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, global
-    /// batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
+    /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, artifact
+    /// (its content, wherever it lies), global batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
     /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
     /// happens on preemption and crashes, checkpoints, and where the parameter server lives.
     ///
@@ -20,6 +20,7 @@ impl JobSpec {
             data_lines(name, data, &mut lines);
         }
         let train = &self.train;
+        lines.extend(train.artifact.iter().map(|hash| format!("train.artifact = {hash}")));
         lines.push(format!(
             "train.determinism = {}",
             match train.determinism {

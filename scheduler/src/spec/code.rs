@@ -50,7 +50,9 @@ codes! {
     DataMissing = "E032", "a data set is missing",
         "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
     UnknownEntry = "E040", "unknown train entry",
-        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or a type that the program registered.";
+        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or with `train.artifact` an entry that this program registered. `neap entries` and `neap entries PROGRAM` list them.";
+    Artifact = "E041", "the artifact cannot be used",
+        "`train.artifact` is a program of your own that registers its entries and calls `neap::main` or `neap::worker_main`: a path (relative ones start at the job file's folder) or `blake3:…` of one that the control plane has. It is built for the machines that run it, and with the version of Neap that runs them. `neap entries PROGRAM` shows what it has.";
     BatchNotDivisible = "E044", "the global batch cannot be cut into equal shards",
         "Every step's `global_batch` samples are cut into `logical_shards` equal parts, whatever the number of workers, so the first must be a multiple of the second.";
     TooFewShards = "E045", "more workers than logical shards",

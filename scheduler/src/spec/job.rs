@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{ContentHash, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// Whom a job belongs to that names no project.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -188,8 +188,10 @@ pub enum DataPart {
 /// The training itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSpec {
-    /// A registered entry: `mlp`, `cnn`.
+    /// A registered entry: `mlp`, `cnn`, or one of the artifact's.
     pub entry: String,
+    /// The program that has the entry; `None` is the one that every node runs.
+    pub artifact: Option<ContentHash>,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
     /// Samples per step over all logical shards; a multiple of `logical_shards`.

@@ -149,6 +149,7 @@ pub(super) const TRAIN: Layout = Layout {
     path: "train",
     keys: &[
         "entry",
+        "artifact",
         "backend",
         "strategy",
         "ps",
@@ -161,10 +162,7 @@ pub(super) const TRAIN: Layout = Layout {
         "params",
     ],
     kinds: &[],
-    planned: &[
-        ("artifact", "leave it out; the entries built in are `mlp` and `cnn`"),
-        ("micro_batch", "leave it out; a logical shard is computed in one piece"),
-    ],
+    planned: &[("micro_batch", "leave it out; a logical shard is computed in one piece")],
 };
 
 pub(super) const PS: Layout = Layout {

@@ -48,6 +48,7 @@ pub(crate) struct JobStart {
     pub(crate) spec_hash: String,
     pub(crate) submitted: Millis,
     pub(crate) estimate: Option<EstimateRecord>,
+    pub(crate) launch_version: Option<u32>,
 }
 
 /// One job.
@@ -60,6 +61,8 @@ pub(crate) struct JobEntry {
     pub(crate) spec_hash: String,
     /// What it was expected to cost when it was handed in.
     pub(crate) estimate: Option<EstimateRecord>,
+    /// The version of the launch that its artifact reads, where it has one.
+    pub(crate) launch_version: Option<u32>,
     pub(crate) state: JobState,
     pub(crate) why: String,
     pub(crate) submitted: Millis,
@@ -118,7 +121,7 @@ impl WorkerEntry {
 
 impl JobEntry {
     pub(crate) fn new(start: JobStart) -> Self {
-        let JobStart { id, name, project, spec, spec_hash, submitted, estimate } = start;
+        let JobStart { id, name, project, spec, spec_hash, submitted, estimate, launch_version } = start;
         let mut history = History::default();
         history.push(submitted, "accepted".to_owned());
         Self {
@@ -128,6 +131,7 @@ impl JobEntry {
             spec,
             spec_hash,
             estimate,
+            launch_version,
             state: JobState::Pending(PendingReason::Queued),
             why: "accepted".to_owned(),
             submitted,

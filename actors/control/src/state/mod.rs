@@ -186,8 +186,22 @@ impl ClusterState {
         match record {
             Record::ClusterCreated { cluster, .. } => self.cluster.clone_from(cluster),
             Record::ControlStarted { .. } => {}
-            Record::JobSubmitted { job, name, project, submitted_at, source, base_dir, spec_hash, estimate } => {
-                let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone() };
+            Record::JobSubmitted {
+                job,
+                name,
+                project,
+                submitted_at,
+                source,
+                base_dir,
+                spec_hash,
+                estimate,
+                artifact,
+            } => {
+                let context = ParseContext {
+                    base_dir: base_dir.clone(),
+                    entries: self.entries.clone(),
+                    artifact: artifact.as_ref().map(|artifact| Ok(artifact.info())),
+                };
                 let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
                     job: *job,
                     fault: faults.first().map(|fault| fault.message.clone()).unwrap_or_default(),
@@ -201,6 +215,7 @@ impl ClusterState {
                     spec_hash: spec_hash.clone(),
                     submitted: *submitted_at,
                     estimate: *estimate,
+                    launch_version: artifact.as_ref().map(|artifact| artifact.launch_version),
                 };
                 self.jobs.insert(*job, JobEntry::new(start));
             }

@@ -4,9 +4,11 @@
 //! the core cannot break a peer of another version. Messages are positional ([`crate::codec`]), so an enum only grows
 //! at its end and a struct never changes: a new need is a new variant.
 //!
-//! Three conversations: [`agent`] between control plane and node agent, [`worker`] between a node agent and the worker
-//! processes it started, [`training`] between the workers of one job.
+//! Four conversations: [`agent`] between control plane and node agent, [`artifact`] between the same two about the programs
+//! that jobs bring along, [`worker`] between a node agent and the worker processes it started, [`training`] between the
+//! workers of one job.
 
 pub mod agent;
+pub mod artifact;
 pub mod training;
 pub mod worker;

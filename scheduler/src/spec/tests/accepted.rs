@@ -94,6 +94,7 @@ fn the_smallest_file_gets_the_defaults() {
     ];
     let train = TrainSpec {
         entry: "mlp".to_owned(),
+        artifact: None,
         server: ServerPlacement::Colocated,
         global_batch: 128,
         logical_shards: 8,

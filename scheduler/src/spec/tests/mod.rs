@@ -1,6 +1,7 @@
 //! Tests of the whole way from text to job or faults.
 
 mod accepted;
+mod artifact;
 mod properties;
 mod refused;
 mod schema;
@@ -19,7 +20,7 @@ fn context() -> ParseContext {
         param("bias", ParamKind::Bool, None),
     ];
     let entry = |name: &str| EntryInfo { name: name.to_owned(), default_batch: 128, params: params.clone() };
-    ParseContext { base_dir: "/jobs".to_owned(), entries: vec![entry("mlp"), entry("cnn")] }
+    ParseContext { base_dir: "/jobs".to_owned(), entries: vec![entry("mlp"), entry("cnn")], artifact: None }
 }
 
 /// The faults of `text`, one line each: `line:column code path: message | help`.
