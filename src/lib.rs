@@ -28,6 +28,8 @@ pub mod http;
 
 mod chain;
 
+mod snapshots;
+
 pub use cluster::{Cluster, ClusterError};
 pub use program::{Program, main, worker_main};
 

@@ -3,35 +3,35 @@
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
+use neap_runtime::system;
 use neap_runtime::workload::{
-    AGENT_ARGUMENT, CONTROL_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT, Workload, Workloads,
+    AGENT_ARGUMENT, CONTROL_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT, Workloads,
 };
 use neap_training::Entries;
 
-use crate::cli;
+use crate::{cli, snapshots};
 
 /// The arguments with which processes of Neap start a program in a role. No command of its own should be called so.
 const ROLES: [&str; 5] = [WORKER_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, AGENT_ARGUMENT, CONTROL_ARGUMENT];
 
-/// What a program adds to Neap: entries to train, and workloads of other kinds. Made from [`Entries`] where there are only
-/// those.
+/// What a program adds to Neap: entries to train, and own actors. Made from [`Entries`] where there are only those, and from
+/// [`system::Program`] where there are only actors.
 #[derive(Clone)]
 pub struct Program {
     entries: Entries,
-    workloads: Workloads,
+    actors: system::Program,
 }
 
 impl Program {
     /// A program with these entries.
     pub fn new(entries: Entries) -> Self {
-        Self { entries, workloads: Workloads::default() }
+        Self { entries, actors: system::Program::default() }
     }
 
-    /// Adds a workload: something else than a training that worker processes run.
+    /// Adds own actors and main functions, for jobs of `kind: actors`.
     #[must_use]
-    pub fn with_workload(mut self, workload: impl Workload) -> Self {
-        self.workloads = self.workloads.with(workload);
-        self
+    pub fn with_actors(self, actors: system::Program) -> Self {
+        Self { actors, ..self }
     }
 
     /// What it can train.
@@ -39,9 +39,16 @@ impl Program {
         &self.entries
     }
 
+    /// The main functions of its own actors.
+    pub(crate) fn mains(&self) -> Vec<String> {
+        self.actors.mains().map(str::to_owned).collect()
+    }
+
     /// Everything that its worker processes run.
     pub(crate) fn workloads(&self) -> Workloads {
-        self.workloads.clone().with(neap_training::workload(self.entries.clone()))
+        Workloads::default()
+            .with(neap_training::workload(self.entries.clone()))
+            .with(system::workload::workload(self.actors.clone(), snapshots::open))
     }
 }
 
@@ -51,10 +58,17 @@ impl From<Entries> for Program {
     }
 }
 
+/// Beside the entries built in.
+impl From<system::Program> for Program {
+    fn from(actors: system::Program) -> Self {
+        Self::new(Entries::builtin()).with_actors(actors)
+    }
+}
+
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<String> = self.entries.infos().into_iter().map(|entry| entry.name).collect();
-        f.debug_struct("Program").field("entries", &names).finish_non_exhaustive()
+        f.debug_struct("Program").field("entries", &names).field("mains", &self.mains()).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TRAIN_WORKLOAD, TrainLaunch};
+use neap_runtime::wire::training::{
+    Consistency, Data, Every, Format, Length, Param, Part, TRAIN_WORKLOAD, TrainLaunch,
+};
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
     WorkerLaunch, WorkerProtocol, WorkerReport,
@@ -66,9 +68,12 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         eval_data: None,
         global_batch: BATCH as u32,
         logical_shards,
+        micro_batch: None,
         length: Length::Steps(STEPS as u64 + 1),
         strict: true,
         separate_server: false,
+        init: None,
+        consistency: Consistency::Sync,
         seed: 1,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Never,
@@ -96,7 +101,13 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
     if !carriers.contains(&server) {
         members.push(Member { worker: server.0, addr: server.1, shard_start: 0, shard_end: 0 });
     }
-    WorkerCommand::Membership(Membership { epoch: MembershipEpoch(1), members, server: server.0, restore: None })
+    WorkerCommand::Membership(Membership {
+        epoch: MembershipEpoch(1),
+        members,
+        server: server.0,
+        restore: None,
+        losses_per_1000_h: 0,
+    })
 }
 
 /// From the first committed step to the end of the job.

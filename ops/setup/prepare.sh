@@ -53,6 +53,22 @@ apt_install() {
     "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
+# The S3 server that checkpoints are tested against, in a folder of its own. It runs only while a test does.
+MOTO_VERSION=5.2.5
+install_s3_server() {
+    local folder=target/moto
+    if [ -x "$folder/bin/moto_server" ]; then
+        return
+    fi
+    say "S3 server for tests: installing moto $MOTO_VERSION"
+    command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
+    if ! { python3 -m venv "$folder" && "$folder/bin/pip" install -q "moto[s3]==$MOTO_VERSION" flask flask-cors; }; then
+        rm -rf "$folder"
+        [ "${CI:-}" != true ] || fail "moto could not be installed, and the tests need it here."
+        echo "could not install moto; the tests that need an S3 server will say SKIPPED" >&2
+    fi
+}
+
 prepare() {
     find_rust
     install_packages

@@ -1,5 +1,6 @@
 //! The command line as clap reads it.
 
+mod checkpoint;
 mod money;
 
 use std::ffi::OsString;
@@ -12,6 +13,8 @@ use neap_runtime::workload::{AGENT_ARGUMENT, CONTROL_ARGUMENT, ENTRIES_ARGUMENT,
 use neap_scheduler::model::{CpuMillis, MemoryMib, NodeId};
 
 mod simulate;
+
+pub use checkpoint::{CheckpointCommand, CheckpointsArgs, GcArgs, RestoreArgs, VerifyArgs};
 
 pub use simulate::{DiffArgs, ReplayArgs, SimulateArgs, SimulateCommand, WorldArgs};
 
@@ -115,6 +118,9 @@ pub enum Command {
     /// Limit what the organisation and projects may spend.
     #[command(subcommand)]
     Budget(BudgetCommand),
+    /// Look at the checkpoints of a job, or go on from one.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Look at nodes, or take one back.
     #[command(subcommand)]
     Node(NodeCommand),

@@ -18,8 +18,8 @@ use ureq::http::{Response, StatusCode};
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::{
     ArtifactBody, BillBody, BillPartsBody, ErrorBody, ErrorCode, ExplanationBody, ForecastBody, JobBody, LogBody,
-    NodeBody, OfferBody, PreemptBody, ProgramBody, ReadyBody, ScopeBudgetBody, SetBudgetBody, ShutdownBody, StatusBody,
-    StopBody, SubmitBody, VersionBody,
+    NodeBody, OfferBody, PreemptBody, ProgramBody, ReadyBody, RestoreBody, ScopeBudgetBody, SetBudgetBody,
+    ShutdownBody, StatusBody, StopBody, SubmitBody, VersionBody,
 };
 
 use super::process::is_alive;
@@ -29,6 +29,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long handing in a program may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long going on from a checkpoint may take, as long as the server gives any request: the checkpoint is read whole before.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long to try to connect: the server is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -218,6 +221,13 @@ impl Client {
         self.post(&format!("/api/v1/jobs/{}/stop", segment(job)), &how)
     }
 
+    /// Goes on with a job that has ended, from one of its checkpoints.
+    pub fn restore(&self, job: &str, from: RestoreBody) -> Result<JobBody, ClientError> {
+        // Whoever set a limit meant it.
+        let patience = if self.patience == REQUEST_TIMEOUT { RESTORE_TIMEOUT } else { self.patience };
+        self.post_within(&format!("/api/v1/jobs/{}/restore", segment(job)), &from, patience)
+    }
+
     /// A piece of a job's log.
     pub fn logs(&self, job: &str, offset: u64) -> Result<LogBody, ClientError> {
         self.get(&format!("/api/v1/jobs/{}/logs?offset={offset}", segment(job)), Duration::ZERO)
@@ -290,8 +300,17 @@ impl Client {
     }
 
     fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
+        self.post_within(path, body, self.patience)
+    }
+
+    fn post_within<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
-        let request = request.config().timeout_global(Some(self.patience)).build();
+        let request = request.config().timeout_global(Some(limit)).build();
         self.read(path, request.send_json(body))
     }
 

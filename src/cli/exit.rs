@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use neap_runtime::workload::{OTHER_VERSION_EXIT, WorkerError};
 use neap_scheduler::estimate::PlanRefusal;
 use neap_scheduler::spec::ArtifactFault;
+use neap_storage::CheckpointError;
 use neap_training::measure::MeasureError;
 
 use crate::chain::chain;
@@ -135,6 +136,9 @@ pub enum CliError {
     /// A program cannot be used as an artifact.
     #[error("{}", .0.message)]
     Artifact(ArtifactFault),
+    /// The job is no training.
+    #[error("nothing is known of how long own actors take or what they cost")]
+    NoEstimate,
     /// The job cannot be planned.
     #[error(transparent)]
     NoPlan(PlanRefusal),
@@ -187,6 +191,23 @@ pub enum CliError {
         /// How many.
         failed: usize,
     },
+    /// The store of checkpoints does not do what it should.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// There is no such checkpoint, or no place for any.
+    #[error("there is {what}")]
+    NoCheckpoint {
+        /// What there is not.
+        what: String,
+    },
+    /// Checkpoints are damaged; they were shown.
+    #[error("{damaged} of {of} checkpoints are damaged")]
+    DamagedCheckpoints {
+        /// How many are.
+        damaged: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Standard output cannot be written.
     #[error("failed to write to standard output")]
     Output(#[source] io::Error),
@@ -213,7 +234,7 @@ impl CliError {
             | Self::Measure(_)
             | Self::MeasureArtifact(_)
             | Self::Artifact(_) => Exit::Usage,
-            Self::NoPlan(_) => Exit::Infeasible,
+            Self::NoPlan(_) | Self::NoEstimate => Exit::Infeasible,
             Self::Hopeless(_) => Exit::Refused,
             Self::Client(error) => match error {
                 ClientError::NotUp { .. } | ClientError::Unreachable { .. } => Exit::Unreachable,
@@ -223,11 +244,14 @@ impl CliError {
             },
             Self::PortInUse { .. } => Exit::Conflict,
             Self::Role { source, .. } if is_other_version(&**source) => Exit::OtherVersion,
+            Self::NoCheckpoint { .. } => Exit::NotFound,
             Self::Home(_)
             | Self::DidNotStart { .. }
             | Self::TimedOut { .. }
             | Self::Start { .. }
             | Self::Unhealthy { .. }
+            | Self::Checkpoint(_)
+            | Self::DamagedCheckpoints { .. }
             | Self::Output(_)
             | Self::Draw(_)
             | Self::Role { .. } => Exit::Unexpected,
@@ -253,6 +277,10 @@ impl CliError {
             Self::Artifact(fault) => fault.help.clone(),
             Self::InvalidJob { .. } => "`neap explain CODE` says more about a fault".to_owned(),
             Self::UnknownCode(_) => "codes look like E044; `neap validate FILE` shows those of a job file".to_owned(),
+            Self::NoEstimate => "`budget.max_cost` limits what they may cost".to_owned(),
+            Self::DamagedCheckpoints { .. } => {
+                "a job goes on from the newest that is whole; `neap checkpoint gc` deletes old ones".to_owned()
+            }
             Self::TimedOut { .. } => {
                 "give it more time with --timeout, or look into control.log in the home folder".to_owned()
             }

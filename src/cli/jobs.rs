@@ -172,6 +172,7 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
         ("cost", Some(job.cost.total_micro_usd.to_string())),
         ("budget", job.budget.as_ref().map(budget_text)),
         ("idle share", Some(percent(job.cost.idle_share))),
+        ("answer", job.answer.as_ref().map(|answer| harmless(&answer.to_string()))),
         ("model", job.result.as_ref().map(|result| result.model_path.clone())),
         ("model card", job.result.as_ref().map(|result| result.card_path.clone())),
     ]);
@@ -274,12 +275,14 @@ pub(super) mod tests {
                 samples_per_second: 52_340.2,
             }),
             epochs: Vec::new(),
+            checkpoints: String::new(),
             checkpoint: None,
             rate_micro_usd_per_hour: MicroUsdPerHour::new(80_000),
             cost: CostBody { total_micro_usd: MicroUsd::new(1_200), ..CostBody::default() },
             budget: None,
             recoveries: 0,
             result: None,
+            answer: None,
         }
     }
 

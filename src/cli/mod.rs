@@ -23,6 +23,8 @@ mod follow;
 
 mod jobs;
 
+mod checkpoint;
+
 mod nodes;
 
 mod cost;
@@ -64,13 +66,14 @@ use tracing_subscriber::EnvFilter;
 use crate::home::Home;
 use crate::program::Program;
 
-use args::{BudgetCommand, Cli, Command, Format, NodeCommand, SimulateCommand};
+use args::{BudgetCommand, CheckpointCommand, Cli, Command, Format, NodeCommand, SimulateCommand};
 use client::Client;
 use exit::{CliError, Exit};
 use output::{Output, harmless};
 
 /// What every command is given.
 struct Shell {
+    /// What it is that runs the command: its entries and own actors.
     program: Program,
     home: Home,
     output: Output,
@@ -158,6 +161,10 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Budget(BudgetCommand::Set(args)) => budget::set(shell, &args),
         Command::Budget(BudgetCommand::Show(args)) => budget::show(shell, &args.scope),
         Command::Budget(BudgetCommand::List) => budget::list(shell),
+        Command::Checkpoint(CheckpointCommand::List(args)) => checkpoint::list(shell, &args),
+        Command::Checkpoint(CheckpointCommand::Verify(args)) => checkpoint::verify(shell, &args),
+        Command::Checkpoint(CheckpointCommand::Restore(args)) => checkpoint::restore(shell, &args),
+        Command::Checkpoint(CheckpointCommand::Gc(args)) => checkpoint::gc(shell, &args),
         Command::Node(NodeCommand::List(args)) => nodes::list(shell, &args),
         Command::Node(NodeCommand::Preempt(args)) => nodes::preempt(shell, &args),
         Command::Schema => validate::schema(shell),
@@ -200,7 +207,13 @@ fn show(error: &CliError, output: Output) {
     if let Some(help) = error.help() {
         output.warn(&format!("help: {}", harmless(&help)));
     }
-    let shown_already = matches!(error, CliError::InvalidJob { .. } | CliError::Unhealthy { .. } | CliError::Output(_));
+    let shown_already = matches!(
+        error,
+        CliError::InvalidJob { .. }
+            | CliError::Unhealthy { .. }
+            | CliError::DamagedCheckpoints { .. }
+            | CliError::Output(_)
+    );
     if matches!(output.format, Format::Json | Format::Jsonl) && !shown_already {
         let document = serde_json::json!({ "error": error.detail() });
         let text = if output.format == Format::Json { format!("{document:#}\n") } else { format!("{document}\n") };

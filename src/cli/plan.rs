@@ -19,7 +19,8 @@ use neap_scheduler::estimate::{
 use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
-use neap_scheduler::spec::JobSpec;
+use neap_scheduler::spec::{CheckpointEvery, JobSpec, TrainSpec};
+use neap_training::init::weights_digest;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
 
@@ -47,7 +48,9 @@ pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
     let Checked { job, artifact } = file.check(shell)?;
     let spec = job.spec;
-    shell.output.remark("measuring how fast this machine trains the job");
+    if spec.train().is_some() {
+        shell.output.remark("measuring how fast this machine trains the job");
+    }
     let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
     let how = How {
         trace: args.trace.as_deref(),
@@ -81,7 +84,8 @@ pub(super) struct How<'a> {
 ///
 /// Why there is no plan.
 pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Result<Shown<'a>, CliError> {
-    let measured = measured(shell, spec, how)?;
+    let train = spec.train().ok_or(CliError::NoEstimate)?;
+    let measured = measured(shell, launch(spec, train), how)?;
     let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
     let offer = cheapest(spec, &config).ok_or_else(|| CliError::Usage(no_offer(spec)))?;
     let past = past_runs(shell, spec);
@@ -108,10 +112,10 @@ pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Resul
 }
 
 /// How fast the program that trains the job does it on this machine.
-fn measured(shell: &Shell, spec: &JobSpec, how: &How<'_>) -> Result<Measured, CliError> {
+fn measured(shell: &Shell, launch: TrainLaunch, how: &How<'_>) -> Result<Measured, CliError> {
     match how.artifact {
-        None => measure(launch(spec), shell.program.entries(), how.measure).map_err(CliError::Measure),
-        Some(artifact) => match artifact.measure(&launch(spec), how.measure) {
+        None => measure(launch, shell.program.entries(), how.measure).map_err(CliError::Measure),
+        Some(artifact) => match artifact.measure(&launch, how.measure) {
             Some(measured) => measured.map_err(CliError::MeasureArtifact),
             None => Err(CliError::MeasureArtifact("is not on this machine; name it by its path".to_owned())),
         },
@@ -119,15 +123,16 @@ fn measured(shell: &Shell, spec: &JobSpec, how: &How<'_>) -> Result<Measured, Cl
 }
 
 /// The job's launch data, of which only what decides the computing is looked at.
-fn launch(spec: &JobSpec) -> TrainLaunch {
+fn launch(spec: &JobSpec, train: &TrainSpec) -> TrainLaunch {
     let place = LaunchPlace {
         job: JobId::new(0),
         job_name: String::new(),
         spec_hash: String::new(),
+        init_digest: None,
         checkpoint_folder: String::new(),
         model_folder: String::new(),
     };
-    TrainLaunch::new(spec, place)
+    TrainLaunch::new(spec, train, place)
 }
 
 fn read_trace(path: &Path) -> Result<Vec<ZoneTrace>, CliError> {
@@ -162,7 +167,9 @@ fn no_offer(spec: &JobSpec) -> String {
 
 /// How long the same job took before, from its first step to its end; the shortest first.
 fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
-    let hash = spec_hash(spec);
+    let init =
+        spec.train().and_then(|train| train.init.as_ref()).and_then(|init| weights_digest(Path::new(&init.path)).ok());
+    let hash = spec_hash(spec, init.as_deref());
     let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
     let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);
     let mut runs: Vec<Millis> = same
@@ -196,7 +203,10 @@ fn plan_job(spec: &JobSpec, measured: &Measured, past: &[Millis]) -> Result<Plan
         workers_max: spec.workers.max,
         speedup: Speedup((1..=spec.workers.max).map(|workers| (workers, speed(workers))).collect()),
         restart: RESTART,
-        checkpoint: measured.samples_per_checkpoint.map(time),
+        checkpoint: match spec.checkpoint.every {
+            CheckpointEvery::Time(every) => Some(every),
+            _ => measured.samples_per_checkpoint.map(time),
+        },
         market: spec.market,
         deadline: deadline.map(|moment| moment.since(submitted)),
         budget: spec.budget.and_then(|budget| budget.max_cost),

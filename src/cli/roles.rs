@@ -91,6 +91,7 @@ async fn run_control(shell: &Shell, args: &ControlArgs) -> Result<(), RoleError>
     let _lock = lock(home).await?;
     let listener = listen(args.http).await?;
     let entries = shell.program.entries().infos();
+    let mains = shell.program.mains();
     let mut plane = ControlPlane::start(Settings {
         home: home.path().to_owned(),
         quic_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -102,8 +103,10 @@ async fn run_control(shell: &Shell, args: &ControlArgs) -> Result<(), RoleError>
     let (shutdown, mut shutdowns) = mpsc::channel(SHUTDOWNS_MAX);
     let pid = std::process::id();
     let endpoint = Endpoint { http: listener.local_addr()?, quic: plane.quic_addr(), join: plane.join_addr(), pid };
-    let server =
-        http::serve(Api { control: plane.handle(), entries, token: plane.token().to_owned(), shutdown }, listener)?;
+    let server = http::serve(
+        Api { control: plane.handle(), entries, mains, token: plane.token().to_owned(), shutdown },
+        listener,
+    )?;
     home.publish(&endpoint)?;
     tracing::info!(http = %endpoint.http, quic = %endpoint.quic, home = %home.path().display(), "ready");
 

@@ -13,7 +13,7 @@ use super::consent::{Consent, consent};
 use super::exit::{CliError, Exit};
 use super::follow::{self, Ending, Show};
 use super::jobs::metrics_text;
-use super::output::{coarse, fields, percent};
+use super::output::{coarse, fields, harmless, percent};
 use super::validate::{Checked, JobFile};
 use super::{Shell, entries};
 
@@ -119,6 +119,7 @@ fn summary(job: &JobBody) -> String {
         ("test accuracy", result.and_then(|result| result.eval_accuracy).map(percent)),
         ("test metrics", result.and_then(|result| metrics_text(&result.eval_metrics))),
         ("train loss", result.map(|result| format!("{:.4}", result.train_loss))),
+        ("answer", job.answer.as_ref().map(|answer| harmless(&answer.to_string()))),
         ("wall time", wall),
         ("cost", Some(format!("{}{per_epoch}", job.cost.total_micro_usd))),
         ("idle share", Some(percent(job.cost.idle_share))),

@@ -63,6 +63,7 @@ impl JobFile {
         let context = ParseContext {
             base_dir: self.base_dir.clone(),
             entries: shell.program.entries().infos(),
+            mains: Some(shell.program.mains()),
             artifact: named.as_ref().map(|found| found.as_ref().map(|found| found.info.clone()).map_err(Clone::clone)),
         };
         match spec::parse(&self.text, &context) {

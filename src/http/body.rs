@@ -57,6 +57,14 @@ pub struct StopBody {
     pub now: bool,
 }
 
+/// From where to go on with a job that has ended.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestoreBody {
+    /// After this step; the newest checkpoint that is whole without it.
+    pub step: Option<u64>,
+}
+
 /// A preemption by hand.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +156,9 @@ pub struct JobBody {
     pub progress: Option<ProgressBody>,
     /// Finished epochs.
     pub epochs: Vec<EpochBody>,
+    /// Where its checkpoints go: a local folder or a place in an object store.
+    #[serde(default)]
+    pub checkpoints: String,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointBody>,
     /// The price of the nodes it holds now.
@@ -161,6 +172,9 @@ pub struct JobBody {
     pub recoveries: u32,
     /// What it left, once it succeeded.
     pub result: Option<ResultBody>,
+    /// What a job of own actors returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<serde_json::Value>,
 }
 
 impl JobBody {

@@ -53,6 +53,7 @@ impl From<JobView> for JobBody {
             membership_epoch: job.membership.0,
             progress: job.progress.map(ProgressBody::from),
             epochs: job.epochs.into_iter().map(EpochBody::from).collect(),
+            checkpoints: job.checkpoints,
             checkpoint: job.checkpoint.map(CheckpointBody::from),
             rate_micro_usd_per_hour: job.rate,
             cost: job.cost.into(),
@@ -63,6 +64,8 @@ impl From<JobView> for JobBody {
             }),
             recoveries: job.recoveries,
             result: job.result.map(ResultBody::from),
+            // It was JSON when the worker sent it; what is not any more is shown as it is.
+            answer: job.answer.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into())),
         }
     }
 }

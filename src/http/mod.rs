@@ -38,6 +38,8 @@ pub struct Api {
     pub control: ControlHandle,
     /// The train entries job files may name.
     pub entries: Vec<EntryInfo>,
+    /// The main functions job files may name.
+    pub mains: Vec<String>,
     /// The secret that lets clients in.
     pub token: String,
     /// Where requests for an end of the control plane go.

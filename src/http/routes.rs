@@ -1,7 +1,9 @@
 //! What can be asked: each route reads its request, asks the control plane, and answers with a body.
 
 mod artifacts;
+mod checkpoints;
 mod money;
+mod weights;
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -49,6 +51,7 @@ pub(super) fn routes(api: Arc<Api>) -> Router {
         .route("/jobs/{job}", get(job))
         .route("/jobs/{job}/stop", post(stop))
         .route("/jobs/{job}/logs", get(logs))
+        .route("/jobs/{job}/restore", post(checkpoints::restore))
         .route("/nodes", get(nodes))
         .route("/nodes/{node}/preempt", post(preempt))
         .route("/explain/{subject}", get(explain))
@@ -92,34 +95,47 @@ async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Res
         ArtifactPlace::Content(hash) => Some(hash),
         ArtifactPlace::Path(_) => None,
     });
-    let artifact = match named {
-        Some(hash) => Some(artifacts::known(&api, hash).await?.ok_or_else(|| not_here(hash))),
-        None => None,
-    };
-    let context = ParseContext {
-        base_dir: file.base_dir.clone(),
-        entries: api.entries.clone(),
-        artifact: artifact.as_ref().map(|artifact| artifact.as_ref().map(ArtifactRecord::info).map_err(Clone::clone)),
-    };
+    let artifact = found(&api, named).await?;
+    let context = context(&api, file.base_dir.clone(), artifact.as_ref());
     let job = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
-    let missing = missing_data(&job.spec).await;
-    if !missing.is_empty() {
-        return Err(ApiError::InvalidJob(missing));
+    let mut faults = missing_data(&job.spec).await;
+    faults.extend(checkpoints::unwritable(&job.spec).await);
+    let init = weights::digest(&job.spec).await;
+    faults.extend(init.as_ref().err().cloned());
+    if !faults.is_empty() {
+        return Err(ApiError::InvalidJob(faults));
     }
+    let init_digest = init.ok().flatten();
     let estimate = file.estimate.map(EstimateRecord::from);
     let SubmitBody { source, base_dir, force, .. } = file;
     // A job that names no artifact has none, whatever the request says.
-    let artifact = artifact.and_then(Result::ok).filter(|_| job.spec.train.artifact.is_some());
-    let submission = Submission { spec: job.spec, source, base_dir, estimate, force, artifact };
+    let artifact = artifact.and_then(Result::ok).filter(|_| job.spec.artifact().is_some());
+    let spec = job.spec;
+    let submission = Submission { spec, source, base_dir, estimate, force, artifact, init_digest, begin_with: None };
     let job = api.control.submit(submission).await?;
     tracing::info!(job = %job.id, name = job.name, file = file.file_name, "job accepted");
     Ok((StatusCode::CREATED, Json(JobBody::from(job))).into_response())
 }
 
-fn not_here(hash: ContentHash) -> ArtifactFault {
-    ArtifactFault {
+/// A program that a job brings along, or why it cannot.
+type Found = Result<ArtifactRecord, ArtifactFault>;
+
+async fn found(api: &Api, named: Option<ContentHash>) -> Result<Option<Found>, ApiError> {
+    let Some(hash) = named else { return Ok(None) };
+    let not_here = || ArtifactFault {
         message: format!("the control plane does not have {hash}"),
         help: "name the program by its path; `neap run` hands it in".to_owned(),
+    };
+    Ok(Some(artifacts::known(api, hash).await?.ok_or_else(not_here)))
+}
+
+/// What a job file is checked against here.
+fn context(api: &Api, base_dir: String, artifact: Option<&Found>) -> ParseContext {
+    ParseContext {
+        base_dir,
+        entries: api.entries.clone(),
+        mains: Some(api.mains.clone()),
+        artifact: artifact.map(|artifact| artifact.as_ref().map(ArtifactRecord::info).map_err(Clone::clone)),
     }
 }
 

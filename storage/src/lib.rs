@@ -16,15 +16,17 @@
 //!   fence                     the oldest membership epoch that may still publish
 //!   fence.lock                held for the moment of a fence or a publish
 //!   tmp-e<membership>-…/      a publish under way, or one that a crash cut short
+//! s3://bucket/prefix/         the same in an object store: chunks of 8 MiB, and a log in place of the fence
+//!   log/<number>              which checkpoints there are, and the fence
 //! <model folder>/             a trained model                                               [`model`]
 //!   model.safetensors, model.json
 //! <artifact folder>/          programs of users, each under the hash of its content          [`artifact`]
 //! ```
 //!
-//! Everything here is blocking file code without a thread of its own; asynchronous callers use `spawn_blocking`.
+//! Everything here blocks; asynchronous callers use `spawn_blocking`. Only [`object`] has threads of its own.
 //! Nothing here decides: what to write, when, and what follows from it is up to the control plane and the workers.
 //!
-//! Read in this order: [`journal`], [`record`], [`projection`], [`ledger`], [`checkpoint`], [`model`],
+//! Read in this order: [`journal`], [`record`], [`projection`], [`ledger`], [`object`], [`checkpoint`], [`model`],
 //! [`artifact`].
 
 #![forbid(unsafe_code)]
@@ -36,6 +38,8 @@ pub mod record;
 pub mod projection;
 
 pub mod ledger;
+
+pub mod object;
 
 pub mod checkpoint;
 
@@ -49,5 +53,6 @@ pub use artifact::{ArtifactError, ArtifactStore};
 pub use checkpoint::{CheckpointError, CheckpointStore};
 pub use journal::{Entry, Journal, JournalError, Seq};
 pub use ledger::Bill;
+pub use object::Location;
 pub use projection::{Projection, ProjectionError};
 pub use record::{Record, RecordError};

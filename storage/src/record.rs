@@ -57,6 +57,9 @@ pub enum Record {
         /// The program that it brings along, where it does.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         artifact: Option<ArtifactRecord>,
+        /// blake3 of the weights it begins with, hexadecimal, where it names any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init_digest: Option<String>,
     },
     /// A job's state changed.
     JobStateChanged {
@@ -184,6 +187,15 @@ pub enum Record {
         /// blake3 of the model's file, hexadecimal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model_blake3: Option<String>,
+    },
+    /// The main function of a job of own actors has returned.
+    ActorsFinished {
+        /// The job.
+        job: JobId,
+        /// When.
+        at: Millis,
+        /// What it returned, as JSON.
+        result: String,
     },
     /// A provider said that it will take a node back.
     PreemptionNotice {

@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{Damage, Seeded, copy_dir, files_under, scratch};
 use neap_scheduler::model::MembershipEpoch;
@@ -19,7 +19,11 @@ fn meta(membership: u64, step: u64) -> Meta {
 }
 
 fn store(dir: &Path) -> CheckpointStore {
-    CheckpointStore::open(&dir.join("checkpoints")).unwrap()
+    CheckpointStore::open(&store_dir(dir)).unwrap()
+}
+
+fn store_dir(dir: &Path) -> PathBuf {
+    dir.join("checkpoints")
 }
 
 proptest! {
@@ -94,7 +98,7 @@ fn damage_anywhere_falls_back_to_the_one_before() {
         let dir = scratch();
         copy_dir(original.path(), dir.path());
         let store = store(dir.path());
-        let files = files_under(&store.folder().join(&published.name));
+        let files = files_under(&&store_dir(dir.path()).join(&published.name));
         let file = &files[rng.below(files.len())];
         let damage = match rng.below(10) {
             0 => {
@@ -127,7 +131,7 @@ fn where_all_are_damaged_each_is_listed() {
     let store = store(dir.path());
     for step in 1..=2 {
         let published = store.publish(&meta(1, step), &[("w", b"weights")]).unwrap();
-        fs::remove_file(published.path.join("w.00000")).unwrap();
+        fs::remove_file(store_dir(dir.path()).join(&published.name).join("w.00000")).unwrap();
     }
     match store.load_latest() {
         Err(error @ CheckpointError::NoneUsable { .. }) => {
@@ -147,7 +151,8 @@ fn an_older_membership_is_refused_from_the_fence_on() {
     store.fence(MembershipEpoch(4)).unwrap();
     store.fence(MembershipEpoch(2)).unwrap();
     assert_eq!(store.read_fence().unwrap(), MembershipEpoch(4));
-    let error = CheckpointStore::open(store.folder()).unwrap().publish(&meta(3, 2), &[("w", b"b")]).unwrap_err();
+    let error =
+        CheckpointStore::open(&store_dir(dir.path())).unwrap().publish(&meta(3, 2), &[("w", b"b")]).unwrap_err();
     assert!(matches!(error, CheckpointError::Fenced { asked: MembershipEpoch(3), fence: MembershipEpoch(4), .. }));
     assert!(!error.is_retryable());
     store.publish(&meta(4, 2), &[("w", b"b")]).unwrap();
@@ -190,11 +195,11 @@ fn a_newer_format_is_named_as_such() {
     let dir = scratch();
     let store = store(dir.path());
     let published = store.publish(&meta(1, 1), &[("w", b"w")]).unwrap();
-    let manifest = fs::read_to_string(published.path.join("manifest.json")).unwrap();
+    let manifest = fs::read_to_string(store_dir(dir.path()).join(&published.name).join("manifest.json")).unwrap();
     let manifest = manifest.replacen("\"format\": 1", "\"format\": 7", 1);
     let digest = blake3::hash(manifest.as_bytes()).to_hex();
     let name = format!("checkpoint-e000001-s000000000001-{}", &digest[..16]);
-    fs::rename(&published.path, store.folder().join(&name)).unwrap();
-    fs::write(store.folder().join(&name).join("manifest.json"), manifest).unwrap();
+    fs::rename(store_dir(dir.path()).join(&published.name), store_dir(dir.path()).join(&name)).unwrap();
+    fs::write(store_dir(dir.path()).join(&name).join("manifest.json"), manifest).unwrap();
     assert!(matches!(store.load(&name), Err(CheckpointError::TooNew { version: 7, known: 1, .. })));
 }

@@ -36,6 +36,7 @@ fn history() -> Vec<Vec<Vec<u8>>> {
             spec_hash: "00".repeat(32),
             estimate: None,
             artifact: None,
+            init_digest: None,
         });
         records.push(Record::JobStateChanged {
             job,

@@ -4,11 +4,10 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Seeded, scratch, start_again};
+use common::{Seeded, acknowledge, begin, run_and_kill, scratch};
 use neap_scheduler::model::{JobId, MembershipEpoch, MicroUsd, Millis, NodeId};
 use neap_scheduler::pricing::Category;
 use neap_storage::checkpoint::Meta;
@@ -19,33 +18,10 @@ const APPENDER: &str = "NEAP_STORAGE_TEST_APPENDER";
 const PUBLISHER: &str = "NEAP_STORAGE_TEST_PUBLISHER";
 const CYCLES: u64 = 12;
 
-/// What a child says as soon as it is done; the parent may kill it at any time.
-fn acknowledge(number: u64) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "acknowledged {number}").and_then(|()| out.flush()).unwrap();
-}
-
-/// Runs `test` of this binary in a child, kills it after a while that depends on `seed`, and returns the last number it
-/// acknowledged. Nothing is killed before its first acknowledgement.
-fn run_and_kill(test: &str, variable: &str, dir: &Path, seed: u64) -> u64 {
-    let (mut child, stdout) = start_again(test, variable, dir);
-    let (first, got_first) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        let mut last = None;
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some(number) = line.rsplit_once("acknowledged ").and_then(|(_, number)| number.parse().ok()) {
-                last = Some(number);
-                let _ = first.send(());
-            }
-        }
-        last
-    });
-    got_first.recv_timeout(Duration::from_secs(20)).expect("the child acknowledges something");
-    std::thread::sleep(Duration::from_micros(Seeded(seed).next() % 60_000));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    reader.join().unwrap().expect("an acknowledgement was seen")
-}
+/// Kills that hit a publish, each at another moment of it.
+const KILLS_INSIDE: usize = 100;
+/// Kills in between are not counted; more than this many would mean that most are.
+const KILLS_MAX: u64 = 200;
 
 /// The record that belongs at `seq`, the same in parent and child.
 fn record_at(seq: u64) -> Record {
@@ -81,7 +57,8 @@ fn a_killed_appender_loses_nothing_it_acknowledged() {
     // On a real disk where there is one: this is about syncs, too.
     let dir = tempfile::tempdir().unwrap();
     for seed in 0..CYCLES {
-        let acknowledged = run_and_kill("appender", APPENDER, dir.path(), seed);
+        let killed = run_and_kill("appender", APPENDER, dir.path(), seed, Duration::from_millis(60));
+        let acknowledged = killed.acknowledged;
         let (journal, entries) = Journal::open(&dir.path().join("journal")).unwrap();
         assert!(journal.seq().0 >= acknowledged, "{} < {acknowledged}", journal.seq());
         for entry in &entries {
@@ -114,24 +91,34 @@ fn publisher() {
     loop {
         step += 1;
         let meta = Meta { membership, step, epoch: 0, cursor: step, extra: serde_json::Value::Null };
-        store.publish(&meta, &[("parameters", &state_at(step))]).unwrap();
-        store.keep(3).unwrap();
+        let state = state_at(step);
+        begin(step);
+        store.publish(&meta, &[("parameters", &state)]).unwrap();
         acknowledge(step);
+        store.keep(3).unwrap();
     }
 }
 
 #[test]
-fn a_killed_publisher_leaves_only_whole_checkpoints() {
+fn a_publisher_killed_at_100_points_inside_publish_leaves_only_whole_checkpoints() {
     let dir = scratch();
     let store = CheckpointStore::open(dir.path()).unwrap();
-    for seed in 0..CYCLES {
-        let acknowledged = run_and_kill("publisher", PUBLISHER, dir.path(), seed);
-        for listed in store.list().unwrap() {
+    let (mut inside, mut seed) = (0, 0);
+    while inside < KILLS_INSIDE {
+        let killed = run_and_kill("publisher", PUBLISHER, dir.path(), seed, Duration::from_millis(30));
+        inside += usize::from(killed.begun > killed.acknowledged);
+        // Whatever is to be seen is whole, and the one before the newest too.
+        let listed = store.list().unwrap();
+        for listed in &listed {
             let loaded = store.load(&listed.name).unwrap();
-            assert!(loaded.parts["parameters"] == state_at(listed.step), "{listed:?}");
+            assert!(loaded.parts["parameters"] == state_at(listed.step), "seed {seed}: {listed:?}");
         }
-        let latest = store.load_latest().unwrap().expect("one was acknowledged");
-        assert!(latest.meta.step >= acknowledged, "{} < {acknowledged}", latest.meta.step);
+        assert!(seed == 0 || listed.len() >= 2, "seed {seed}: {listed:?}");
+        // At most the interval that was being written is lost.
+        let latest = store.load_latest().unwrap().expect("one was acknowledged").meta.step;
+        assert!((killed.acknowledged..=killed.begun).contains(&latest), "seed {seed}: {latest} after {killed:?}");
+        seed += 1;
+        assert!(seed < KILLS_MAX, "only {inside} of {seed} kills hit a publish");
     }
     let unfinished = std::fs::read_dir(dir.path()).unwrap();
     let unfinished =

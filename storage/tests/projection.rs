@@ -31,6 +31,7 @@ fn submitted(job: JobId) -> Record {
         spec_hash: "00".to_owned(),
         estimate: None,
         artifact: None,
+        init_digest: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The real binary, in folders of its own and on ports that are free: what it prints, what it exits with, and who it
 //! lets in.
 //!
-//! `offline`, `report` and `recorded` need no control plane, `lifecycle` starts and ends them, `api` speaks raw HTTP to one.
+//! `offline`, `checkpoints`, `report` and `recorded` need no control plane, `lifecycle` starts and ends them, `api` speaks raw HTTP to one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -14,6 +14,8 @@ mod report;
 mod recorded;
 
 mod schema;
+
+mod checkpoints;
 
 mod lifecycle;
 

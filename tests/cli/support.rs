@@ -55,7 +55,13 @@ impl Home {
 
     /// Starts a control plane on a free port and gives its address.
     pub(crate) fn up(&self) -> Plane {
-        let report = self.neap(&["up", "--http", "127.0.0.1:0", "-o", "json"]).expect(0).json();
+        self.up_with(&[])
+    }
+
+    /// As [`Self::up`], with further variables in its environment.
+    pub(crate) fn up_with(&self, variables: &[(String, String)]) -> Plane {
+        let mut up = self.command(&["up", "--http", "127.0.0.1:0", "-o", "json"]);
+        let report = done(up.envs(variables.iter().cloned())).expect(0).json();
         Plane {
             http: report["http"].as_str().unwrap().to_owned(),
             pid: report["pid"].as_u64().unwrap(),

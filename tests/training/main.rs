@@ -9,10 +9,16 @@
 #[allow(dead_code, reason = "shared with the tests of the command line, which use other parts")]
 mod support;
 
+#[path = "../../storage/tests/common/moto.rs"]
+#[allow(dead_code, reason = "shared with the tests of the storage, which use other parts")]
+mod moto;
+
 mod bad_input;
+mod checkpoints;
 mod cluster;
 mod elastic;
 mod market;
 mod money;
 mod reasons;
 mod recovery;
+mod uneven;

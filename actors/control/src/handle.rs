@@ -10,7 +10,7 @@ use neap_scheduler::model::{ContentHash, MicroUsd, MicroUsdPerHour, Millis, Node
 use neap_scheduler::pricing::LedgerLine;
 use neap_scheduler::spec::{Code, JobSpec};
 use neap_storage::ArtifactStore;
-use neap_storage::record::{ArtifactRecord, EstimateRecord};
+use neap_storage::record::{ArtifactRecord, CheckpointRecord, EstimateRecord};
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
@@ -41,6 +41,21 @@ pub struct Submission {
     /// Whether it is accepted even if that is more than its own budget.
     pub force: bool,
     /// The program that it brings along; the control plane has it already.
+    pub artifact: Option<ArtifactRecord>,
+    /// blake3 of the weights that it begins with, in hex, where it names any.
+    pub init_digest: Option<String>,
+    /// The checkpoint of another job that it begins with; its `uri` has the checkpoint's folder before its name.
+    pub begin_with: Option<CheckpointRecord>,
+}
+
+/// The job file that a job was accepted with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobFile {
+    /// Its text.
+    pub source: String,
+    /// The folder its relative paths start at.
+    pub base_dir: String,
+    /// The program that the job brought along.
     pub artifact: Option<ArtifactRecord>,
 }
 
@@ -180,6 +195,15 @@ impl ControlHandle {
     /// [`ControlError::NotFound`].
     pub async fn job(&self, name_or_id: &str) -> Result<JobView, ControlError> {
         self.ask(|reply| ControllerMsg::Job(name_or_id.to_owned(), reply)).await
+    }
+
+    /// The job file of a job, by its id or its name.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NotFound`].
+    pub async fn job_file(&self, name_or_id: &str) -> Result<JobFile, ControlError> {
+        self.ask(|reply| ControllerMsg::JobFile(name_or_id.to_owned(), reply)).await
     }
 
     /// One job, as soon as it is newer than `after_version`, or as it is after `at_most`.

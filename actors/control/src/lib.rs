@@ -45,7 +45,7 @@ mod clock;
 
 pub use controller::{RESTART, spec_hash};
 pub use handle::ARTIFACTS_BYTES_MAX;
-pub use handle::{BudgetChange, ControlError, ControlHandle, Stop, Submission, Which};
+pub use handle::{BudgetChange, ControlError, ControlHandle, JobFile, Stop, Submission, Which};
 pub use home::Home;
 pub use plane::{ControlPlane, StartError};
 pub use settings::{Config, ConfigError, LocalConfig, LocalOffer, PreemptionConfig, Settings};

@@ -30,12 +30,14 @@ impl Controller {
             membership: job.epoch(),
             progress: self.live.progress.get(&job.id).cloned(),
             epochs: job.epochs.clone(),
+            checkpoints: self.checkpoint_place(job).to_string(),
             checkpoint: job.checkpoint_view(),
             rate: nodes.filter(|node| !node.state.is_terminal()).map(|node| node.price).sum(),
             cost: self.cost_of(job),
             budget: self.budget_view(job),
             recoveries: job.recoveries,
             result: job.result.clone(),
+            answer: job.answer.clone(),
         }
     }
 

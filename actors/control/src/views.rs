@@ -47,6 +47,8 @@ pub struct JobView {
     pub progress: Option<ProgressView>,
     /// Finished epochs.
     pub epochs: Vec<EpochView>,
+    /// Where its checkpoints go: a local folder or a place in an object store.
+    pub checkpoints: String,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointView>,
     /// The price of the nodes it holds now.
@@ -57,8 +59,10 @@ pub struct JobView {
     pub budget: Option<BudgetView>,
     /// How many memberships ended by a loss or a preemption.
     pub recoveries: u32,
-    /// Set when it succeeded.
+    /// Set when a training succeeded.
     pub result: Option<ResultView>,
+    /// What a job of own actors returned when it succeeded, as JSON.
+    pub answer: Option<String>,
 }
 
 /// One worker of a job.

@@ -4,7 +4,7 @@
 //! [`registry`] (what peers can reach here), [`peer`] (one connection), [`remote`] (typed references and what an actor
 //! receives), [`bulk`] (payloads), [`watch`] (ends of actors and peers), [`join`] (how a new node gets its certificate),
 //! [`transport`] (how QUIC is used), [`codec`] (the only place that knows the encoding), [`wire`] (the messages
-//! themselves), [`workload`] (worker processes).
+//! themselves), [`workload`] (worker processes), [`system`] (actors of one's own over the workers of a job).
 //!
 //! Inside, one connection is: `handshake` (first words), `writer` and `dispatch` (frames out and in), `outbound` and
 //! `inbound` (channels with credit), `transfer` (bulk), `frame` (what travels).
@@ -39,6 +39,8 @@ pub mod transport;
 pub mod codec;
 
 pub mod workload;
+
+pub mod system;
 
 pub mod wire;
 

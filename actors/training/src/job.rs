@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
-use neap_scheduler::model::JobId;
-use neap_scheduler::spec::{CheckpointEvery, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
+use neap_runtime::wire::training::{self, Data, Every, Format, Init, Length, Param, Part, TrainLaunch};
+use neap_scheduler::model::{JobId, Location, Millis};
+use neap_scheduler::spec::{CheckpointEvery, Consistency, DataFormat, DataPart, DataSpec, ParamValue, TrainLength};
 
 use crate::entry::{Entries, EntryError, Params};
+use crate::init::InitWeights;
 use crate::schedule::Schedule;
 use crate::update::UpdateSettings;
 
@@ -31,14 +32,20 @@ pub(crate) struct TrainJob {
     pub(crate) eval_data: Option<DataSpec>,
     /// Seed of the initial parameters.
     pub(crate) seed: u64,
+    /// The weights it begins with.
+    pub(crate) init: Option<InitWeights>,
     /// Samples a step.
     pub(crate) global_batch: u32,
     /// Parts a step is cut into.
     pub(crate) logical_shards: u32,
+    /// Samples of a part that are computed at once, at most.
+    pub(crate) micro_batch: u32,
+    /// When workers wait for each other.
+    pub(crate) consistency: Consistency,
     /// When it ends.
     pub(crate) length: TrainLength,
     /// Where checkpoints go.
-    pub(crate) checkpoint_folder: PathBuf,
+    pub(crate) checkpoint_place: Location,
     /// How often.
     pub(crate) checkpoint_every: CheckpointEvery,
     /// How many are kept.
@@ -60,26 +67,41 @@ impl TrainJob {
             0 => Err(EntryError::Param { name: name.to_owned(), fault: "must be at least 1".to_owned() }),
             _ => Ok(value),
         };
+        let update = params.update()?;
+        if launch.init.as_ref().is_some_and(|init| !init.freeze.is_empty()) && update.optimiser.weight_decay() != 0.0 {
+            let fault =
+                "pulls every tensor towards 0, also those that `train.init.freeze` keeps; set it to 0".to_owned();
+            return Err(EntryError::Param { name: "weight_decay".to_owned(), fault });
+        }
         Ok(Self {
             id: launch.job,
             name: launch.job_name,
             spec_hash: launch.spec_hash,
-            update: params.update()?,
+            update,
             params,
             entry: launch.entry,
             train_data: data_spec(launch.train_data),
             eval_data: launch.eval_data.map(data_spec),
             seed: launch.seed,
+            init: launch.init.map(init_weights),
             global_batch: positive("global_batch", launch.global_batch)?,
             logical_shards: positive("logical_shards", launch.logical_shards)?,
+            micro_batch: positive("micro_batch", launch.micro_batch.unwrap_or(launch.global_batch))?,
+            consistency: match launch.consistency {
+                training::Consistency::Sync => Consistency::Sync,
+                training::Consistency::Ssp(staleness) => Consistency::Ssp { staleness },
+                training::Consistency::Async => Consistency::Async,
+            },
             length: match launch.length {
                 Length::Epochs(epochs) => TrainLength::Epochs(epochs),
                 Length::Steps(steps) => TrainLength::Steps(steps),
             },
-            checkpoint_folder: launch.checkpoint_folder.into(),
+            checkpoint_place: checkpoint_place(&launch.checkpoint_folder)?,
             checkpoint_every: match launch.checkpoint_every {
+                Every::Auto => CheckpointEvery::Auto,
                 Every::Epochs(epochs) => CheckpointEvery::Epochs(epochs),
                 Every::Steps(steps) => CheckpointEvery::Steps(steps),
+                Every::Millis(time) => CheckpointEvery::Time(Millis::new(time)),
                 Every::Never => CheckpointEvery::Never,
             },
             checkpoint_keep: launch.checkpoint_keep as usize,
@@ -93,19 +115,32 @@ impl TrainJob {
             samples,
             global_batch: self.global_batch,
             logical_shards: self.logical_shards,
+            micro_batch: self.micro_batch,
             shuffle_seed: self.train_data.shuffle_seed,
             length: self.length,
         }
     }
 
-    /// Whether a checkpoint is due after `step` steps; `epoch` where the last of them ended one.
+    /// Whether a checkpoint is due after `step` steps as far as steps and epochs decide it; `epoch` where the last of them
+    /// ended one.
     pub(crate) fn checkpoint_due(&self, step: u64, epoch: Option<u32>) -> bool {
         match self.checkpoint_every {
+            CheckpointEvery::Auto => epoch.is_some(),
             CheckpointEvery::Epochs(every) => epoch.is_some_and(|epoch| (epoch + 1).is_multiple_of(every.max(1))),
             CheckpointEvery::Steps(every) => step.is_multiple_of(every.max(1)),
-            CheckpointEvery::Never => false,
+            CheckpointEvery::Time(_) | CheckpointEvery::Never => false,
         }
     }
+}
+
+fn init_weights(init: Init) -> InitWeights {
+    let Init { path, digest, rename, fresh, ignore, freeze } = init;
+    InitWeights { path: path.into(), digest, rename: rename.into_iter().collect(), fresh, ignore, freeze }
+}
+
+fn checkpoint_place(text: &str) -> Result<Location, EntryError> {
+    Location::parse(text)
+        .map_err(|error| EntryError::Param { name: "checkpoint.uri".to_owned(), fault: error.to_string() })
 }
 
 fn param(param: Param) -> ParamValue {

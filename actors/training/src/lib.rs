@@ -5,13 +5,14 @@
 //!   loader           batches ahead of time, data for other workers                  [`loader`], [`data`]
 //!   trainer          gradients of the logical shards this worker carries            [`model`], [`reduction`]
 //!   server           parameters, optimiser, sample ledger; one commit a step        [`state`], [`update`], [`ledger`]
+//!                    … or every gradient when it comes in, within a bound           [`relaxed`]
 //!     keeper         evaluation, checkpoints, the trained model
 //! ```
 //!
-//! The core ([`state`], [`reduction`], [`update`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors nor wire; its result
-//! does not depend on how many workers carried the logical shards. Actors take messages from the wire and hand them to
-//! threads; nothing is computed on a thread that serves the network. What is not here: who carries what, and when that
-//! changes; the control plane decides it and says so with a membership.
+//! The core ([`state`], [`relaxed`], [`reduction`], [`update`], [`optimiser`], [`ledger`], [`schedule`]) knows neither actors
+//! nor wire; the result of [`state`] does not depend on how many workers carried the logical shards. Actors take messages from
+//! the wire and hand them to threads; nothing is computed on a thread that serves the network. What is not here: who carries
+//! what, and when that changes; the control plane decides it and says so with a membership.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +34,11 @@ pub mod loader;
 
 pub mod state;
 
+pub mod relaxed;
+
 pub mod reduction;
+
+pub mod parameters;
 
 pub mod optimiser;
 
@@ -41,9 +46,13 @@ pub mod update;
 
 pub mod ledger;
 
+pub mod finite;
+
 pub mod schedule;
 
 pub mod model;
+
+pub mod init;
 
 pub mod data;
 

@@ -77,9 +77,8 @@ fn rate(network: &mut dyn Network, data: &LocalData, schedule: &Schedule, time: 
     let order = schedule.order(0);
     let mut step = |cursor: u64| {
         for shard in 0..schedule.logical_shards {
-            let ids = order.ids(order.shard(cursor, shard));
-            if !ids.is_empty() {
-                network.gradient(data.batch(DataSet::Train, ids), 1.0, &mut gradient, Write::Replace);
+            for piece in schedule.pieces(order.ids(order.shard(cursor, shard))) {
+                network.gradient(data.batch(DataSet::Train, piece), 1.0, &mut gradient, Write::Replace);
             }
         }
         order.step(cursor).len() as u64
@@ -109,16 +108,18 @@ mod tests {
             "version: 1\nkind: train\ndata: {{train: {{uri: {data}, split: {{rows: 0..100}}, label: label}}}}\n\
              train: {{entry: mlp, epochs: 3, global_batch: 40}}\n{lines}"
         );
-        let context = ParseContext { base_dir: "/".to_owned(), entries: Entries::builtin().infos(), artifact: None };
+        let entries = Entries::builtin().infos();
+        let context = ParseContext { base_dir: "/".to_owned(), entries, ..ParseContext::default() };
         let spec = parse(&text, &context).unwrap().spec;
         let place = LaunchPlace {
+            init_digest: None,
             job: JobId::new(1),
             job_name: "measured".to_owned(),
             spec_hash: String::new(),
             checkpoint_folder: "/nowhere".to_owned(),
             model_folder: "/nowhere".to_owned(),
         };
-        TrainLaunch::new(&spec, place)
+        TrainLaunch::new(&spec, spec.train().unwrap(), place)
     }
 
     #[test]

@@ -14,6 +14,16 @@ pub enum OptimiserSettings {
     AdamW(AdamSettings),
 }
 
+impl OptimiserSettings {
+    /// The pull of every parameter towards 0.
+    pub fn weight_decay(&self) -> f32 {
+        match self {
+            Self::Sgd(sgd) => sgd.weight_decay,
+            Self::Adam(adam) | Self::AdamW(adam) => adam.weight_decay,
+        }
+    }
+}
+
 /// How far one step goes, beside what the settings say.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
@@ -26,6 +36,22 @@ pub struct Scale {
 impl Scale {
     /// Neither schedule nor clipping. Multiplying by 1 changes no bit.
     pub const ONE: Self = Self { rate: 1.0, gradient: 1.0 };
+}
+
+/// Which part of a step is taken: so many of its equal parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Parts that are taken, at least 1.
+    pub parts: u32,
+    /// Parts of a whole step.
+    pub whole: u32,
+}
+
+impl Share {
+    /// The share as a number from 0 to 1.
+    pub fn portion(self) -> f64 {
+        f64::from(self.parts) / f64::from(self.whole)
+    }
 }
 
 /// Settings of stochastic gradient descent.
@@ -58,7 +84,7 @@ pub struct AdamSettings {
 #[derive(Debug, Clone)]
 pub struct Optimiser {
     settings: OptimiserSettings,
-    /// Steps taken.
+    /// Steps taken, or parts of steps.
     time: u64,
     /// One buffer of the parameters' length each: velocity (SGD with momentum), or both moments (Adam).
     moments: Vec<Vec<f32>>,
@@ -82,7 +108,7 @@ impl Optimiser {
         fits.then_some(Self { time, moments, ..fresh })
     }
 
-    /// Steps taken.
+    /// Steps taken; parts of steps where they are taken in parts.
     pub fn time(&self) -> u64 {
         self.time
     }
@@ -100,17 +126,80 @@ impl Optimiser {
             (OptimiserSettings::Sgd(sgd), []) => plain_step(sgd, scale, parameters, gradient),
             (OptimiserSettings::Sgd(sgd), [velocity]) => momentum_step(sgd, scale, parameters, gradient, velocity),
             (OptimiserSettings::Adam(adam), [first, second]) => {
-                adam_step(adam, scale, self.time, parameters, gradient, first, second);
+                adam_step(adam, scale, Forgotten::after(adam, self.time), parameters, gradient, first, second);
             }
             (OptimiserSettings::AdamW(adam), [first, second]) => {
-                let kept = 1.0 - adam.lr * scale.rate * adam.weight_decay;
-                parameters.iter_mut().for_each(|parameter| *parameter *= kept);
-                let pulled = AdamSettings { weight_decay: 0.0, ..adam };
-                adam_step(pulled, scale, self.time, parameters, gradient, first, second);
+                let pulled = pull(adam, scale, parameters);
+                adam_step(pulled, scale, Forgotten::after(adam, self.time), parameters, gradient, first, second);
             }
             _ => unreachable!("the constructors make the buffers that the settings need"),
         }
     }
+
+    /// Takes a part of a step along `gradient`, which is what this part adds to the step's whole gradient. For jobs all of
+    /// whose steps are taken in parts: the optimiser's time then counts parts, so `share.whole` is the same in all calls.
+    ///
+    /// `gradient` over its share is an estimate of the whole gradient, less exact than the whole one. A part goes its share of
+    /// the way along that estimate, and what the optimiser remembers fades by the share's power: parts that make up a step
+    /// forget as much as the step at once would, and a gradient that stays the same leads as far. A share of 1 is
+    /// [`Self::step`].
+    pub fn step_part(&mut self, parameters: &mut [f32], gradient: &[f32], scale: Scale, share: Share) {
+        assert_eq!(parameters.len(), gradient.len(), "gradients are checked where they come in");
+        self.time += u64::from(share.parts);
+        let portion = share.portion();
+        let part = Scale { rate: scale.rate * portion as f32, gradient: scale.gradient / portion as f32 };
+        let faded = |kept: f32| f64::from(kept).powf(portion) as f32;
+        let faded_adam =
+            |adam: AdamSettings| AdamSettings { beta1: faded(adam.beta1), beta2: faded(adam.beta2), ..adam };
+        let forgotten = |adam| Forgotten::after_steps(adam, self.time as f64 / f64::from(share.whole));
+        match (self.settings, &mut self.moments[..]) {
+            (OptimiserSettings::Sgd(sgd), []) => {
+                let sgd = SgdSettings { weight_decay: sgd.weight_decay * portion as f32, ..sgd };
+                plain_step(sgd, scale, parameters, gradient);
+            }
+            (OptimiserSettings::Sgd(sgd), [velocity]) => {
+                let momentum = faded(sgd.momentum);
+                // A gradient that stays the same leads to the same velocity, however often a step it is added.
+                let gain = (1.0 - momentum) / (1.0 - sgd.momentum);
+                let sgd = SgdSettings { momentum, weight_decay: sgd.weight_decay * gain, ..sgd };
+                momentum_step(sgd, Scale { gradient: part.gradient * gain, ..part }, parameters, gradient, velocity);
+            }
+            (OptimiserSettings::Adam(adam), [first, second]) => {
+                adam_step(faded_adam(adam), part, forgotten(adam), parameters, gradient, first, second);
+            }
+            (OptimiserSettings::AdamW(adam), [first, second]) => {
+                let pulled = faded_adam(pull(adam, part, parameters));
+                adam_step(pulled, part, forgotten(adam), parameters, gradient, first, second);
+            }
+            _ => unreachable!("the constructors make the buffers that the settings need"),
+        }
+    }
+}
+
+/// How much of Adam's first moments, which are 0, is left: what the corrections of its means take out.
+#[derive(Clone, Copy)]
+struct Forgotten {
+    first: f32,
+    second: f32,
+}
+
+impl Forgotten {
+    fn after(AdamSettings { beta1, beta2, .. }: AdamSettings, time: u64) -> Self {
+        // Past this many steps both are 0 for every beta below 0.999 999.
+        let exponent = i32::try_from(time).unwrap_or(i32::MAX);
+        Self { first: beta1.powi(exponent), second: beta2.powi(exponent) }
+    }
+
+    fn after_steps(AdamSettings { beta1, beta2, .. }: AdamSettings, steps: f64) -> Self {
+        Self { first: f64::from(beta1).powf(steps) as f32, second: f64::from(beta2).powf(steps) as f32 }
+    }
+}
+
+/// AdamW's pull towards 0, taken off the parameters; the settings for the rest of the step.
+fn pull(adam: AdamSettings, scale: Scale, parameters: &mut [f32]) -> AdamSettings {
+    let kept = 1.0 - adam.lr * scale.rate * adam.weight_decay;
+    parameters.iter_mut().for_each(|parameter| *parameter *= kept);
+    AdamSettings { weight_decay: 0.0, ..adam }
 }
 
 fn plain_step(settings: SgdSettings, scale: Scale, parameters: &mut [f32], gradient: &[f32]) {
@@ -137,16 +226,14 @@ fn momentum_step(
 fn adam_step(
     AdamSettings { lr, beta1, beta2, epsilon, weight_decay }: AdamSettings,
     scale: Scale,
-    time: u64,
+    forgotten: Forgotten,
     parameters: &mut [f32],
     gradient: &[f32],
     first: &mut [f32],
     second: &mut [f32],
 ) {
-    // Past this many steps both corrections are 1 for every beta below 0.999 999.
-    let exponent = i32::try_from(time).unwrap_or(i32::MAX);
-    let second_correction = (1.0 - beta2.powi(exponent)).sqrt();
-    let factor = second_correction / (1.0 - beta1.powi(exponent));
+    let second_correction = (1.0 - forgotten.second).sqrt();
+    let factor = second_correction / (1.0 - forgotten.first);
     let floor = epsilon * second_correction;
     let lr = lr * scale.rate;
     for (((parameter, &slope), mean), square) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
@@ -233,6 +320,58 @@ mod tests {
             plain.step(&mut theirs, &[2.0, 4.0], Scale::ONE);
         }
         assert_eq!(ours, theirs);
+    }
+
+    /// All kinds, with everything that a step has.
+    fn kinds() -> [OptimiserSettings; 4] {
+        let sgd = |momentum| OptimiserSettings::Sgd(SgdSettings { lr: 0.05, momentum, weight_decay: 0.01 });
+        let adam = AdamSettings { lr: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+        [sgd(0.0), sgd(0.9), OptimiserSettings::Adam(adam), OptimiserSettings::AdamW(adam)]
+    }
+
+    #[test]
+    fn a_whole_step_as_one_part_is_the_step() {
+        for settings in kinds() {
+            let (mut whole, mut part) = (Optimiser::new(settings, 3), Optimiser::new(settings, 3));
+            let (mut ours, mut theirs) = (vec![1.0, -2.0, 3.0], vec![1.0, -2.0, 3.0]);
+            for step in 0..20 {
+                let gradient = [0.1, (step as f32).sin(), -0.3];
+                whole.step(&mut theirs, &gradient, Scale::ONE);
+                part.step_part(&mut ours, &gradient, Scale::ONE, Share { parts: 8, whole: 8 });
+            }
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert!((ours - theirs).abs() < 1e-5, "{settings:?}: {ours} {theirs}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_stays_the_same_leads_as_far_in_parts_of_any_size() {
+        const STEPS: usize = 400;
+        for settings in kinds() {
+            let run = |sizes: &[u32]| {
+                let mut optimiser = Optimiser::new(settings, 2);
+                let mut parameters = vec![1.0_f32, -1.0];
+                for _ in 0..STEPS {
+                    for &parts in sizes {
+                        let share = Share { parts, whole: 8 };
+                        let gradient = [0.02, -0.01].map(|slope| slope * share.portion() as f32);
+                        optimiser.step_part(&mut parameters, &gradient, Scale::ONE, share);
+                    }
+                }
+                parameters
+            };
+            let whole = run(&[8]);
+            for sizes in [&[4, 4][..], &[3, 5], &[1; 8]] {
+                for (parts, whole) in run(sizes).iter().zip(&whole) {
+                    let (went, should) = (parts - parts.signum(), whole - whole.signum());
+                    assert!(
+                        (went - should).abs() < 0.01 * should.abs().max(0.1),
+                        "{settings:?} {sizes:?}: {parts} {whole}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -194,7 +194,8 @@ impl Reducer {
     }
 }
 
-fn add(sum: &mut [f32], more: &[f32]) {
+/// Adds `more` to `sum`, value by value.
+pub(crate) fn add(sum: &mut [f32], more: &[f32]) {
     assert_eq!(sum.len(), more.len(), "gradients are checked where they come in");
     sum.iter_mut().zip(more).for_each(|(sum, value)| *sum += value);
 }

@@ -12,6 +12,8 @@ pub struct Schedule {
     pub global_batch: u32,
     /// Parts a step is cut into.
     pub logical_shards: u32,
+    /// Samples of a part that are computed at once, at most.
+    pub micro_batch: u32,
     /// Seed of the sample order.
     pub shuffle_seed: Option<u64>,
     /// When the job ends.
@@ -48,6 +50,11 @@ impl Schedule {
         SampleOrder::new(self.samples, self.shuffle_seed, epoch, self.global_batch, self.logical_shards)
     }
 
+    /// The samples of one logical shard's part of a step, in the pieces that are computed one after the other.
+    pub fn pieces<'a>(&self, samples: &'a [u32]) -> std::slice::Chunks<'a, u32> {
+        samples.chunks(self.micro_batch.max(1) as usize)
+    }
+
     /// Samples committed before `step`.
     pub fn samples_before(&self, step: u64) -> u64 {
         let (epoch, cursor) = self.place(step);
@@ -66,6 +73,7 @@ mod tests {
             samples: 10,
             global_batch: 4,
             logical_shards: 2,
+            micro_batch: 4,
             shuffle_seed: None,
             length: TrainLength::Epochs(3),
         };

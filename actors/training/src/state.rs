@@ -7,21 +7,19 @@ use std::sync::Arc;
 
 use neap_scheduler::elastic::{ReductionTree, SampleOrder, TreeNode};
 
+use crate::finite::{NotFinite, first_not_finite};
 use crate::ledger::{LedgerError, SampleLedger};
 use crate::optimiser::Optimiser;
+use crate::parameters::Parameters;
 use crate::reduction::{Buffers, Floats, Part, Reducer};
 use crate::schedule::Schedule;
 use crate::update::UpdateSettings;
-
-/// Old parameter buffers that are kept until nobody reads them any more.
-const RETIRED_MAX: usize = 4;
 
 /// Where a job's training stands.
 pub struct TrainingState {
     schedule: Schedule,
     tree: ReductionTree,
-    parameters: Arc<Vec<f32>>,
-    retired: Vec<Arc<Vec<f32>>>,
+    parameters: Parameters,
     settings: UpdateSettings,
     optimiser: Optimiser,
     step: u64,
@@ -36,11 +34,11 @@ pub struct TrainingState {
 /// Everything that a training goes on from.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Steps committed.
+    /// Steps committed: those that every logical shard has made.
     pub step: u64,
     /// The parameters.
     pub parameters: Arc<Vec<f32>>,
-    /// Steps of the optimiser.
+    /// The optimiser's time: steps, or where the logical shards do not go in step, steps of one shard.
     pub optimiser_time: u64,
     /// Its buffers.
     pub moments: Vec<Vec<f32>>,
@@ -48,6 +46,17 @@ pub struct Snapshot {
     pub epoch_loss: f64,
     /// Mean loss of a sample in the epoch before.
     pub last_epoch_loss: f64,
+    /// Where the logical shards do not go in step: how far each has come.
+    pub relaxed: Option<RelaxedPosition>,
+}
+
+/// How far each logical shard has come, where they do not go in step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelaxedPosition {
+    /// The steps of each shard.
+    pub clocks: Vec<u64>,
+    /// The sum of losses so far in each epoch that some shard has begun and not all have ended, the oldest first.
+    pub epoch_losses: Vec<f64>,
 }
 
 /// A part of a gradient that does not belong to the step.
@@ -71,6 +80,17 @@ pub enum PartError {
         /// The step.
         step: u64,
     },
+}
+
+/// Why a complete step is not committed. The job must end then.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StepError {
+    /// The sample ledger does not balance.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A loss or a gradient is not finite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
 }
 
 /// What a commit brought.
@@ -108,8 +128,8 @@ impl TrainingState {
 
     /// The state of a snapshot; `None` where it does not fit the job.
     pub fn restore(schedule: Schedule, settings: UpdateSettings, length: usize, snapshot: Snapshot) -> Option<Self> {
-        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss } = snapshot;
-        if parameters.len() != length || step > schedule.steps_total() {
+        let Snapshot { step, parameters, optimiser_time, moments, epoch_loss, last_epoch_loss, relaxed } = snapshot;
+        if parameters.len() != length || step > schedule.steps_total() || relaxed.is_some() {
             return None;
         }
         let optimiser = Optimiser::restore(settings.optimiser, length, optimiser_time, moments)?;
@@ -134,8 +154,7 @@ impl TrainingState {
         Self {
             schedule,
             tree,
-            parameters,
-            retired: Vec::new(),
+            parameters: Parameters::new(parameters),
             settings,
             optimiser,
             step,
@@ -165,7 +184,7 @@ impl TrainingState {
 
     /// The parameters of the current step.
     pub fn parameters(&self) -> &Arc<Vec<f32>> {
-        &self.parameters
+        self.parameters.shared()
     }
 
     /// Mean loss of a sample in the current epoch so far, or in the last one where the current has no step yet.
@@ -186,11 +205,12 @@ impl TrainingState {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             step: self.step,
-            parameters: self.parameters.clone(),
+            parameters: self.parameters().clone(),
             optimiser_time: self.optimiser.time(),
             moments: self.optimiser.moments().to_vec(),
             epoch_loss: self.epoch_loss,
             last_epoch_loss: self.last_epoch_loss,
+            relaxed: None,
         }
     }
 
@@ -205,8 +225,9 @@ impl TrainingState {
     ///
     /// [`PartError`] where it does not.
     pub fn check(&self, node: TreeNode, length: usize, samples: &[u32]) -> Result<(), PartError> {
-        if length != self.parameters.len() {
-            return Err(PartError::Length { found: length, expected: self.parameters.len() });
+        let expected = self.parameters().len();
+        if length != expected {
+            return Err(PartError::Length { found: length, expected });
         }
         let covers = self.tree.covers(node);
         let (_, cursor) = self.schedule.place(self.step);
@@ -220,21 +241,22 @@ impl TrainingState {
     ///
     /// # Errors
     ///
-    /// [`LedgerError`]; the job must end then.
-    pub fn insert(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> Result<Option<Commit>, LedgerError> {
+    /// [`StepError`]; the job must end then.
+    pub fn insert(&mut self, node: TreeNode, part: Part<Box<dyn Floats>>) -> Result<Option<Commit>, StepError> {
         match self.reducer.insert(node, part, &self.buffers) {
             Some(sum) => self.commit(sum).map(Some),
             None => Ok(None),
         }
     }
 
-    fn commit(&mut self, sum: Part<Box<dyn Floats>>) -> Result<Commit, LedgerError> {
+    fn commit(&mut self, sum: Part<Box<dyn Floats>>) -> Result<Commit, StepError> {
+        if let Some(fault) = NotFinite::find(self.step, &sum.losses, first_not_finite(sum.gradient.values())) {
+            return Err(fault.into());
+        }
         self.ledger.commit(&sum.samples)?;
-        self.make_parameters_unique();
-        let parameters = Arc::get_mut(&mut self.parameters).expect("made unique right before");
         let gradient = sum.gradient.values();
         let scale = self.settings.scale(self.step, self.schedule.steps_total(), gradient);
-        self.optimiser.step(parameters, gradient, scale);
+        self.optimiser.step(self.parameters.to_mut(), gradient, scale);
         sum.gradient.into_vec().into_iter().for_each(|buffer| self.buffers.put(buffer));
         // One after the other in shard order: the loss too is the same bits for any workers.
         let loss = sum.losses.iter().sum::<f64>();
@@ -262,23 +284,6 @@ impl TrainingState {
         }
         Ok(summary)
     }
-
-    /// Parameters that somebody still reads (a transfer, a checkpoint) are left to them.
-    fn make_parameters_unique(&mut self) {
-        if Arc::get_mut(&mut self.parameters).is_some() {
-            return;
-        }
-        let free = self.retired.iter().position(|old| Arc::strong_count(old) == 1);
-        let mut fresh = match free {
-            Some(at) => self.retired.swap_remove(at),
-            None => Arc::new(vec![0.0; self.parameters.len()]),
-        };
-        Arc::get_mut(&mut fresh).expect("nobody else holds it").copy_from_slice(&self.parameters);
-        let old = std::mem::replace(&mut self.parameters, fresh);
-        if self.retired.len() < RETIRED_MAX {
-            self.retired.push(old);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -301,6 +306,7 @@ mod tests {
             samples: 103,
             global_batch: 24,
             logical_shards: 8,
+            micro_batch: 24,
             shuffle_seed: Some(3),
             length: TrainLength::Epochs(3),
         }
@@ -408,6 +414,39 @@ mod tests {
         run_step(&mut other, 2);
         assert_eq!(bits(&one), bits(&other));
         assert_eq!(*reader, before);
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_is_not_made_and_says_the_same_for_any_workers() {
+        let fault = |workers: u32| {
+            let mut state = fresh();
+            run_step(&mut state, 1);
+            let before = bits(&state);
+            let tree = ReductionTree::new(8);
+            let order = state.schedule().order(0);
+            let mut fault = None;
+            for block in assign(8, workers) {
+                let mut leaves = Computed { order: &order, cursor: 1, parameters: state.parameters() };
+                for (node, mut part) in reduce_block(tree, block, &Buffers::default(), &mut leaves) {
+                    let covers = tree.covers(node);
+                    for (shard, loss) in covers.iter().zip(&mut part.losses).filter(|(shard, _)| [2, 5].contains(shard))
+                    {
+                        *loss = f64::INFINITY;
+                        part.gradient[9 + shard as usize] = f32::NAN;
+                    }
+                    let gradient: Box<dyn Floats> = Box::new(part.gradient);
+                    let part = Part { gradient, losses: part.losses, samples: part.samples };
+                    fault = state.insert(node, part).err();
+                }
+            }
+            assert_eq!((bits(&state), state.step()), (before, 1));
+            fault.unwrap()
+        };
+        let losses = vec![(2, f64::INFINITY), (5, f64::INFINITY)];
+        let expected = StepError::NotFinite(NotFinite { step: 1, losses, gradient: Some(11) });
+        for workers in [1, 2, 3, 8] {
+            assert_eq!(fault(workers), expected, "{workers} workers");
+        }
     }
 
     #[test]

@@ -30,8 +30,14 @@ impl UpdateSettings {
 
     /// How far step number `step`, from 0, of `total` goes along `gradient`.
     pub fn scale(&self, step: u64, total: u64, gradient: &[f32]) -> Scale {
+        self.part_scale(step, total, gradient, 1.0)
+    }
+
+    /// As [`Self::scale`] for a part of a step: its gradient over its portion of the step stands for the whole gradient, and
+    /// is clipped as the whole one is.
+    pub fn part_scale(&self, step: u64, total: u64, gradient: &[f32], portion: f64) -> Scale {
         let shorter = |limit: f32| {
-            let norm = norm(gradient);
+            let norm = norm(gradient) / portion;
             if norm > f64::from(limit) { (f64::from(limit) / norm) as f32 } else { 1.0 }
         };
         Scale { rate: self.rate.factor(step, total) as f32, gradient: self.clip_norm.map_or(1.0, shorter) }
@@ -132,5 +138,7 @@ mod tests {
         assert_eq!(settings.scale(0, 10, &[0.1; 4]).gradient, 1.0);
         assert_eq!(settings.scale(0, 10, &[0.0; 4]).gradient, 1.0);
         assert_eq!(UpdateSettings::plain(sgd).scale(0, 10, &[1e9; 4]), Scale::ONE);
+        // A quarter of a step with this gradient stands for a step with a gradient four times as long.
+        assert_eq!(settings.part_scale(0, 10, &[1.0; 4], 0.25).gradient, 1.0 / 8.0);
     }
 }

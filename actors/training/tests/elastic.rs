@@ -1,11 +1,13 @@
-//! Whole trainings over QUIC: the result never depends on who carried the work.
+//! Whole trainings over QUIC. Where all workers make every step together the result never depends on who carried the work.
+//! [`relaxed`] has those that do not wait for each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
+mod relaxed;
 
 use cluster::Cluster;
-use neap_runtime::wire::training::{Every, Length, Param};
+use neap_runtime::wire::training::{Every, Init, Length, Param};
 use neap_runtime::wire::worker::{ACCURACY, CheckpointRef, FailureKind, WorkerReport};
 use neap_storage::CheckpointStore;
 
@@ -200,6 +202,50 @@ async fn faults_of_the_job_are_told_with_what_to_do() {
     assert!(message.contains("other training data"), "{message}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_not_finite_stops_the_job_with_the_same_words_for_any_workers() {
+    let mut texts = Vec::new();
+    for count in [1, 3] {
+        let mut cluster = Cluster::new();
+        cluster.launch.params.retain(|(name, _)| name != "lr");
+        // Overflows within a few steps; the checkpoints before that are good ones.
+        let params =
+            [("lr", Param::Float(30.0)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
+        cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
+        cluster.launch.checkpoint_every = Every::Steps(2);
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        let message = failure(&mut cluster, 0, FailureKind::User).await;
+        let store = CheckpointStore::open(&cluster.folder.path().join("checkpoints")).unwrap();
+        let kept = store.load_latest().unwrap().unwrap();
+        let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&kept.parts["parameters"]);
+        assert!(kept.meta.step >= 2 && floats.iter().all(|value| value.is_finite()), "{}", kept.meta.step);
+        texts.push((message, kept.meta.step));
+    }
+    assert_eq!(texts[0], texts[1]);
+    let (message, step) = &texts[0];
+    assert!(message.contains("`layer1.weight`") && message.contains("lower `train.params.lr`"), "{message}");
+    let said: u64 = message.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(said > *step, "{message}: the checkpoint is of step {step}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_micro_batch_gives_its_own_bytes_whoever_carries_it() {
+    // A logical shard has 8 samples of a step and 3 or 4 of an epoch's last one: pieces of 3, 3 and 2, or 3 and 1.
+    let pieces = |cluster: &mut Cluster| cluster.launch.micro_batch = Some(3);
+    let alone = undisturbed(pieces).await;
+    assert!(alone != undisturbed(|_| {}).await);
+    assert!(undisturbed(|cluster| cluster.launch.micro_batch = Some(8)).await == undisturbed(|_| {}).await);
+    for count in [2, 3] {
+        let mut cluster = Cluster::new();
+        pieces(&mut cluster);
+        let carriers = cluster.start_workers(count);
+        cluster.regroup(&carriers, 0, None).await;
+        cluster.await_end(0).await;
+        assert!(cluster.model() == alone, "{count} workers");
+    }
+}
+
 async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> String {
     cluster
         .await_report(at, |report| match report {
@@ -210,4 +256,73 @@ async fn failure(cluster: &mut Cluster, at: usize, expected: FailureKind) -> Str
             _ => None,
         })
         .await
+}
+
+/// The tensors of a model file by name.
+fn tensors(model: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let file = safetensors::SafeTensors::deserialize(model).unwrap();
+    file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_weights_are_begun_with_and_frozen_ones_stay_for_any_workers() {
+    let given = undisturbed(|_| {}).await;
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("given.safetensors");
+    std::fs::write(&path, &given).unwrap();
+    let begin = |cluster: &mut Cluster| {
+        cluster.launch.init = Some(Init {
+            path: path.display().to_string(),
+            digest: Some(blake3::hash(&given).to_hex().to_string()),
+            rename: Vec::new(),
+            fresh: vec!["layer3".to_owned()],
+            ignore: Vec::new(),
+            freeze: vec!["layer1".to_owned()],
+        });
+        cluster.launch.length = Length::Steps(12);
+    };
+    let alone = undisturbed(begin).await;
+    let (before, after) = (tensors(&given), tensors(&alone));
+    for (name, values) in &after {
+        let stays = name.starts_with("layer1") || name.starts_with("input");
+        assert_eq!(before[name] == *values, stays, "{name}");
+    }
+    let mut cluster = Cluster::new();
+    begin(&mut cluster);
+    let carriers = cluster.start_workers(3);
+    cluster.regroup(&carriers, 1, None).await;
+    cluster.await_end(1).await;
+    assert!(cluster.model() == alone, "the same bits for three workers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_that_changed_since_the_job_was_accepted_end_it() {
+    let mut cluster = Cluster::new();
+    let path = cluster.folder.path().join("given.safetensors");
+    std::fs::write(&path, b"another file").unwrap();
+    cluster.launch.init = Some(Init {
+        path: path.display().to_string(),
+        digest: Some("ab".repeat(32)),
+        rename: Vec::new(),
+        fresh: Vec::new(),
+        ignore: Vec::new(),
+        freeze: Vec::new(),
+    });
+    let worker = cluster.start_worker();
+    cluster.regroup(&[worker], worker, None).await;
+    let message = failure(&mut cluster, worker, FailureKind::Invalid).await;
+    assert!(message.contains("given.safetensors") && message.contains("have changed"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_written_whenever_so_much_time_has_passed() {
+    let mut cluster = Cluster::new();
+    cluster.launch.checkpoint_every = Every::Millis(1);
+    let alone = undisturbed(|_| {}).await;
+    let worker = cluster.start_worker();
+    cluster.regroup(&[worker], worker, None).await;
+    let first = cluster.await_report(worker, checkpoint).await;
+    assert!((1..24).contains(&first.step), "before the first epoch's end, which is at step 24: {first:?}");
+    cluster.await_end(worker).await;
+    assert!(cluster.model() == alone, "checkpoints change nothing");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use neap_runtime::wire::training::{Data, Every, Format, Length, Part, TrainLaunch};
+use neap_runtime::wire::training::{Consistency, Data, Every, Format, Length, Part, TrainLaunch};
 use neap_runtime::wire::worker::{FailureKind, Member, Membership, WorkerCommand, WorkerReport};
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload};
 use neap_runtime::{CertificateAuthority, Node, NodeConfig, Role, codec};
@@ -83,9 +83,12 @@ fn launch(entry: &str) -> TrainLaunch {
         eval_data: None,
         global_batch: 64,
         logical_shards: 8,
+        micro_batch: None,
         length: Length::Epochs(1),
         strict: true,
         separate_server: false,
+        init: None,
+        consistency: Consistency::Sync,
         seed: 1,
         checkpoint_folder: "/nonexistent".to_owned(),
         checkpoint_every: Every::Never,
@@ -109,7 +112,13 @@ async fn failure(entry: &str) -> String {
     let entries = Entries::none().with_model::<Narrow>().with_model::<Single>();
     let task = tokio::spawn(Arc::new(neap_training::workload(entries)).start(context));
     let member = Member { worker, addr: node.local_addr(), shard_start: 0, shard_end: 8 };
-    let membership = Membership { epoch: MembershipEpoch(1), members: vec![member], server: worker, restore: None };
+    let membership = Membership {
+        epoch: MembershipEpoch(1),
+        members: vec![member],
+        server: worker,
+        restore: None,
+        losses_per_1000_h: 0,
+    };
     commands.send(WorkerCommand::Membership(membership)).await.unwrap();
     let failed = async {
         loop {

@@ -1,6 +1,6 @@
 //! Who carries a job: from the workers that are there, the blocks of logical shards and the home of the parameter server.
 
-use super::assignment::{ShardRange, assign};
+use super::assignment::{Load, ShardRange, balance, blocks};
 use crate::model::WorkerId;
 
 /// A worker that could be a member.
@@ -10,6 +10,8 @@ pub struct Candidate {
     pub worker: WorkerId,
     /// Whether it was started to host the parameter server and nothing else.
     pub bare_server: bool,
+    /// What it carries and how fast it is.
+    pub load: Load,
 }
 
 /// Who carries a job, and what.
@@ -21,7 +23,8 @@ pub struct Grouping {
     pub server: WorkerId,
 }
 
-/// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be.
+/// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be; how
+/// long they are says [`balance`].
 /// The parameter server stays where it is if it can (`server`), else it goes to the bare server, else to the oldest
 /// worker. `None` where nobody could carry a shard, or a `separate` server has no worker of its own.
 pub fn group(
@@ -36,7 +39,8 @@ pub fn group(
     let hosts = if separate { &bare } else { &trainers };
     let stays = server.filter(|server| hosts.contains(server));
     let server = stays.or_else(|| hosts.first().copied())?;
-    let blocks = assign(logical_shards, u32::try_from(trainers.len()).unwrap_or(u32::MAX));
+    let loads: Vec<Load> = trainers.iter().filter_map(|&worker| load(candidates, worker)).collect();
+    let blocks = blocks(&balance(logical_shards, &loads));
     let mut members: Vec<_> = trainers.into_iter().zip(blocks).collect();
     if members.is_empty() {
         return None;
@@ -45,6 +49,10 @@ pub fn group(
         members.push((server, ShardRange { start: 0, end: 0 }));
     }
     Some(Grouping { members, server })
+}
+
+fn load(candidates: &[Candidate], worker: WorkerId) -> Option<Load> {
+    candidates.iter().find(|candidate| candidate.worker == worker).map(|candidate| candidate.load)
 }
 
 fn ids(candidates: &[Candidate], bare_server: bool) -> Vec<WorkerId> {
@@ -59,7 +67,22 @@ mod tests {
     use super::*;
 
     fn worker(number: u64, bare_server: bool) -> Candidate {
-        Candidate { worker: WorkerId::new(number), bare_server }
+        Candidate { worker: WorkerId::new(number), bare_server, load: Load::default() }
+    }
+
+    #[test]
+    fn a_slow_worker_carries_less_and_stays_so_while_it_is_slow() {
+        let of = |number, carried, shard_us| Candidate {
+            load: Load { carried, shard_us: Some(shard_us) },
+            ..worker(number, false)
+        };
+        let lengths = |candidates: &[Candidate]| {
+            let grouping = group(candidates, 8, None, false).unwrap();
+            grouping.members.iter().map(|(_, block)| block.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[of(2, 4, 3_000), of(1, 4, 1_000)]), [6, 2]);
+        assert_eq!(lengths(&[of(2, 2, 3_100), of(1, 6, 950)]), [6, 2]);
+        assert_eq!(lengths(&[of(2, 2, 1_000), of(1, 6, 1_000)]), [4, 4]);
     }
 
     #[test]

@@ -2,15 +2,19 @@
 
 use std::fmt::Write;
 
-use super::job::{DataPart, DataSpec, Determinism, JobSpec, ParamValue, TrainLength};
+use super::job::{
+    ActorsSpec, Consistency, DataPart, DataSpec, Determinism, InitSpec, JobSpec, ParamValue, TrainLength, TrainSpec,
+    Work,
+};
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
-    /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, artifact
-    /// (its content, wherever it lies), global batch, logical shards, length, determinism, seed and parameters (with their defaults). It leaves out what must
-    /// not change the result: name, description, labels, the number of workers, their resources, market and price, what
-    /// happens on preemption and crashes, checkpoints, and where the parameter server lives.
+    /// It covers the data sets (path, format, part, label column, shuffle seed) and of the training: entry, artifact (its
+    /// content, wherever it lies), global batch, micro batch, logical shards, length, consistency, determinism, seed, the
+    /// weights it begins with and parameters (with their defaults); of own actors the main function and its parameters. It
+    /// leaves out what must not change the result: name, description, labels, the number of workers, their resources,
+    /// market and price, what happens on preemption and crashes, checkpoints, and where the parameter server lives.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.
@@ -19,30 +23,59 @@ impl JobSpec {
         for (name, data) in &self.data {
             data_lines(name, data, &mut lines);
         }
-        let train = &self.train;
-        lines.extend(train.artifact.iter().map(|hash| format!("train.artifact = {hash}")));
-        lines.push(format!(
-            "train.determinism = {}",
-            match train.determinism {
-                Determinism::Strict => "strict",
-                Determinism::Samples => "samples",
-            }
-        ));
-        lines.push(format!("train.entry = {:?}", train.entry));
-        lines.push(format!("train.global_batch = {}", train.global_batch));
-        lines.push(match train.length {
-            TrainLength::Epochs(epochs) => format!("train.length = {epochs} epochs"),
-            TrainLength::Steps(steps) => format!("train.length = {steps} steps"),
-        });
-        lines.push(format!("train.logical_shards = {}", train.logical_shards));
-        lines.extend(train.params.iter().map(|(name, value)| format!("train.params.{name:?} = {}", param(value))));
-        lines.push(format!("train.seed = {}", train.seed));
+        match &self.work {
+            Work::Train(train) => train_lines(train, &mut lines),
+            Work::Actors(actors) => actors_lines(actors, &mut lines),
+        }
         lines.sort();
         lines.into_iter().fold("neap job 1\n".to_owned(), |mut text, line| {
             writeln!(text, "{line}").expect("writing to a string cannot fail");
             text
         })
     }
+}
+
+fn train_lines(train: &TrainSpec, lines: &mut Vec<String>) {
+    lines.extend(train.artifact.iter().map(|hash| format!("train.artifact = {hash}")));
+    // A synchronous exchange has no line, as before there was another.
+    lines.extend(match train.consistency {
+        Consistency::Sync => None,
+        Consistency::Ssp { staleness } => Some(format!("train.consistency = ssp {staleness}")),
+        Consistency::Async => Some("train.consistency = async".to_owned()),
+    });
+    lines.push(format!(
+        "train.determinism = {}",
+        match train.determinism {
+            Determinism::Strict => "strict",
+            Determinism::Samples => "samples",
+        }
+    ));
+    lines.push(format!("train.entry = {:?}", train.entry));
+    lines.push(format!("train.global_batch = {}", train.global_batch));
+    lines.push(match train.length {
+        TrainLength::Epochs(epochs) => format!("train.length = {epochs} epochs"),
+        TrainLength::Steps(steps) => format!("train.length = {steps} steps"),
+    });
+    lines.push(format!("train.logical_shards = {}", train.logical_shards));
+    // Pieces as large as a shard's whole part leave it in one piece, as if nothing had been said.
+    let pieces = train.micro_batch.filter(|&micro| micro < train.global_batch / train.logical_shards);
+    lines.extend(pieces.map(|micro| format!("train.micro_batch = {micro}")));
+    lines.extend(train.params.iter().map(|(name, value)| format!("train.params.{name:?} = {}", param(value))));
+    lines.push(format!("train.seed = {}", train.seed));
+    train.init.iter().for_each(|init| init_lines(init, lines));
+}
+
+fn init_lines(init: &InitSpec, lines: &mut Vec<String>) {
+    lines.push(format!("train.init.path = {:?}", init.path));
+    lines.extend(init.rename.iter().map(|(from, to)| format!("train.init.rename.{from:?} = {to:?}")));
+    for (field, names) in [("fresh", &init.fresh), ("freeze", &init.freeze), ("ignore", &init.ignore)] {
+        lines.extend(names.iter().map(|name| format!("train.init.{field} = {name:?}")));
+    }
+}
+
+fn actors_lines(actors: &ActorsSpec, lines: &mut Vec<String>) {
+    lines.push(format!("actors.main = {:?}", actors.main));
+    lines.extend(actors.params.iter().map(|(name, value)| format!("actors.params.{name:?} = {}", param(value))));
 }
 
 fn data_lines(name: &str, data: &DataSpec, lines: &mut Vec<String>) {

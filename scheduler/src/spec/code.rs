@@ -12,9 +12,9 @@ codes! {
     Version = "E001", "the job file's version is not 1",
         "Every job file says `version: 1`, so that a later format can be told apart from this one.";
     Kind = "E002", "unknown kind of job",
-        "`kind` says what the job is: `train` trains a model with one of the entries built in or registered.";
+        "`kind` says what the job is: `train` trains a model with one of the entries built in or registered, `actors` runs the actors of a program of your own.";
     KindBlock = "E003", "the block of the job's kind is missing, or there is another one",
-        "A job has exactly the block that its `kind` names: with `kind: train` a block `train:`, and no `command:` or `tune:`.";
+        "A job has exactly the block that its `kind` names: with `kind: train` a block `train:`, with `kind: actors` a block `actors:` and no `data:`, and never `command:` or `tune:`.";
     Name = "E004", "the name is not a DNS label",
         "Names end up in host names and labels: 1 to 63 lowercase letters, digits and `-`, with a letter or digit first and last. Leave `name` out and one is made up.";
     Project = "E006", "the project cannot be used",
@@ -44,15 +44,17 @@ codes! {
     DeadlineTooShort = "E026", "the deadline leaves too little time",
         "Even with all the workers it may have, and nothing going wrong, the job takes longer than its `deadline` leaves. Give it more time or more workers, or run it anyway with `--force`: then it is stopped at its deadline, with its state saved.";
     CheckpointUri = "E030", "checkpoints cannot be written there",
-        "`checkpoint.uri` names a local folder: a path (relative ones start at the job file's folder) or `file:///an/absolute/path`. Without it the project's own store is used.";
+        "`checkpoint.uri` names a local folder (a path, which starts at the job file's folder where it is relative, or `file:///an/absolute/path`) or a place in an object store (`s3://bucket/prefix`, `gs://…`, `az://…`), and something can be written there. The credentials of a store come from the environment of `neap up` (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`), never from a job file. Without it the project's own store is used.";
     CheckpointEvery = "E031", "not a checkpoint interval",
-        "`checkpoint.every` is `auto` (each epoch for now), `none`, a number of epochs as in `2epochs`, or of steps as in `100steps`.";
+        "`checkpoint.every` is `auto`, `none`, a number of epochs as in `2epochs`, of steps as in `100steps`, or a time as in `10m`. With `auto` a checkpoint is written at each epoch's end; as soon as the control plane has seen how often such nodes are lost, at the interval with which the least work is lost (Daly 2006), which takes at most 2 % of the time.";
     DataMissing = "E032", "a data set is missing",
         "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
-    UnknownEntry = "E040", "unknown train entry",
-        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or with `train.artifact` an entry that this program registered. `neap entries` and `neap entries PROGRAM` list them.";
+    UnknownEntry = "E040", "unknown train entry or main function",
+        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or with `train.artifact` an entry that this program registered (`neap entries` and `neap entries PROGRAM` list them). `actors.main` names a main function that the program registered.";
     Artifact = "E041", "the artifact cannot be used",
         "`train.artifact` is a program of your own that registers its entries and calls `neap::main` or `neap::worker_main`: a path (relative ones start at the job file's folder) or `blake3:…` of one that the control plane has. It is built for the machines that run it, and with the version of Neap that runs them. `neap entries PROGRAM` shows what it has.";
+    Staleness = "E043", "a bound of staleness without an exchange that has one",
+        "`train.ps.staleness` says how many steps a logical shard may be ahead of the slowest one, which means something only with `consistency: ssp`. With `sync` nobody is ever ahead, with `async` there is no bound.";
     BatchNotDivisible = "E044", "the global batch cannot be cut into equal shards",
         "Every step's `global_batch` samples are cut into `logical_shards` equal parts, whatever the number of workers, so the first must be a multiple of the second.";
     TooFewShards = "E045", "more workers than logical shards",
@@ -63,6 +65,8 @@ codes! {
         "`determinism: strict` means bit-identical parameters whatever the workers. That takes a synchronous exchange without lossy compression; otherwise use `determinism: samples`.";
     Param = "E048", "a parameter does not fit the entry",
         "`train.params` are the entry's own settings; it says which there are, of which type and in which range.";
+    InitWeights = "E049", "the weights to begin with cannot be used",
+        "`train.init.uri` names a `.safetensors` file or a `state_dict` of PyTorch (`.pt`, `.pth`) that is there and has a tensor of the right shape for each of the model's. `rename` maps the file's names to the model's, `fresh` lists tensors that are drawn from the seed instead, `ignore` what the file has too many, `freeze` what does not change.";
     Syntax = "E080", "not valid YAML",
         "A job file is one YAML 1.2 document. Indent with spaces, put a space after each `:`, and quote texts that hold `: `, ` #` or start with a special character.";
     NotAJob = "E081", "the file holds no job",

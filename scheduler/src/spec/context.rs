@@ -10,6 +10,8 @@ pub struct ParseContext {
     pub base_dir: String,
     /// The train entries there are where the job names no artifact.
     pub entries: Vec<EntryInfo>,
+    /// The main functions of own actors there are; `None` where they are not known, and any name is taken.
+    pub mains: Option<Vec<String>>,
     /// What was found out about the artifact that the job names (see [`super::artifact`]); `None` where nobody looked.
     pub artifact: Option<Result<ArtifactInfo, ArtifactFault>>,
 }

@@ -71,7 +71,7 @@ impl<'a> Field<'a> {
             Value::Scalar { text, quoted } if is_nothing(text, *quoted) => "nothing".to_owned(),
             Value::Scalar { text, quoted: true } => format!("\"{}\"", shortened(text)),
             Value::Scalar { text, .. } => format!("`{}`", shortened(text)),
-            Value::List => "a list".to_owned(),
+            Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
             Value::Refused(_) => "something else".to_owned(),
         }
@@ -169,6 +169,17 @@ impl<'a> Field<'a> {
             Value::Map(entries) => Ok(entries.iter().map(|entry| (entry.key.as_str(), self.child(entry))).collect()),
             _ => Err(self.wrong_type(faults, "a map", help)),
         }
+    }
+
+    /// The items of a list.
+    pub(super) fn items(&self, faults: &mut Faults, help: &str) -> Result<Vec<Field<'a>>, Reported> {
+        let Value::List(items) = &self.node.value else { return Err(self.wrong_type(faults, "a list", help)) };
+        let item = |(at, node): (usize, &'a Node)| Field {
+            path: format!("{}[{at}]", self.path),
+            key_span: self.key_span,
+            node,
+        };
+        Ok(items.iter().enumerate().map(item).collect())
     }
 
     /// A map with the keys of `layout`. Unknown keys and those not built yet are reported; the others can be read.

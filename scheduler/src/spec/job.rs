@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{ContentHash, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{ContentHash, Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// Whom a job belongs to that names no project.
 pub const DEFAULT_PROJECT: &str = "default";
 
-/// A valid job of `kind: train`.
+/// A valid job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
     /// DNS label of at most 63 characters, or nothing: the control plane then makes one up.
@@ -40,10 +40,48 @@ pub struct JobSpec {
     pub max_restarts: u32,
     /// Where and how often the training state is saved.
     pub checkpoint: CheckpointSpec,
-    /// The data sets by name: `train` always, `eval` where there is one.
+    /// The data sets by name: for a training `train` always, `eval` where there is one; none for own actors.
     pub data: BTreeMap<String, DataSpec>,
-    /// The training itself.
-    pub train: TrainSpec,
+    /// What it does.
+    pub work: Work,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Trains a model (`kind: train`).
+    Train(TrainSpec),
+    /// Runs actors of a program of its own (`kind: actors`).
+    Actors(ActorsSpec),
+}
+
+impl JobSpec {
+    /// The training, where it is one.
+    pub fn train(&self) -> Option<&TrainSpec> {
+        match &self.work {
+            Work::Train(train) => Some(train),
+            Work::Actors(_) => None,
+        }
+    }
+
+    /// The program that it brings along.
+    pub fn artifact(&self) -> Option<ContentHash> {
+        self.train().and_then(|train| train.artifact)
+    }
+
+    /// Whether it needs a node for its parameter server, beside those of its workers.
+    pub fn separate_server(&self) -> bool {
+        self.train().is_some_and(|train| train.server == ServerPlacement::Separate)
+    }
+}
+
+/// A program of own actors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActorsSpec {
+    /// The registered name of its main function.
+    pub main: String,
+    /// What the main function is given.
+    pub params: BTreeMap<String, ParamValue>,
 }
 
 /// How many workers may carry a job: `1 ≤ min ≤ target ≤ max ≤ logical_shards`.
@@ -122,8 +160,8 @@ pub enum OnPreempt {
 /// Where and how often the training state is saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointSpec {
-    /// A local folder, absolute; `None` is the project store under the control plane's home.
-    pub folder: Option<String>,
+    /// An absolute local folder or a place in an object store; `None` is the project store under the control plane's home.
+    pub place: Option<Location>,
     /// How often.
     pub every: CheckpointEvery,
     /// How many are kept; at least 2, so that a damaged newest one never is the only one.
@@ -135,10 +173,15 @@ pub struct CheckpointSpec {
 /// How often a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointEvery {
-    /// At the end of every so many epochs (`auto` is 1).
+    /// As often as is best for how often the server's node is lost and what a checkpoint costs; at each epoch's end until
+    /// losses were seen.
+    Auto,
+    /// At the end of every so many epochs.
     Epochs(u32),
     /// After every so many steps.
     Steps(u64),
+    /// At the end of the first step after so much time.
+    Time(Millis),
     /// Only at the end and on notice.
     Never,
 }
@@ -194,18 +237,39 @@ pub struct TrainSpec {
     pub artifact: Option<ContentHash>,
     /// Where the parameter server lives.
     pub server: ServerPlacement,
+    /// When workers wait for each other.
+    pub consistency: Consistency,
     /// Samples per step over all logical shards; a multiple of `logical_shards`.
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut, whatever carries them.
     pub logical_shards: u32,
+    /// How many samples of such a part are computed at once, at most; `None` for all of them.
+    pub micro_batch: Option<u32>,
     /// When it ends.
     pub length: TrainLength,
     /// How far the result may depend on the workers.
     pub determinism: Determinism,
     /// Seed of the initial parameters.
     pub seed: u64,
+    /// The weights it begins with, where they are not all drawn from the seed.
+    pub init: Option<InitSpec>,
     /// The entry's own parameters, checked by the entry.
     pub params: BTreeMap<String, ParamValue>,
+}
+
+/// Weights to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitSpec {
+    /// An absolute path: safetensors, or a `state_dict` of PyTorch.
+    pub path: String,
+    /// New names: of a tensor, or of all whose name begins with this and a dot.
+    pub rename: BTreeMap<String, String>,
+    /// Tensors of the model that are drawn from the seed all the same, by name or beginning.
+    pub fresh: Vec<String>,
+    /// Tensors of the file that are not wanted, by name or beginning.
+    pub ignore: Vec<String>,
+    /// Tensors of the model that do not change, by name or beginning.
+    pub freeze: Vec<String>,
 }
 
 /// Where the parameter server lives.
@@ -215,6 +279,20 @@ pub enum ServerPlacement {
     Colocated,
     /// On a node of its own, beside the workers.
     Separate,
+}
+
+/// When workers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// After every step.
+    Sync,
+    /// When they are further ahead of the slowest logical shard than this (stale synchronous parallel, Ho et al. 2013).
+    Ssp {
+        /// Steps that a logical shard may be ahead of the slowest one when it begins another.
+        staleness: u32,
+    },
+    /// Not at all.
+    Async,
 }
 
 /// When a training ends.

@@ -38,6 +38,7 @@ pub(super) const JOB: Layout = Layout {
         "checkpoint",
         "data",
         "train",
+        "actors",
     ],
     kinds: &["command", "tune"],
     planned: &[
@@ -46,7 +47,7 @@ pub(super) const JOB: Layout = Layout {
         ("schedule", "start the job from cron with `neap run`"),
         ("infra", "leave it out; nodes come from the local provider"),
         ("max_duration", "limit the training with `train.epochs` or `train.steps`"),
-        ("array", "only `kind: train` can be run"),
+        ("array", "only `kind: train` and `kind: actors` can be run"),
         ("utilization", LEAVE_OUT),
         ("notify", "wait for the job with `neap run --wait` and look at the exit code"),
     ],
@@ -154,28 +155,38 @@ pub(super) const TRAIN: Layout = Layout {
         "strategy",
         "ps",
         "global_batch",
+        "micro_batch",
         "logical_shards",
         "epochs",
         "steps",
         "determinism",
         "seed",
+        "init",
         "params",
     ],
     kinds: &[],
-    planned: &[("micro_batch", "leave it out; a logical shard is computed in one piece")],
+    planned: &[],
 };
+
+pub(super) const INIT: Layout =
+    Layout { path: "train.init", keys: &["uri", "rename", "fresh", "ignore", "freeze"], kinds: &[], planned: &[] };
 
 pub(super) const PS: Layout = Layout {
     path: "train.ps",
-    keys: &["servers", "placement", "consistency"],
+    keys: &["servers", "placement", "consistency", "staleness"],
     kinds: &[],
-    planned: &[
-        ("staleness", "leave it out; the exchange is synchronous"),
-        ("compression", "leave it out; gradients are sent whole"),
-    ],
+    planned: &[("compression", "leave it out; gradients are sent whole")],
+};
+
+pub(super) const ACTORS: Layout = Layout {
+    path: "actors",
+    keys: &["main", "params"],
+    kinds: &[],
+    planned: &[("artifact", "leave it out; submit the job with the program that has the main function")],
 };
 
 /// Every block with fixed keys.
 pub(super) const ALL: &[Layout] = &[
-    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN, PS,
+    JOB, WORKERS, RESOURCES, PLACEMENT, BUDGET, ELASTIC, RETRY, CHECKPOINT, DATA, DATA_SET, SPLIT, SHUFFLE, TRAIN,
+    INIT, PS, ACTORS,
 ];

@@ -22,9 +22,9 @@ pub use code::Code;
 pub use context::{ArtifactFault, ArtifactInfo, ArtifactPlace, EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
-    BudgetSpec, CheckpointEvery, CheckpointSpec, DEFAULT_PROJECT, DataFormat, DataPart, DataSpec, Deadline,
-    Determinism, JobSpec, Objective, OnExceed, OnPreempt, ParamValue, ServerPlacement, TrainLength, TrainSpec,
-    WorkerRange,
+    ActorsSpec, BudgetSpec, CheckpointEvery, CheckpointSpec, Consistency, DEFAULT_PROJECT, DataFormat, DataPart,
+    DataSpec, Deadline, Determinism, InitSpec, JobSpec, Objective, OnExceed, OnPreempt, ParamValue, ServerPlacement,
+    TrainLength, TrainSpec, Work, WorkerRange,
 };
 pub use quantity::is_dns_label;
 pub use schema::json_schema;

@@ -110,10 +110,26 @@ struct Job {
     /// Where and how often the training state is saved.
     #[schemars(default)]
     checkpoint: Option<Checkpoint>,
-    /// The data sets.
-    data: Data,
+    /// The data sets, for `kind: train`.
+    #[schemars(default)]
+    data: Option<Data>,
     /// The training, for `kind: train`.
-    train: Train,
+    #[schemars(default)]
+    train: Option<Train>,
+    /// The program of own actors, for `kind: actors`.
+    #[schemars(default)]
+    actors: Option<Actors>,
+}
+
+/// A program of own actors.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Actors {
+    /// The registered name of its main function.
+    main: String,
+    /// What the main function is given.
+    #[schemars(default)]
+    params: BTreeMap<String, Param>,
 }
 
 /// What a job is.
@@ -122,6 +138,8 @@ struct Job {
 enum Kind {
     /// Trains a model.
     Train,
+    /// Runs actors of a program of one's own.
+    Actors,
 }
 
 /// How many workers may carry the job.
@@ -266,11 +284,12 @@ struct Retry {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Checkpoint {
-    /// A local folder: a path, relative to the job file, or `file:///absolute`; the project's store where it is left out.
+    /// A local folder (a path, relative to the job file, or `file:///absolute`) or a place in an object store
+    /// (`s3://bucket/prefix`, `gs://…`, `az://…`); the project's store where it is left out.
     #[schemars(default)]
     uri: Option<String>,
-    /// `auto` (each epoch for now), `none`, `2epochs`, `100steps`.
-    #[schemars(default, regex(pattern = r"^(auto|none|[0-9]+ *(steps?|epochs?))$"))]
+    /// `auto` (the best for how often nodes are lost, each epoch until that is known), `none`, `2epochs`, `100steps`, `10m`.
+    #[schemars(default, regex(pattern = r"^(auto|none|[0-9]+ *(steps?|epochs?)|([0-9]+[dhms])+)$"))]
     every: Option<String>,
     /// How many are kept; 3 where it is left out, never less than 2.
     #[schemars(default, range(min = 1, max = 1000))]
@@ -391,6 +410,10 @@ struct Train {
     /// Samples per step over all logical shards, a multiple of `logical_shards`; from the entry where it is left out.
     #[schemars(default, range(min = 1, max = 16777216))]
     global_batch: Option<u32>,
+    /// How many samples of a logical shard are computed at once, at most: bounds the memory of a step. A part of a step
+    /// is computed in one piece where it is left out.
+    #[schemars(default, range(min = 1, max = 16777216))]
+    micro_batch: Option<u32>,
     /// Into how many fixed parts each step is cut, whatever carries them; 8 where it is left out, at least
     /// `workers.max`.
     #[schemars(default, range(min = 1, max = 10000))]
@@ -401,7 +424,8 @@ struct Train {
     /// Steps, instead of epochs.
     #[schemars(default, range(min = 1))]
     steps: Option<u64>,
-    /// How far the result may depend on the workers; `strict` where it is left out.
+    /// How far the result may depend on the workers; where it is left out `strict` if the exchange is synchronous, else
+    /// `samples`.
     #[schemars(default)]
     determinism: Option<Determinism>,
     /// Seed of the initial parameters; 0 where it is left out.
@@ -410,6 +434,31 @@ struct Train {
     /// The entry's own settings.
     #[schemars(default)]
     params: BTreeMap<String, Param>,
+    /// The weights it begins with; all are drawn from the seed where it is left out.
+    #[schemars(default)]
+    init: Option<Init>,
+}
+
+/// Weights to begin with. Each tensor of the model must be in the file, and each of the file in the model, unless it is
+/// listed here.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Init {
+    /// A `.safetensors` file, or a `state_dict` of PyTorch as `.pt` or `.pth`: a path, relative to the job file, or
+    /// `file:///absolute`.
+    uri: String,
+    /// From the file's names to the model's: of a tensor, or of all whose name begins so, as in `{fc1: layer1}`.
+    #[schemars(default)]
+    rename: Option<BTreeMap<String, String>>,
+    /// Tensors of the model, by name or beginning, that are drawn from the seed all the same.
+    #[schemars(default)]
+    fresh: Option<Vec<String>>,
+    /// Tensors of the file, by name or beginning, that are not wanted.
+    #[schemars(default)]
+    ignore: Option<Vec<String>>,
+    /// Tensors of the model, by name or beginning, that do not change.
+    #[schemars(default)]
+    freeze: Option<Vec<String>>,
 }
 
 /// What computes.
@@ -441,6 +490,9 @@ struct ParameterServer {
     /// When workers wait for each other; `sync` where it is left out.
     #[schemars(default)]
     consistency: Option<Consistency>,
+    /// For `consistency: ssp`: how many steps a logical shard may be ahead of the slowest one; 4 where it is left out.
+    #[schemars(default, range(min = 0, max = 10000))]
+    staleness: Option<u32>,
 }
 
 /// Where the parameter server lives.
@@ -459,6 +511,10 @@ enum ServerPlacement {
 enum Consistency {
     /// After every step.
     Sync,
+    /// When they are more than `staleness` steps ahead of the slowest logical shard.
+    Ssp,
+    /// Not at all.
+    Async,
 }
 
 /// How far the result may depend on who carried the work.

@@ -36,8 +36,8 @@ pub(super) enum Value {
         /// Whether it was quoted (or a block), and so is a text whatever it looks like.
         quoted: bool,
     },
-    /// A list. What it holds does not matter: no field takes one yet.
-    List,
+    /// A list, in its order.
+    List(Vec<Node>),
     /// A map, in the order of the file, without duplicates.
     Map(Vec<Entry>),
     /// Something that was refused and reported already.
@@ -125,10 +125,11 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn list(&mut self) -> Result<Value, Reported> {
+        let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(Value::List),
-                (event, span) => drop(self.node(event, &span)?),
+                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (event, span) => items.push(self.node(event, &span)?),
             }
         }
     }

@@ -5,10 +5,14 @@ use std::fmt;
 use neap_scheduler::model::MembershipEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointError, Meta};
+use super::{CheckpointError, Meta, Published};
 
-/// The size of a chunk. Large enough that a sync a chunk is cheap, small enough that reading one needs little memory.
+/// The size of a chunk on a disk. Large enough that a sync a chunk is cheap, small enough that reading one needs little memory.
 pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// The size of a chunk in an object store. A request costs time and money whatever it carries; four of this size, which
+/// are under way at once, are still little memory.
+pub const OBJECT_CHUNK_BYTES: usize = 8 << 20;
 
 /// The most parts a checkpoint may have.
 pub const PARTS_MAX: usize = 4_096;
@@ -19,7 +23,7 @@ pub(super) const MANIFEST_FILE: &str = "manifest.json";
 pub(super) const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
 /// The newest format this code reads, and the one it writes.
-pub(super) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// Eight bytes of the digest are in the name: enough to notice any damage of the manifest.
 const DIGEST_CHARS: usize = 16;
@@ -49,14 +53,70 @@ pub(super) struct Chunk {
 }
 
 impl Manifest {
-    pub(super) fn of(meta: &Meta, parts: &[(&str, &[u8])]) -> Self {
+    fn of(meta: &Meta, parts: &[(&str, &[u8])], chunk_bytes: usize) -> Self {
         let chunk =
             |bytes: &[u8]| Chunk { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() };
         let part = |(name, bytes): &(&str, &[u8])| Part {
             name: (*name).to_owned(),
-            chunks: bytes.chunks(CHUNK_BYTES).map(chunk).collect(),
+            chunks: bytes.chunks(chunk_bytes).map(chunk).collect(),
         };
         Self { format: FORMAT, meta: meta.clone(), parts: parts.iter().map(part).collect() }
+    }
+
+    /// The manifest of the checkpoint `name` from what its file holds, with its digest.
+    pub(super) fn read(name: &Name, bytes: &[u8]) -> Result<(Self, String), CheckpointError> {
+        let damaged = |why: String| CheckpointError::Damaged { name: name.to_string(), why };
+        let digest = blake3::hash(bytes).to_hex().to_string();
+        if !name.matches(&digest) {
+            return Err(damaged(format!("{MANIFEST_FILE} does not have the digest of the checkpoint's name")));
+        }
+        check_format(name, bytes)?;
+        let manifest: Self = serde_json::from_slice(bytes)
+            .map_err(|error| damaged(format!("{MANIFEST_FILE} does not read: {error}")))?;
+        check_part_names(manifest.parts.iter().map(|part| part.name.as_str()))?;
+        Ok((manifest, digest))
+    }
+}
+
+impl Chunk {
+    /// Whether `bytes` are what was written.
+    pub(super) fn matches(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == self.bytes && blake3::hash(bytes).to_hex().as_str() == self.blake3
+    }
+}
+
+fn check_format(name: &Name, manifest: &[u8]) -> Result<(), CheckpointError> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+
+    match serde_json::from_slice(manifest) {
+        Ok(Format { format }) if format > FORMAT => {
+            Err(CheckpointError::TooNew { name: name.to_string(), version: format, known: FORMAT })
+        }
+        // A manifest that does not read at all is reported by whoever reads the whole of it.
+        _ => Ok(()),
+    }
+}
+
+/// A checkpoint whose name and manifest are made, and that nobody has written yet.
+pub(super) struct Prepared {
+    /// The bytes of the manifest's file.
+    pub(super) manifest: Vec<u8>,
+    /// What it is once it is published.
+    pub(super) published: Published,
+}
+
+impl Prepared {
+    pub(super) fn new(meta: &Meta, parts: &[(&str, &[u8])], chunk_bytes: usize) -> Result<Self, CheckpointError> {
+        check_part_names(parts.iter().map(|(name, _)| *name))?;
+        let manifest = serde_json::to_vec_pretty(&Manifest::of(meta, parts, chunk_bytes))
+            .map_err(|error| CheckpointError::BadPart(error.to_string()))?;
+        let digest = blake3::hash(&manifest).to_hex().to_string();
+        let name = Name::new(meta, &digest).to_string();
+        let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        Ok(Self { manifest, published: Published { name, digest, bytes } })
     }
 }
 
@@ -66,7 +126,7 @@ pub(super) fn chunk_file(part: &str, index: usize) -> String {
 }
 
 /// Part names become file names, so they are checked both when they are written and when they are read.
-pub(super) fn check_part_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), CheckpointError> {
+fn check_part_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), CheckpointError> {
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');

@@ -1,37 +1,34 @@
-//! Checkpoints: the training state of one job in a local folder, published whole or not at all.
+//! Checkpoints: the training state of one job in a local folder or an object store, published whole or not at all.
 //!
-//! A publish writes its chunks and then its manifest into a folder of its own, syncs each, renames the folder and syncs
-//! the folder around it (design rule 7). Whatever has the name of a checkpoint is therefore complete; what was damaged
-//! since is noticed, because a checkpoint's name ends in the digest of its manifest, and the manifest has the hash of
-//! every chunk.
+//! A publish writes chunks, then a manifest, and shows the checkpoint in one last step: `local` by renaming a folder,
+//! `objects` by adding an entry to a log. What was damaged since is noticed, because a checkpoint's name ends in the
+//! digest of its manifest, and the manifest has the hash of every chunk.
 //!
 //! Each publish carries its membership epoch. [`CheckpointStore::fence`] refuses older ones from then on, also one that
-//! is under way: the fence is looked at under a lock right before the rename. A publish fences those before it, too.
+//! is under way: the fence is looked at in the last step. A publish fences those before it, too. A membership publishes
+//! one checkpoint after the other.
 //!
-//! Not here: object stores, and when to publish. Flow: [`CheckpointStore::publish`], [`CheckpointStore::load_latest`].
+//! Not here: when to publish. Flow: [`CheckpointStore::publish`], [`CheckpointStore::load_latest`].
 
+mod local;
 mod manifest;
-mod publish;
-mod read;
+mod objects;
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use neap_scheduler::model::MembershipEpoch;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::object::{Access, Location, ObjectError, Objects};
+use local::LocalStore;
 use manifest::Name;
-pub use manifest::{CHUNK_BYTES, PARTS_MAX};
-pub use read::Loaded;
+pub use manifest::{CHUNK_BYTES, OBJECT_CHUNK_BYTES, PARTS_MAX};
+use objects::ObjectCheckpoints;
 
 /// How many checkpoints are kept at least, whatever is asked: a damaged newest one must not be the only one.
 pub const KEEP_MIN: usize = 2;
-
-const FENCE_FILE: &str = "fence";
-const FENCE_LOCK: &str = "fence.lock";
-const TMP_PREFIX: &str = "tmp-";
 
 /// What a checkpoint is of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,13 +45,11 @@ pub struct Meta {
     pub extra: serde_json::Value,
 }
 
-/// A checkpoint that is on disk.
+/// A checkpoint that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// Its name, and that of its folder.
     pub name: String,
-    /// Its folder.
-    pub path: PathBuf,
     /// blake3 of its manifest, hexadecimal: stands for every byte of it.
     pub digest: String,
     /// The size of its parts.
@@ -72,14 +67,27 @@ pub struct Listed {
     pub step: u64,
 }
 
+/// A checkpoint in memory, verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// Its name.
+    pub name: String,
+    /// blake3 of its manifest, as [`CheckpointStore::publish`] returned it.
+    pub digest: String,
+    /// What it is of.
+    pub meta: Meta,
+    /// Its parts by name.
+    pub parts: BTreeMap<String, Vec<u8>>,
+}
+
 /// Why a checkpoint was not published or not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// A later membership has taken over; whoever asked must stop.
-    #[error("membership {asked} may not publish to {} any more, {fence} has taken over", folder.display())]
+    #[error("membership {asked} may not publish to {store} any more, {fence} has taken over")]
     Fenced {
         /// The store.
-        folder: PathBuf,
+        store: String,
         /// The epoch of the publish.
         asked: MembershipEpoch,
         /// The epoch that has taken over.
@@ -87,13 +95,12 @@ pub enum CheckpointError {
     },
     /// There is no room. What was written of it is removed; earlier checkpoints are as they were.
     #[error(
-        "no space left in {} for a checkpoint of {bytes} bytes; free some space or set `checkpoint.uri` to a folder \
-         with room (earlier checkpoints are untouched)",
-        folder.display()
+        "no space left in {store} for a checkpoint of {bytes} bytes; free some space or set `checkpoint.uri` to a folder \
+         with room (earlier checkpoints are untouched)"
     )]
     Full {
         /// The store.
-        folder: PathBuf,
+        store: String,
         /// The size of the checkpoint's parts.
         bytes: u64,
         /// What the system said.
@@ -122,18 +129,18 @@ pub enum CheckpointError {
         known: u32,
     },
     /// There are checkpoints, and none of them can be used.
-    #[error("none of the checkpoints in {} can be used: {}", folder.display(), tried.join("; "))]
+    #[error("none of the checkpoints in {store} can be used: {}", tried.join("; "))]
     NoneUsable {
         /// The store.
-        folder: PathBuf,
+        store: String,
         /// Each with what is wrong with it, the newest first.
         tried: Vec<String>,
     },
     /// There is no checkpoint of this name.
-    #[error("there is no checkpoint {name} in {}", folder.display())]
+    #[error("there is no checkpoint {name} in {store}")]
     NotFound {
         /// The store.
-        folder: PathBuf,
+        store: String,
         /// The name.
         name: String,
     },
@@ -148,19 +155,53 @@ pub enum CheckpointError {
         #[source]
         source: io::Error,
     },
+    /// The object store did not do its part.
+    #[error("failed to {action} in {store}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// The store.
+        store: String,
+        /// What became of it.
+        #[source]
+        source: ObjectError,
+    },
+    /// Others have changed the store again and again before we could.
+    #[error("{store} is changed by others all the time; give the job a `checkpoint.uri` of its own")]
+    Contended {
+        /// The store.
+        store: String,
+    },
+    /// The log of an object store does not read.
+    #[error(
+        "no entry of the log in {store} reads, so it cannot be told what is published there; the checkpoints' own \
+         folders are untouched: move them away, or name another `checkpoint.uri`"
+    )]
+    BadLog {
+        /// The store.
+        store: String,
+    },
 }
 
 impl CheckpointError {
     /// Whether the same publish may succeed later without anything but room on the disk.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Io { .. })
+        match self {
+            Self::Full { .. } | Self::Io { .. } | Self::Contended { .. } => true,
+            Self::Store { source, .. } => source.is_retryable(),
+            _ => false,
+        }
     }
 }
 
 /// The checkpoints of one job.
 #[derive(Debug, Clone)]
-pub struct CheckpointStore {
-    folder: PathBuf,
+pub struct CheckpointStore(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    Local(LocalStore),
+    Objects(ObjectCheckpoints),
 }
 
 impl CheckpointStore {
@@ -170,13 +211,48 @@ impl CheckpointStore {
     ///
     /// Where the folder cannot be made.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
-        durable::create_dir(folder).map_err(|source| failed("create", folder, source))?;
-        Ok(Self { folder: folder.to_owned() })
+        LocalStore::open(folder).map(Place::Local).map(Self)
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Uses a folder, which is created where it is missing, or a place in an object store, of which nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder cannot be made, or the environment does not say how to reach the store.
+    pub fn open_at(location: &Location) -> Result<Self, CheckpointError> {
+        Self::open_with(location, &Access::from_environment())
+    }
+
+    /// As [`CheckpointStore::open_at`], with what says how object stores are reached.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_with(location: &Location, access: &Access) -> Result<Self, CheckpointError> {
+        match location {
+            Location::Local(folder) => Self::open(folder),
+            Location::Remote(uri) => {
+                let opened = Objects::open(uri, access);
+                let opened = opened.map_err(|source| CheckpointError::Store {
+                    action: "open",
+                    store: uri.to_string(),
+                    source,
+                })?;
+                Ok(Self(Place::Objects(ObjectCheckpoints::new(opened))))
+            }
+        }
+    }
+
+    /// Writes something small and removes it again.
+    ///
+    /// # Errors
+    ///
+    /// Where that is refused or fails.
+    pub fn check_writable(&self) -> Result<(), CheckpointError> {
+        match &self.0 {
+            Place::Local(store) => store.check_writable(),
+            Place::Objects(store) => store.check_writable(),
+        }
     }
 
     /// From now on refuses to publish for memberships before `epoch`, and removes what they left unfinished. A lower
@@ -186,15 +262,10 @@ impl CheckpointStore {
     ///
     /// Where the fence cannot be written; then it does not hold.
     pub fn fence(&self, epoch: MembershipEpoch) -> Result<(), CheckpointError> {
-        let _lock = self.lock()?;
-        if self.read_fence()? >= epoch {
-            return Ok(());
+        match &self.0 {
+            Place::Local(store) => store.fence(epoch),
+            Place::Objects(store) => store.fence(epoch),
         }
-        let path = self.folder.join(FENCE_FILE);
-        let text = format!("{}\n", epoch.0);
-        durable::replace(&path, text.as_bytes(), durable::SHARED).map_err(|source| failed("write", &path, source))?;
-        self.remove_unfinished_before(epoch);
-        Ok(())
     }
 
     /// The oldest membership epoch that may publish.
@@ -203,92 +274,92 @@ impl CheckpointStore {
     ///
     /// Where the fence cannot be read.
     pub fn read_fence(&self) -> Result<MembershipEpoch, CheckpointError> {
-        let path = self.folder.join(FENCE_FILE);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MembershipEpoch::default()),
-            text => text.map_err(|source| failed("read", &path, source))?,
-        };
-        let bad = |_| failed("read", &path, io::Error::new(io::ErrorKind::InvalidData, "it holds no epoch"));
-        text.trim_end().parse().map(MembershipEpoch).map_err(bad)
+        match &self.0 {
+            Place::Local(store) => store.read_fence(),
+            Place::Objects(store) => store.read_fence(),
+        }
     }
 
     /// All checkpoints, the oldest first: by membership epoch, then by step.
     ///
     /// # Errors
     ///
-    /// Where the folder cannot be read.
+    /// Where the store cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>, CheckpointError> {
-        let mut names: Vec<Name> = self.file_names()?.iter().filter_map(|name| Name::parse(name)).collect();
-        names.sort_unstable();
+        let names = match &self.0 {
+            Place::Local(store) => store.list()?,
+            Place::Objects(store) => store.list()?,
+        };
         let listed = |name: &Name| Listed { name: name.to_string(), membership: name.membership, step: name.step };
         Ok(names.iter().map(listed).collect())
     }
 
-    /// Deletes all but the newest `count` checkpoints, at least [`KEEP_MIN`], and returns the names of the deleted
-    /// ones.
+    /// Publishes `parts` as one checkpoint. When this returns, all of it is stored; on any error, and after a crash, none
+    /// of it is to be seen. Publishing the same again gives the same checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Fenced`] where a later membership has taken over, [`CheckpointError::Full`],
+    /// [`CheckpointError::BadPart`], [`CheckpointError::Io`], [`CheckpointError::Store`].
+    pub fn publish(&self, meta: &Meta, parts: &[(&str, &[u8])]) -> Result<Published, CheckpointError> {
+        match &self.0 {
+            Place::Local(store) => store.publish(meta, parts),
+            Place::Objects(store) => store.publish(meta, parts),
+        }
+    }
+
+    /// The newest checkpoint that is undamaged, or nothing where there never was one. A damaged one is reported and
+    /// passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::NoneUsable`] where there are checkpoints, but none is undamaged.
+    pub fn load_latest(&self) -> Result<Option<Loaded>, CheckpointError> {
+        let mut tried = Vec::new();
+        for listed in self.list()?.iter().rev() {
+            match self.load(&listed.name) {
+                Ok(loaded) => return Ok(Some(loaded)),
+                // A store that is away says nothing about what is in it.
+                Err(error @ CheckpointError::Store { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(store = self.shown(), checkpoint = %listed.name, %error, "checkpoint passed over");
+                    tried.push(error.to_string());
+                }
+            }
+        }
+        if tried.is_empty() { Ok(None) } else { Err(CheckpointError::NoneUsable { store: self.shown(), tried }) }
+    }
+
+    /// The checkpoint of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::NotFound`], [`CheckpointError::Damaged`], [`CheckpointError::TooNew`],
+    /// [`CheckpointError::Io`], [`CheckpointError::Store`].
+    pub fn load(&self, name: &str) -> Result<Loaded, CheckpointError> {
+        match &self.0 {
+            Place::Local(store) => store.load(name),
+            Place::Objects(store) => store.load(name),
+        }
+    }
+
+    /// Deletes all but the newest `count` checkpoints, at least [`KEEP_MIN`], and returns the names of the deleted ones.
+    /// What unfinished publishes left in an object store goes, too.
     ///
     /// # Errors
     ///
     /// Where one cannot be deleted.
     pub fn keep(&self, count: usize) -> Result<Vec<String>, CheckpointError> {
-        let listed = self.list()?;
-        let surplus = listed.len().saturating_sub(count.max(KEEP_MIN));
-        let mut deleted = Vec::new();
-        for Listed { name, .. } in listed.into_iter().take(surplus) {
-            // Renamed first, so that a crash halfway leaves no checkpoint with missing chunks under its name.
-            let (path, doomed) = (self.folder.join(&name), self.folder.join(format!("{TMP_PREFIX}e0-deleted-{name}")));
-            remove_if_there(&doomed)
-                .and_then(|()| fs::rename(&path, &doomed))
-                .and_then(|()| fs::remove_dir_all(&doomed))
-                .map_err(|source| failed("delete", &path, source))?;
-            deleted.push(name);
-        }
-        Ok(deleted)
-    }
-
-    fn file_names(&self) -> Result<Vec<String>, CheckpointError> {
-        let read = |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name());
-        let names: io::Result<Vec<_>> = fs::read_dir(&self.folder).and_then(|entries| entries.map(read).collect());
-        let names = names.map_err(|source| failed("read", &self.folder, source))?;
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
-    }
-
-    /// Excludes other publishes and fences, in this process and in others, until it is dropped.
-    fn lock(&self) -> Result<File, CheckpointError> {
-        let path = self.folder.join(FENCE_LOCK);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let locked = file.and_then(|file| file.lock().map(|()| file));
-        locked.map_err(|source| failed("lock", &path, source))
-    }
-
-    fn check_fence(&self, asked: MembershipEpoch) -> Result<(), CheckpointError> {
-        let fence = self.read_fence()?;
-        if asked < fence {
-            return Err(CheckpointError::Fenced { folder: self.folder.clone(), asked, fence });
-        }
-        Ok(())
-    }
-
-    /// Removes what memberships before `epoch` began and did not finish. They are refused anyway, so what cannot be
-    /// removed only takes room.
-    fn remove_unfinished_before(&self, epoch: MembershipEpoch) {
-        for name in self.file_names().unwrap_or_default() {
-            if publish::unfinished_epoch(&name).is_some_and(|of| of < epoch)
-                && let Err(error) = fs::remove_dir_all(self.folder.join(&name))
-            {
-                tracing::warn!(%name, %error, "an unfinished checkpoint could not be removed");
-            }
+        match &self.0 {
+            Place::Local(store) => store.keep(count),
+            Place::Objects(store) => store.keep(count),
         }
     }
-}
 
-fn remove_if_there(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+    fn shown(&self) -> String {
+        match &self.0 {
+            Place::Local(store) => store.shown(),
+            Place::Objects(store) => store.shown().to_owned(),
+        }
     }
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> CheckpointError {
-    CheckpointError::Io { action, path: path.to_owned(), source }
 }

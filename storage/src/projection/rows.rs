@@ -143,7 +143,8 @@ fn job_of(record: &Record) -> Option<JobId> {
         | Record::JobStateChanged { job, .. }
         | Record::MembershipChanged { job, .. }
         | Record::CheckpointPublished { job, .. }
-        | Record::JobFinished { job, .. } => Some(*job),
+        | Record::JobFinished { job, .. }
+        | Record::ActorsFinished { job, .. } => Some(*job),
         Record::EpochFinished(EpochRecord { job, .. }) => Some(*job),
         Record::NodeBilled(line) => line.job,
         _ => None,

@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use neap_storage::{Entry, Journal};
 
@@ -115,4 +117,53 @@ pub(crate) fn start_again(test: &str, variable: &str, dir: &Path) -> (Child, Chi
         .unwrap();
     let stdout = child.stdout.take().unwrap();
     (child, stdout)
+}
+
+/// What a child says before it begins something that the parent may kill it in.
+pub(crate) fn begin(number: u64) {
+    say("begun", number);
+}
+
+/// What a child says as soon as it is done; the parent may kill it at any time.
+pub(crate) fn acknowledge(number: u64) {
+    say("acknowledged", number);
+}
+
+fn say(word: &str, number: u64) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{word} {number}").and_then(|()| out.flush()).unwrap();
+}
+
+/// How far a child had come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Killed {
+    /// The last number it acknowledged.
+    pub(crate) acknowledged: u64,
+    /// The last number it began with; greater than the other one if it was killed inside.
+    pub(crate) begun: u64,
+}
+
+/// Runs `test` of this binary in a child, kills it after a while below `within` that depends on `seed`, and returns how
+/// far it had come. Nothing is killed before its first acknowledgement.
+pub(crate) fn run_and_kill(test: &str, variable: &str, value: &Path, seed: u64, within: Duration) -> Killed {
+    let (mut child, stdout) = start_again(test, variable, value);
+    let (first, got_first) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut killed = Killed::default();
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let number = |word: &str| line.rsplit_once(word).and_then(|(_, number)| number.trim().parse().ok());
+            if let Some(number) = number("acknowledged ") {
+                killed.acknowledged = number;
+                let _ = first.send(());
+            } else if let Some(number) = number("begun ") {
+                killed.begun = number;
+            }
+        }
+        killed
+    });
+    got_first.recv_timeout(Duration::from_secs(30)).expect("the child acknowledges something");
+    std::thread::sleep(Duration::from_nanos(Seeded(seed).next() % within.as_nanos() as u64));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader.join().unwrap()
 }

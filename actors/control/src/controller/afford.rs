@@ -8,7 +8,6 @@ use neap_scheduler::policy::{Action, KeepReason, Plan, ReleaseReason};
 use neap_scheduler::pricing::budget::{
     BudgetCommand, BudgetError, Budgets, LimitKind, Month, Refusal, ReservationId, Scope, ScopePath,
 };
-use neap_scheduler::spec::ServerPlacement;
 
 use super::Controller;
 use crate::clock;
@@ -174,7 +173,7 @@ impl Controller {
     /// How many more nodes a job must be able to pay for this plan to be of use: the rest of what it starts with.
     fn needed(&self, job: JobId) -> usize {
         let Some(entry) = self.state.jobs.get(&job).filter(|job| !job.has_members()) else { return 0 };
-        let least = entry.spec.workers.min + u32::from(entry.spec.train.server == ServerPlacement::Separate);
+        let least = entry.spec.workers.min + u32::from(entry.spec.separate_server());
         let pays = self.live.money.held.keys().filter(|(of, _)| *of == job).count();
         (least as usize).saturating_sub(pays)
     }

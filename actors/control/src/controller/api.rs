@@ -5,13 +5,13 @@ use neap_scheduler::model::{
     CancelReason, JobId, JobState, Market, MarketChoice, MicroUsd, Millis, NodeId, NodeState, Offer,
 };
 use neap_scheduler::policy::{JobDemand, JobTerms, cheapest_fit};
-use neap_scheduler::spec::{Code, JobSpec, ServerPlacement};
+use neap_scheduler::spec::{Code, JobSpec};
 use neap_storage::record::{EstimateRecord, Record};
 
 use super::live::EndingAll;
 use super::{Changed, Controller, Reply};
 use crate::clock;
-use crate::handle::{ControlError, Stop, Submission, Which};
+use crate::handle::{ControlError, JobFile, Stop, Submission, Which};
 use crate::home::random_hex;
 use crate::views::{BillView, Explanation, JobView, NodeView, StatusView};
 
@@ -33,7 +33,7 @@ impl Controller {
     }
 
     async fn accept(&mut self, submission: Submission) -> Result<JobView, ControlError> {
-        let Submission { spec, source, base_dir, estimate, force, artifact } = submission;
+        let Submission { spec, source, base_dir, estimate, force, artifact, init_digest, begin_with } = submission;
         let job = self.state.next_job();
         let name = spec.name.clone().unwrap_or_else(|| format!("train-{}", &random_hex().unwrap_or_default()[..6]));
         if let Some(other) = self.state.live_jobs().find(|other| other.name == name) {
@@ -59,11 +59,13 @@ impl Controller {
             submitted_at: clock::now(),
             source,
             base_dir,
-            spec_hash: spec_hash(&spec),
+            spec_hash: spec_hash(&spec, init_digest.as_deref()),
             estimate,
             artifact,
+            init_digest,
         };
-        self.commit(vec![record]).await?;
+        let begins = begin_with.map(|checkpoint| Record::CheckpointPublished { job, checkpoint, at: clock::now() });
+        self.commit(std::iter::once(record).chain(begins).collect()).await?;
         self.job_view(job)
     }
 
@@ -191,6 +193,12 @@ impl Controller {
         Changed::No
     }
 
+    pub(super) fn answer_job_file(&self, name: &str, reply: Reply<JobFile>) -> Changed {
+        let found = self.state.find_job(name).map(|job| job.file.clone());
+        let _ = reply.send(found.ok_or_else(|| not_found("job", name)));
+        Changed::No
+    }
+
     pub(super) fn answer_nodes(&self, which: Which, reply: Reply<Vec<NodeView>>) -> Changed {
         let shown = self.state.nodes.values().filter(|node| which == Which::All || !node.state.is_terminal());
         let _ = reply.send(Ok(shown.map(|node| self.node_view(node)).collect()));
@@ -233,9 +241,11 @@ impl Controller {
     }
 }
 
-/// Digest of what defines a job's result, in hex: [`JobSpec::canonical`] under blake3.
-pub fn spec_hash(spec: &JobSpec) -> String {
-    blake3::hash(spec.canonical().as_bytes()).to_hex().to_string()
+/// Digest of what defines a job's result, in hex: [`JobSpec::canonical`] under blake3, with the digest of the weights it
+/// begins with where there are any.
+pub fn spec_hash(spec: &JobSpec, init_digest: Option<&str>) -> String {
+    let init = init_digest.map(|digest| format!("train.init.digest = {digest}\n")).unwrap_or_default();
+    blake3::hash((spec.canonical() + &init).as_bytes()).to_hex().to_string()
 }
 
 /// E023: a job that will most likely be stopped by its own budget is not begun.
@@ -282,7 +292,7 @@ fn demand_of(spec: &JobSpec) -> JobDemand {
         need: spec.resources,
         market: spec.market.named(),
         max_price: spec.max_price,
-        separate_server: spec.train.server == ServerPlacement::Separate,
+        separate_server: spec.separate_server(),
         given_up: 0,
         started: false,
         stopping: false,

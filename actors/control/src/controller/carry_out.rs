@@ -4,18 +4,23 @@
 use std::mem::discriminant;
 
 use neap_runtime::Role;
-use neap_runtime::codec;
+use neap_runtime::codec::{self, CodecError};
 use neap_runtime::join::JoinToken;
+use neap_runtime::wire::actors::{ACTORS_WORKLOAD, ActorsLaunch};
 use neap_runtime::wire::agent::{AgentCommand, StartWorker};
 use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, LAUNCH_VERSION};
-use neap_scheduler::model::{ContentHash, FailReason, JobId, JobState, Millis, NodeId, NodeState, Offer, WorkerId};
+use neap_scheduler::model::{
+    ContentHash, FailReason, JobId, JobState, Location, Millis, NodeId, NodeState, Offer, WorkerId,
+};
 use neap_scheduler::policy::{Action, PlacedRole, Plan, RetireReason};
+use neap_scheduler::spec::Work;
 use neap_storage::record::Record;
 
 use super::Controller;
 use crate::clock;
 use crate::provider::StartNode;
+use crate::state::JobEntry;
 
 /// How long a join token can be used: a node that has not joined by then never will.
 const TOKEN_LIFE: Millis = Millis::from_secs(15 * 60);
@@ -116,7 +121,7 @@ impl Controller {
                     tracing::info!(%job, %node, %reason, "starting a worker");
                     let server = role == PlacedRole::Server;
                     records.push(Record::WorkerStarted { job, worker, node, server, at: clock::now() });
-                    let artifact = self.state.jobs.get(&job).and_then(|job| job.spec.train.artifact);
+                    let artifact = self.state.jobs.get(&job).and_then(|job| job.spec.artifact());
                     starts.push((node, command_for(artifact, start)));
                 }
                 Err(error) => self.fail_launch(job, &*error).await,
@@ -135,29 +140,55 @@ impl Controller {
 
     fn launch(&self, job: JobId, worker: WorkerId) -> Result<StartWorker, Box<dyn std::error::Error + Send + Sync>> {
         let entry = self.state.jobs.get(&job).ok_or("the job is gone")?;
-        if let Some(version) = entry.launch_version.filter(|version| *version != LAUNCH_VERSION) {
+        let version = entry.file.artifact.as_ref().map(|artifact| artifact.launch_version);
+        if let Some(version) = version.filter(|version| *version != LAUNCH_VERSION) {
             return Err(format!(
                 "its artifact was built with launch version {version} of Neap, and this is version {LAUNCH_VERSION}; build \
                  it again and hand the job in again"
             )
             .into());
         }
-        let home = &self.parts.home;
-        let place = LaunchPlace {
-            job,
-            job_name: entry.name.clone(),
-            spec_hash: entry.spec_hash.clone(),
-            checkpoint_folder: home.checkpoints(job).to_string_lossy().into_owned(),
-            model_folder: home.model(job).to_string_lossy().into_owned(),
-        };
+        let (workload, args) = self.work_of(entry)?;
         Ok(StartWorker {
             job,
             worker,
             identity: self.parts.authority.issue(Role::Worker { job, worker })?,
             compute_threads: entry.spec.resources.cpus.cores_ceil().max(1),
-            workload: TRAIN_WORKLOAD.to_owned(),
-            args: codec::encode::<_, LAUNCH_BYTES_MAX>(&TrainLaunch::new(&entry.spec, place))?,
+            workload: workload.to_owned(),
+            args,
         })
+    }
+
+    /// Which workload does a job's work, and what it is started with.
+    fn work_of(&self, entry: &JobEntry) -> Result<(&'static str, Vec<u8>), CodecError> {
+        let place = self.checkpoint_place(entry).to_string();
+        match &entry.spec.work {
+            Work::Train(train) => {
+                let place = LaunchPlace {
+                    job: entry.id,
+                    job_name: entry.name.clone(),
+                    spec_hash: entry.spec_hash.clone(),
+                    init_digest: entry.init_digest.clone(),
+                    checkpoint_folder: place,
+                    model_folder: self.parts.home.model(entry.id).to_string_lossy().into_owned(),
+                };
+                let launch = TrainLaunch::new(&entry.spec, train, place);
+                Ok((TRAIN_WORKLOAD, codec::encode::<_, LAUNCH_BYTES_MAX>(&launch)?))
+            }
+            Work::Actors(actors) => {
+                let launch = ActorsLaunch::new(actors, entry.name.clone(), place);
+                Ok((ACTORS_WORKLOAD, codec::encode::<_, LAUNCH_BYTES_MAX>(&launch)?))
+            }
+        }
+    }
+
+    /// Where a job's checkpoints go. In a place that the job names it has a folder of its own, so that another run of the
+    /// same file neither fences this one off nor mistakes its checkpoints for its own.
+    pub(crate) fn checkpoint_place(&self, job: &JobEntry) -> Location {
+        match &job.spec.checkpoint.place {
+            Some(place) => place.join(&job.id.to_string()),
+            None => Location::Local(self.parts.home.checkpoints(job.id)),
+        }
     }
 
     fn retire(&mut self, job: JobId, worker: WorkerId, reason: RetireReason) {

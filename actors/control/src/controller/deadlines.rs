@@ -81,7 +81,10 @@ impl Controller {
     fn sight(&self, job: JobId, offers: &[Offer]) -> Option<Sight> {
         let entry = self.state.jobs.get(&job).filter(|job| leaves_choice(job))?;
         let (work, left) = self.live.advance.get(&job).and_then(Advance::whole)?;
-        let demand = JobDemand { terms: super::api::terms_of(&entry.spec, entry.submitted), ..self.demand(entry) };
+        let demand = JobDemand {
+            terms: super::api::terms_of(&entry.spec, entry.submitted),
+            ..self.demand(entry, &self.running_times())
+        };
         let on = |market| {
             let accepted = |offer: &&Offer| offer.market == market && autoscale::accepts(&demand, offer);
             offers.iter().filter(accepted).collect::<Vec<_>>()

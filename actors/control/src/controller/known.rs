@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use neap_runtime::wire::worker::Progress;
 use neap_scheduler::autoscale::Pace;
+use neap_scheduler::elastic::{COST_ASSUMED, between_losses, checkpoint_interval};
 use neap_scheduler::model::{JobId, MembershipEpoch, MicroUsd, Millis, NodeId, NodeState, Offer};
 use neap_scheduler::policy::{Account, Accounts, JobTerms, NodeTerms, RentAgain, WorkLeft};
 use neap_scheduler::spec::CheckpointEvery;
@@ -77,29 +78,48 @@ impl Controller {
     }
 
     /// What the job asks for beyond workers, what is known about its work, and what losing it would cost.
-    pub(super) fn job_terms(&self, job: &JobEntry) -> JobTerms {
+    pub(super) fn job_terms(&self, job: &JobEntry, running: &RunningTimes<'_>) -> JobTerms {
         JobTerms {
             market_now: self.market_now(job.id),
             work: self.live.advance.get(&job.id).and_then(Advance::work_left),
             since_checkpoint: job.since_checkpoint(clock::now()),
-            checkpoint_every: self.checkpoint_every(job),
+            checkpoint_every: self.checkpoint_every(job, running),
             restart: RESTART,
             ..terms_of(&job.spec, job.submitted)
         }
     }
 
     /// The time between two checkpoints, where the job's pace is known.
-    fn checkpoint_every(&self, job: &JobEntry) -> Option<Millis> {
+    fn checkpoint_every(&self, job: &JobEntry, running: &RunningTimes<'_>) -> Option<Millis> {
+        let every = job.spec.checkpoint.every;
+        let by_clock = match every {
+            CheckpointEvery::Time(time) => Some(time),
+            CheckpointEvery::Auto => between_losses(self.losses_per_1000_h(job, running))
+                .map(|between| checkpoint_interval(COST_ASSUMED, between)),
+            _ => None,
+        };
+        if by_clock.is_some() {
+            return by_clock;
+        }
         let progress = self.live.progress.get(&job.id)?;
         let rate = Some(progress.samples_per_second).filter(|rate| *rate > 0.0)?;
         let per_step = progress.samples as f64 / progress.step.max(1) as f64;
         let steps_per_epoch = progress.steps_total as f64 / f64::from(progress.epochs_total.max(1));
-        let steps = match job.spec.checkpoint.every {
+        let steps = match every {
+            CheckpointEvery::Auto => steps_per_epoch,
             CheckpointEvery::Epochs(epochs) => steps_per_epoch * f64::from(epochs),
             CheckpointEvery::Steps(steps) => steps as f64,
-            CheckpointEvery::Never => return None,
+            CheckpointEvery::Time(_) | CheckpointEvery::Never => return None,
         };
         Some(Millis::new((steps * per_step / rate * 1_000.0) as u64))
+    }
+
+    /// How often nodes such as the one with the job's state were taken back, in 1,000 hours: the parameter server's. What
+    /// is lost with another node is no more than a step.
+    pub(super) fn losses_per_1000_h(&self, job: &JobEntry, running: &RunningTimes<'_>) -> u32 {
+        let server = job.membership.as_ref().and_then(|group| job.workers.get(&group.server));
+        let node = server.and_then(|server| self.state.nodes.get(&server.node));
+        node.map_or(0, |node| self.interruptions(&node.offer, running))
     }
 
     /// What projects have used and are entitled to.

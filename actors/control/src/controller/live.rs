@@ -65,6 +65,8 @@ pub(crate) struct Live {
     /// Workers that were told to end.
     pub(crate) ending: BTreeSet<WorkerId>,
     pub(crate) progress: BTreeMap<JobId, ProgressView>,
+    /// Microseconds that workers take for a logical shard, as their parameter server last saw it.
+    pub(super) paces: BTreeMap<WorkerId, u64>,
     pub(crate) first_step: BTreeMap<JobId, Millis>,
     /// Jobs that were training before this control plane: when they began is not known to it.
     pub(super) found_training: BTreeSet<JobId>,
@@ -118,6 +120,7 @@ impl Live {
             retiring: BTreeSet::new(),
             ending: BTreeSet::new(),
             progress: BTreeMap::new(),
+            paces: BTreeMap::new(),
             first_step: BTreeMap::new(),
             found_training: state.live_jobs().filter(|job| job.membership.is_some()).map(|job| job.id).collect(),
             saving: BTreeMap::new(),
@@ -166,6 +169,7 @@ impl Live {
         match record {
             Record::WorkerEnded { job, worker, .. } => {
                 self.workers.remove(worker);
+                self.paces.remove(worker);
                 self.retiring.remove(worker);
                 self.ending.remove(worker);
                 self.touch(*job);
@@ -189,7 +193,8 @@ impl Live {
             | Record::WorkerStarted { job, .. }
             | Record::MembershipChanged { job, .. }
             | Record::CheckpointPublished { job, .. }
-            | Record::JobFinished { job, .. } => self.touch(*job),
+            | Record::JobFinished { job, .. }
+            | Record::ActorsFinished { job, .. } => self.touch(*job),
             Record::EpochFinished(epoch) => self.touch(epoch.job),
             _ => {}
         }

@@ -9,7 +9,7 @@ use neap_scheduler::model::{ContentHash, Millis, NodeId};
 use neap_scheduler::pricing::budget::Scope;
 use ractor::RpcReplyPort;
 
-use crate::handle::{BudgetChange, ControlError, Stop, Submission, Which};
+use crate::handle::{BudgetChange, ControlError, JobFile, Stop, Submission, Which};
 use crate::outlook::Outlook;
 use crate::provider::ProviderEvent;
 use crate::views::{BillView, Explanation, JobView, NodeView, OfferView, OpenBill, ScopeBudgetView, StatusView};
@@ -43,6 +43,8 @@ pub(crate) enum ControllerMsg {
     Jobs(Which, Reply<Vec<JobView>>),
     /// Query: one job, by name or id.
     Job(String, Reply<JobView>),
+    /// Query: a job's file, by the job's name or id.
+    JobFile(String, Reply<JobFile>),
     /// Query: nodes.
     Nodes(Which, Reply<Vec<NodeView>>),
     /// Query: why a job or node is as it is.

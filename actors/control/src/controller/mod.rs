@@ -138,6 +138,7 @@ impl Controller {
             ControllerMsg::Budget(name, reply) => self.answer_budget(&name, reply),
             ControllerMsg::Jobs(which, reply) => self.answer_jobs(which, reply),
             ControllerMsg::Job(job, reply) => self.answer_job(&job, reply),
+            ControllerMsg::JobFile(job, reply) => self.answer_job_file(&job, reply),
             ControllerMsg::Nodes(which, reply) => self.answer_nodes(which, reply),
             ControllerMsg::Explain(subject, reply) => self.answer_explain(&subject, reply),
             ControllerMsg::Bill(job, reply) => self.answer_bill(job.as_deref(), reply),

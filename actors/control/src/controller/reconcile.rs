@@ -3,7 +3,6 @@
 
 use neap_scheduler::model::{JobId, JobState, Millis, NodeId, NodeState, PendingReason, WorkerId};
 use neap_scheduler::policy::{JobDemand, NodeSupply, Placed, PlacedRole, Plan, Snapshot, WaitReason, decide_with};
-use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::Record;
 
 use super::Controller;
@@ -86,7 +85,7 @@ impl Controller {
         Snapshot {
             now: clock::now(),
             generation: self.live.generation,
-            jobs: self.state.live_jobs().map(|job| self.demand(job)).collect(),
+            jobs: self.state.live_jobs().map(|job| self.demand(job, &running)).collect(),
             nodes: self.state.live_nodes().map(|node| self.supply(node, &running)).collect(),
             offers: self.offers(),
             idle_release: Millis::new(self.parts.config.idle_release_ms),
@@ -94,7 +93,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn demand(&self, job: &JobEntry) -> JobDemand {
+    pub(super) fn demand(&self, job: &JobEntry, running: &RunningTimes<'_>) -> JobDemand {
         let role = |bare_server| if bare_server { PlacedRole::Server } else { PlacedRole::Trainer };
         let goes = |worker: WorkerId| self.live.ending.contains(&worker) || self.live.retiring.contains(&worker);
         let all = job.workers.values();
@@ -107,14 +106,14 @@ impl Controller {
             need: job.spec.resources,
             market: job.spec.market.named(),
             max_price: job.spec.max_price,
-            separate_server: job.spec.train.server == ServerPlacement::Separate,
+            separate_server: job.spec.separate_server(),
             given_up: job.given_up,
             started: job.has_members(),
             stopping: job.state == JobState::Stopping,
             hold_until: self.live.crashes.get(&job.id).and_then(|crashes| crashes.hold_until),
             placed,
             leaving,
-            terms: self.job_terms(job),
+            terms: self.job_terms(job, running),
         }
     }
 

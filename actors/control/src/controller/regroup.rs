@@ -4,9 +4,8 @@
 use std::net::SocketAddr;
 
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
-use neap_scheduler::elastic::{Candidate, Grouping, group};
+use neap_scheduler::elastic::{Candidate, Grouping, Load, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
-use neap_scheduler::spec::ServerPlacement;
 use neap_storage::record::{MemberRecord, Record};
 
 use super::Controller;
@@ -36,7 +35,7 @@ impl Controller {
             self.live.saving.remove(&job);
             return;
         }
-        let why = self.reason_to_regroup(entry);
+        let why = self.reason_to_regroup(entry, &wanted);
         if self.members_are_there(entry) && !self.saved(job) {
             return;
         }
@@ -104,8 +103,20 @@ impl Controller {
             .workers
             .values()
             .filter(usable)
-            .map(|worker| Candidate { worker: worker.id, bare_server: worker.bare_server })
+            .map(|worker| Candidate {
+                worker: worker.id,
+                bare_server: worker.bare_server,
+                load: self.load(entry, worker.id),
+            })
             .collect()
+    }
+
+    /// What a worker carries, and how fast it was seen to be.
+    fn load(&self, entry: &JobEntry, worker: WorkerId) -> Load {
+        let mut members = entry.membership.iter().flat_map(|group| &group.members);
+        let carried =
+            members.find(|member| member.worker == worker).map_or(0, |member| member.shards.1 - member.shards.0);
+        Load { carried, shard_us: self.live.paces.get(&worker).copied() }
     }
 
     /// The grouping of the candidates; `None` while there are too few.
@@ -116,8 +127,9 @@ impl Controller {
             return None;
         }
         let server = entry.membership.as_ref().map(|group| group.server);
-        let separate = entry.spec.train.server == ServerPlacement::Separate;
-        group(&candidates, entry.spec.train.logical_shards, server, separate)
+        // Own actors are cut into no shards: every worker is a member.
+        let shards = entry.spec.train().map_or(trainers as u32, |train| train.logical_shards);
+        group(&candidates, shards, server, entry.spec.separate_server())
     }
 
     fn is_current(&self, entry: &JobEntry, wanted: &Grouping) -> bool {
@@ -163,13 +175,17 @@ impl Controller {
         if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
             return *saving;
         }
+        if self.state.jobs.get(&job).is_some_and(|job| job.spec.train().is_none()) {
+            // Own actors save their states when they have something to save.
+            return Saving { epoch, until: clock::now(), done: true };
+        }
         let saving = Saving { epoch, until: clock::now() + SAVE_WAIT, done: false };
         self.live.saving.insert(job, saving);
         self.tell_worker(job, server, WorkerCommand::SaveNow { epoch });
         saving
     }
 
-    fn reason_to_regroup(&self, entry: &JobEntry) -> String {
+    fn reason_to_regroup(&self, entry: &JobEntry, wanted: &Grouping) -> String {
         let Some(current) = &entry.membership else { return "the workers it starts with are up".to_owned() };
         let missing = self.missing(entry);
         if !missing.is_empty() {
@@ -182,10 +198,21 @@ impl Controller {
             .filter(|member| !self.candidates(entry).iter().any(|candidate| candidate.worker == member.worker))
             .map(|member| member.worker.to_string())
             .collect();
-        match leaving.is_empty() {
-            true => "a worker has joined".to_owned(),
-            false => format!("{} has to go", leaving.join(", ")),
+        if !leaving.is_empty() {
+            return format!("{} has to go", leaving.join(", "));
         }
+        let joins = |(worker, _): &(WorkerId, _)| !current.members.iter().any(|member| member.worker == *worker);
+        match wanted.members.iter().any(joins) {
+            true => "a worker has joined".to_owned(),
+            false => format!("shards are dealt by speed: {}", self.paces_text(wanted)),
+        }
+    }
+
+    /// How long each member takes for a logical shard, in words.
+    fn paces_text(&self, wanted: &Grouping) -> String {
+        let measured = wanted.members.iter().filter_map(|(worker, _)| Some((worker, self.live.paces.get(worker)?)));
+        let told = measured.map(|(worker, &us)| format!("{worker} takes {:.1} ms for one", us as f64 / 1_000.0));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     async fn change_membership(&mut self, job: JobId, wanted: &Grouping, why: String) -> bool {
@@ -230,7 +257,8 @@ impl Controller {
     }
 
     fn membership_message(&self, job: JobId) -> Option<Membership> {
-        let current = self.state.jobs.get(&job)?.membership.as_ref()?;
+        let entry = self.state.jobs.get(&job)?;
+        let current = entry.membership.as_ref()?;
         let addr = |worker: WorkerId| -> Option<SocketAddr> { Some(self.live.workers.get(&worker)?.addr) };
         let member = |member: &MemberRecord| {
             let (shard_start, shard_end) = member.shards;
@@ -244,6 +272,7 @@ impl Controller {
                 .restore
                 .as_ref()
                 .map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
+            losses_per_1000_h: self.losses_per_1000_h(entry, &self.running_times()),
         })
     }
 }

@@ -4,7 +4,7 @@ use neap_runtime::wire::agent::{AgentReport, WorkerExit};
 use std::collections::BTreeMap;
 
 use neap_runtime::wire::worker::{
-    ACCURACY, CheckpointPublished, EpochFinished, EvalMetrics, FailureKind, Finished, Progress, WorkerReport,
+    ACCURACY, CheckpointPublished, EpochFinished, EvalMetrics, FailureKind, Finished, Paces, Progress, WorkerReport,
 };
 use neap_scheduler::model::{FailReason, JobId, JobState, MembershipEpoch, NodeId, RecoverReason, WorkerId};
 use neap_storage::record::{CheckpointRecord, EpochRecord, Record};
@@ -85,8 +85,14 @@ impl Controller {
                 tracing::warn!(%job, %worker, %lost, "a member does not reach another; regrouping");
                 return self.regroup_now(job, format!("{worker} does not reach {lost}")).await;
             }
+            WorkerReport::Paces(paces) => {
+                self.measured(job, &paces);
+                Vec::new()
+            }
             WorkerReport::Finished(finished) => self.finished(job, finished),
             WorkerReport::Stopped { .. } => self.stopped(job),
+            WorkerReport::ActorsRunning { .. } => self.actors_run(job),
+            WorkerReport::ActorsFinished { result, .. } => self.actors_finished(job, result),
             WorkerReport::Failed { kind, message, .. } => {
                 let reason = match kind {
                     FailureKind::User => FailReason::UserError,
@@ -111,6 +117,16 @@ impl Controller {
         };
         self.live.progress.insert(job, view);
         self.note_pace(job, progress);
+        self.goes_on(job, "steps are committed again")
+    }
+
+    /// The lead of a job of own actors has taken in the membership.
+    fn actors_run(&mut self, job: JobId) -> Vec<Record> {
+        self.goes_on(job, "its actors run again")
+    }
+
+    /// A job's work goes on, after whatever happened.
+    fn goes_on(&mut self, job: JobId, why: &str) -> Vec<Record> {
         if !self.live.found_training.contains(&job) {
             self.live.first_step.entry(job).or_insert_with(clock::now);
         }
@@ -124,8 +140,15 @@ impl Controller {
         // What a worker that was let go still reports does not make the job run again.
         let carried = !self.live.given_up.contains(&job);
         let regrouped = carried && matches!(state, Some(JobState::Resizing | JobState::Recovering(_)));
-        let record = regrouped.then(|| self.job_record(job, JobState::Running, "steps are committed again")).flatten();
+        let record = regrouped.then(|| self.job_record(job, JobState::Running, why)).flatten();
         record.into_iter().collect()
+    }
+
+    /// Keeps how fast workers are, for the next look at who carries what.
+    fn measured(&mut self, job: JobId, paces: &Paces) {
+        let Some(entry) = self.state.jobs.get(&job) else { return };
+        let own = paces.workers.iter().filter(|pace| entry.is_member(pace.worker));
+        self.live.paces.extend(own.map(|pace| (pace.worker, pace.shard_us)));
     }
 
     fn checkpointed(&mut self, job: JobId, published: &CheckpointPublished) -> Vec<Record> {
@@ -161,6 +184,12 @@ impl Controller {
         std::iter::once(record).chain(done).collect()
     }
 
+    fn actors_finished(&mut self, job: JobId, result: String) -> Vec<Record> {
+        let record = Record::ActorsFinished { job, at: clock::now(), result };
+        let done = self.job_record(job, JobState::Succeeded, "its main function has returned");
+        std::iter::once(record).chain(done).collect()
+    }
+
     fn stopped(&mut self, job: JobId) -> Vec<Record> {
         let (state, why) = self.stopped_state(job, "stopped on request, after a checkpoint");
         self.job_record(job, state, why).into_iter().collect()
@@ -184,9 +213,12 @@ fn epoch_of(report: &WorkerReport) -> MembershipEpoch {
         WorkerReport::EpochFinished(report) => report.membership,
         WorkerReport::Checkpoint(report) => report.membership,
         WorkerReport::Finished(report) => report.membership,
-        WorkerReport::PeerLost { epoch, .. } | WorkerReport::Stopped { epoch } | WorkerReport::Failed { epoch, .. } => {
-            *epoch
-        }
+        WorkerReport::Paces(report) => report.membership,
+        WorkerReport::PeerLost { epoch, .. }
+        | WorkerReport::Stopped { epoch }
+        | WorkerReport::Failed { epoch, .. }
+        | WorkerReport::ActorsRunning { epoch, .. }
+        | WorkerReport::ActorsFinished { epoch, .. } => *epoch,
     }
 }
 

@@ -9,6 +9,7 @@ use neap_scheduler::pricing::{Category, LedgerLine, cut};
 use neap_scheduler::spec::{JobSpec, OnPreempt};
 use neap_storage::record::{CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord, Record};
 
+use crate::handle::JobFile;
 use crate::views::{CheckpointView, CostView, EpochView, HistoryLine, ResultView};
 
 /// Lines of history kept for `explain`; the journal keeps them all.
@@ -46,9 +47,10 @@ pub(crate) struct JobStart {
     pub(crate) project: String,
     pub(crate) spec: JobSpec,
     pub(crate) spec_hash: String,
+    pub(crate) file: JobFile,
     pub(crate) submitted: Millis,
     pub(crate) estimate: Option<EstimateRecord>,
-    pub(crate) launch_version: Option<u32>,
+    pub(crate) init_digest: Option<String>,
 }
 
 /// One job.
@@ -59,10 +61,11 @@ pub(crate) struct JobEntry {
     pub(crate) project: String,
     pub(crate) spec: JobSpec,
     pub(crate) spec_hash: String,
+    pub(crate) file: JobFile,
     /// What it was expected to cost when it was handed in.
     pub(crate) estimate: Option<EstimateRecord>,
-    /// The version of the launch that its artifact reads, where it has one.
-    pub(crate) launch_version: Option<u32>,
+    /// blake3 of the weights it begins with.
+    pub(crate) init_digest: Option<String>,
     pub(crate) state: JobState,
     pub(crate) why: String,
     pub(crate) submitted: Millis,
@@ -74,6 +77,8 @@ pub(crate) struct JobEntry {
     pub(crate) checkpoint_at: Millis,
     pub(crate) epochs: Vec<EpochView>,
     pub(crate) result: Option<ResultView>,
+    /// What a job of own actors returned, as JSON.
+    pub(crate) answer: Option<String>,
     pub(crate) cost: CostView,
     /// What was booked for each node that it used.
     pub(crate) cost_by_node: BTreeMap<NodeId, MicroUsd>,
@@ -121,7 +126,7 @@ impl WorkerEntry {
 
 impl JobEntry {
     pub(crate) fn new(start: JobStart) -> Self {
-        let JobStart { id, name, project, spec, spec_hash, submitted, estimate, launch_version } = start;
+        let JobStart { id, name, project, spec, spec_hash, file, submitted, estimate, init_digest } = start;
         let mut history = History::default();
         history.push(submitted, "accepted".to_owned());
         Self {
@@ -130,8 +135,9 @@ impl JobEntry {
             project,
             spec,
             spec_hash,
+            file,
             estimate,
-            launch_version,
+            init_digest,
             state: JobState::Pending(PendingReason::Queued),
             why: "accepted".to_owned(),
             submitted,
@@ -142,6 +148,7 @@ impl JobEntry {
             checkpoint_at: Millis::ZERO,
             epochs: Vec::new(),
             result: None,
+            answer: None,
             cost: CostView::default(),
             cost_by_node: BTreeMap::new(),
             cost_by_month: BTreeMap::new(),

@@ -18,6 +18,7 @@ pub(crate) use job::{JobEntry, JobStart, MembershipEntry, WorkerEntry};
 pub(crate) use node::{NodeEntry, NodeStart};
 use observed::Observed;
 
+use crate::handle::JobFile;
 use crate::views::CostView;
 
 /// A record that does not fit what came before it.
@@ -157,7 +158,9 @@ impl ClusterState {
         match record {
             Record::NodeStateChanged { node, .. } => vec![*node],
             Record::WorkerEnded { node, .. } | Record::WorkerStarted { node, .. } => vec![*node],
-            Record::MembershipChanged { job, .. } | Record::JobFinished { job, .. } => self.nodes_of(*job),
+            Record::MembershipChanged { job, .. }
+            | Record::JobFinished { job, .. }
+            | Record::ActorsFinished { job, .. } => self.nodes_of(*job),
             Record::JobStateChanged { job, state, .. } if state.is_terminal() => self.nodes_of(*job),
             _ => Vec::new(),
         }
@@ -196,10 +199,13 @@ impl ClusterState {
                 spec_hash,
                 estimate,
                 artifact,
+                init_digest,
             } => {
+                // Which main functions there are is the business of the binary that accepted the job.
                 let context = ParseContext {
                     base_dir: base_dir.clone(),
                     entries: self.entries.clone(),
+                    mains: None,
                     artifact: artifact.as_ref().map(|artifact| Ok(artifact.info())),
                 };
                 let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
@@ -213,9 +219,10 @@ impl ClusterState {
                     project: project.clone(),
                     spec: parsed.spec,
                     spec_hash: spec_hash.clone(),
+                    file: JobFile { source: source.clone(), base_dir: base_dir.clone(), artifact: artifact.clone() },
                     submitted: *submitted_at,
                     estimate: *estimate,
-                    launch_version: artifact.as_ref().map(|artifact| artifact.launch_version),
+                    init_digest: init_digest.clone(),
                 };
                 self.jobs.insert(*job, JobEntry::new(start));
             }
@@ -262,6 +269,7 @@ impl ClusterState {
                 self.job_mut(*job)?.checkpoint_published(checkpoint, *at);
             }
             Record::JobFinished { job, .. } => self.job_mut(*job)?.finish(record),
+            Record::ActorsFinished { job, result, .. } => self.job_mut(*job)?.answer = Some(result.clone()),
             Record::PreemptionNotice { node, at, deadline } => {
                 if let Some(entry) = self.nodes.get(node) {
                     self.observed.noticed(entry);

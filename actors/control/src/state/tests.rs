@@ -61,6 +61,7 @@ impl History {
                 spec_hash: String::new(),
                 estimate: None,
                 artifact: None,
+                init_digest: None,
             };
             state.apply(&submitted).unwrap();
         }

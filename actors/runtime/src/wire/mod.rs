@@ -4,10 +4,11 @@
 //! the core cannot break a peer of another version. Messages are positional ([`crate::codec`]), so an enum only grows
 //! at its end and a struct never changes: a new need is a new variant.
 //!
-//! Four conversations: [`agent`] between control plane and node agent, [`artifact`] between the same two about the programs
+//! Five conversations: [`agent`] between control plane and node agent, [`artifact`] between the same two about the programs
 //! that jobs bring along, [`worker`] between a node agent and the worker processes it started, [`training`] between the
-//! workers of one job.
+//! workers of one training, [`actors`] between those of a job of own actors.
 
+pub mod actors;
 pub mod agent;
 pub mod artifact;
 pub mod training;

@@ -3,7 +3,8 @@
 
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use neap_scheduler::spec::{
-    CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement, TrainLength,
+    self, CheckpointEvery, DataFormat, DataPart, DataSpec, Determinism, JobSpec, ParamValue, ServerPlacement,
+    TrainLength, TrainSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +34,21 @@ pub struct TrainLaunch {
     pub global_batch: u32,
     /// Into how many fixed parts every step is cut.
     pub logical_shards: u32,
+    /// How many samples of a part are computed at once, at most; a whole part where nothing is said.
+    pub micro_batch: Option<u32>,
     /// When it ends.
     pub length: Length,
     /// Whether the result must be bit-identical whatever the workers.
     pub strict: bool,
     /// Whether the parameter server has a node of its own.
     pub separate_server: bool,
+    /// When workers wait for each other.
+    pub consistency: Consistency,
     /// Seed of the initial parameters.
     pub seed: u64,
-    /// Where checkpoints go: an absolute local folder.
+    /// The weights it begins with, where they are not all drawn from the seed.
+    pub init: Option<Init>,
+    /// Where checkpoints go: an absolute local folder, or the URI of a place in an object store.
     pub checkpoint_folder: String,
     /// How often.
     pub checkpoint_every: Every,
@@ -49,6 +56,23 @@ pub struct TrainLaunch {
     pub checkpoint_keep: u32,
     /// Where the model and its card go: an absolute local folder.
     pub model_folder: String,
+}
+
+/// Weights to begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// The file: an absolute path.
+    pub path: String,
+    /// blake3 of the file, in hex, as it was when the job was accepted.
+    pub digest: Option<String>,
+    /// New names.
+    pub rename: Vec<(String, String)>,
+    /// Tensors of the model that are drawn from the seed all the same.
+    pub fresh: Vec<String>,
+    /// Tensors of the file that are not wanted.
+    pub ignore: Vec<String>,
+    /// Tensors of the model that do not change.
+    pub freeze: Vec<String>,
 }
 
 /// A parameter of an entry.
@@ -110,13 +134,28 @@ pub enum Length {
     Steps(u64),
 }
 
+/// When workers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// After every step.
+    Sync,
+    /// When they are more than so many steps ahead of the slowest logical shard.
+    Ssp(u32),
+    /// Not at all.
+    Async,
+}
+
 /// How often a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Every {
+    /// As often as is best for the membership's losses.
+    Auto,
     /// At the end of every so many epochs.
     Epochs(u32),
     /// After every so many steps.
     Steps(u64),
+    /// After every so many milliseconds.
+    Millis(u64),
     /// Only on notice.
     Never,
 }
@@ -130,7 +169,9 @@ pub struct LaunchPlace {
     pub job_name: String,
     /// Digest of what defines the result, in hex.
     pub spec_hash: String,
-    /// The checkpoint folder, for jobs that name none.
+    /// blake3 of the weights it begins with, in hex.
+    pub init_digest: Option<String>,
+    /// Where its checkpoints go.
     pub checkpoint_folder: String,
     /// Where the model and its card go.
     pub model_folder: String,
@@ -138,8 +179,7 @@ pub struct LaunchPlace {
 
 impl TrainLaunch {
     /// The launch of a job.
-    pub fn new(spec: &JobSpec, place: LaunchPlace) -> Self {
-        let train = &spec.train;
+    pub fn new(spec: &JobSpec, train: &TrainSpec, place: LaunchPlace) -> Self {
         Self {
             job: place.job,
             job_name: place.job_name,
@@ -150,17 +190,33 @@ impl TrainLaunch {
             eval_data: spec.data.get("eval").map(Data::from),
             global_batch: train.global_batch,
             logical_shards: train.logical_shards,
+            micro_batch: train.micro_batch,
             length: match train.length {
                 TrainLength::Epochs(epochs) => Length::Epochs(epochs),
                 TrainLength::Steps(steps) => Length::Steps(steps),
             },
             strict: train.determinism == Determinism::Strict,
             separate_server: train.server == ServerPlacement::Separate,
+            consistency: match train.consistency {
+                spec::Consistency::Sync => Consistency::Sync,
+                spec::Consistency::Ssp { staleness } => Consistency::Ssp(staleness),
+                spec::Consistency::Async => Consistency::Async,
+            },
             seed: train.seed,
-            checkpoint_folder: spec.checkpoint.folder.clone().unwrap_or(place.checkpoint_folder),
+            init: train.init.as_ref().map(|init| Init {
+                path: init.path.clone(),
+                digest: place.init_digest,
+                rename: init.rename.iter().map(|(from, to)| (from.clone(), to.clone())).collect(),
+                fresh: init.fresh.clone(),
+                ignore: init.ignore.clone(),
+                freeze: init.freeze.clone(),
+            }),
+            checkpoint_folder: place.checkpoint_folder,
             checkpoint_every: match spec.checkpoint.every {
+                CheckpointEvery::Auto => Every::Auto,
                 CheckpointEvery::Epochs(epochs) => Every::Epochs(epochs),
                 CheckpointEvery::Steps(steps) => Every::Steps(steps),
+                CheckpointEvery::Time(time) => Every::Millis(time.get()),
                 CheckpointEvery::Never => Every::Never,
             },
             checkpoint_keep: spec.checkpoint.keep,
@@ -275,6 +331,11 @@ pub struct ParametersHeader {
     pub membership: MembershipEpoch,
     /// The step to compute with them, counted from 0 since the start of the job.
     pub step: u64,
+    /// The first logical shard to compute it for: all that the worker carries, unless its shards do not go in step and some of
+    /// them are behind the others.
+    pub shard_start: u32,
+    /// One past the last.
+    pub shard_end: u32,
 }
 
 /// Trainer → data loader of another worker, for a node that cannot read the data itself. Every worker that can read it

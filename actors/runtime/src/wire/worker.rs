@@ -81,6 +81,8 @@ pub struct Membership {
     /// From which step on the server must know the state: `None` lets a server that is already running go on, or starts
     /// the job from its initial parameters; a server that is new here loads this checkpoint.
     pub restore: Option<CheckpointRef>,
+    /// How often nodes such as the server's were lost, in 1,000 hours; 0 where none was seen.
+    pub losses_per_1000_h: u32,
 }
 
 impl Membership {
@@ -106,7 +108,8 @@ pub struct Member {
 /// A checkpoint that was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRef {
-    /// Its name in the job's checkpoint folder.
+    /// Its name in the job's checkpoint folder; with that of its folder before it and a `/` between them for the checkpoint
+    /// of another job that this one begins with.
     pub name: String,
     /// The step after which it was taken.
     pub step: u64,
@@ -178,6 +181,40 @@ pub enum WorkerReport {
         /// What happened, where, and what to do.
         message: String,
     },
+    /// How fast the workers are, every few seconds.
+    Paces(Paces),
+    /// The lead of a job of own actors has taken in a membership, and its actors run.
+    ActorsRunning {
+        /// The membership.
+        epoch: MembershipEpoch,
+        /// Own actors in the lead's process.
+        actors: u32,
+    },
+    /// The main function of a job of own actors has returned.
+    ActorsFinished {
+        /// The membership.
+        epoch: MembershipEpoch,
+        /// What it returned, as JSON.
+        result: String,
+    },
+}
+
+/// How long each worker of a membership takes for a logical shard, as its parameter server sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paces {
+    /// The membership.
+    pub membership: MembershipEpoch,
+    /// Every worker that carries shards.
+    pub workers: Vec<WorkerPace>,
+}
+
+/// How fast one worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerPace {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Microseconds from parameters sent to gradients in, for each logical shard of a step.
+    pub shard_us: u64,
 }
 
 /// Whose fault a failure is.

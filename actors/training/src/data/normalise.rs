@@ -68,7 +68,8 @@ fn of_bytes(bytes: &[u8]) -> (f32, f32) {
     let mut counts = [0u64; 256];
     bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     let total = bytes.len().max(1) as f64;
-    let weighted = |power: i32| (0..256).map(|v| counts[v as usize] as f64 * f64::from(v).powi(power)).sum::<f64>();
+    let weighted =
+        |power: i32| (0..256_u16).map(|v| counts[usize::from(v)] as f64 * f64::from(v).powi(power)).sum::<f64>();
     let mean = weighted(1) / total;
     let deviation = (weighted(2) / total - mean * mean).max(0.0).sqrt();
     (mean as f32, scale_of(deviation))

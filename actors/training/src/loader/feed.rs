@@ -30,8 +30,8 @@ pub struct StepBatch {
 pub struct ShardBatch {
     /// The ids of the samples.
     pub ids: Vec<u32>,
-    /// The samples.
-    pub batch: Batch,
+    /// The samples, in the pieces that are computed one after the other; none where there is no sample.
+    pub pieces: Vec<Batch>,
 }
 
 /// Why there is no next batch.
@@ -87,7 +87,8 @@ fn prepare(data: &JobData, schedule: &Schedule, block: ShardRange, first: u64, s
         }
         let shards = block.iter().map(|shard| {
             let ids = order.ids(order.shard(cursor, shard)).to_vec();
-            data.batch(DataSet::Train, &ids).map(|batch| ShardBatch { ids, batch })
+            let pieces = schedule.pieces(&ids).map(|piece| data.batch(DataSet::Train, piece));
+            pieces.collect::<Result<Vec<_>, _>>().map(|pieces| ShardBatch { ids, pieces })
         });
         let prepared = shards.collect::<Result<Vec<_>, _>>().map(|shards| StepBatch {
             step,

@@ -1,5 +1,5 @@
-//! The keeper: what follows from committed steps but does not hold them up. Evaluates, writes checkpoints and the model,
-//! one after the other from snapshots, on a thread of its own, and reports each.
+//! The keeper: what follows from committed steps but does not hold them up. Evaluates and writes the model, one after the
+//! other from snapshots, on a thread of its own, and reports each; the saver beside it writes checkpoints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,17 +7,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::SystemTime;
 
 use neap_runtime::wire::training::DataSet;
-use neap_runtime::wire::worker::{
-    CheckpointPublished, CheckpointRef, EpochFinished, EvalMetrics, FailureKind, Finished, WorkerReport,
-};
+use neap_runtime::wire::worker::{EpochFinished, EvalMetrics, FailureKind, Finished, WorkerReport};
 use neap_scheduler::model::{MembershipEpoch, Millis};
-use neap_storage::checkpoint::{CheckpointStore, Published};
 use neap_storage::model::{CARD_FORMAT, ModelCard, write_model};
 use tokio::sync::oneshot;
 
-use super::checkpoint;
+use super::saver::{CheckpointCost, Saver};
 use crate::data::TargetInfo;
 use crate::entry::json;
+use crate::finite::describe_state;
 use crate::job::TrainJob;
 use crate::links::{Outbox, PanicGuard};
 use crate::loader::{FetchError, JobData};
@@ -35,6 +33,7 @@ const EVAL_BATCH: u32 = 256;
 /// The way to the keeper's thread.
 pub(crate) struct Keeper {
     jobs: SyncSender<KeeperJob>,
+    checkpoint_cost: CheckpointCost,
 }
 
 /// What the keeper is told. Commands, worked off in order.
@@ -47,8 +46,22 @@ pub(super) enum KeeperJob {
     Save { membership: MembershipEpoch, snapshot: Snapshot },
     /// The training is complete.
     Finish { membership: MembershipEpoch, train_loss: f64, snapshot: Snapshot },
+    /// The job cannot go on; said when everything before is done.
+    Fail { kind: FailureKind, message: String },
     /// Answer when everything before is done.
     Flush(oneshot::Sender<()>),
+}
+
+impl KeeperJob {
+    /// The state it is about.
+    fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Epoch { snapshot, .. } | Self::Save { snapshot, .. } | Self::Finish { snapshot, .. } => {
+                Some(snapshot)
+            }
+            Self::Fence(_) | Self::Fail { .. } | Self::Flush(_) => None,
+        }
+    }
 }
 
 struct KeeperThread {
@@ -57,6 +70,7 @@ struct KeeperThread {
     schedule: Schedule,
     network: Box<dyn Network>,
     outbox: Outbox,
+    saver: Saver,
     /// The step last evaluated, so that the end of training does not evaluate the last epoch again.
     evaluated: Option<(u64, Option<EvalMetrics>)>,
 }
@@ -76,14 +90,21 @@ impl Keeper {
     ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(KEEPER_QUEUE_MAX);
         let guard = PanicGuard { thread: "keeper", session: outbox.session.clone() };
-        let mut keeper = KeeperThread { job, data, schedule, network, outbox, evaluated: None };
+        let checkpoint_cost = CheckpointCost::default();
+        let saver = Saver::start(job.clone(), schedule, outbox.clone(), checkpoint_cost.clone())?;
+        let mut keeper = KeeperThread { job, data, schedule, network, outbox, saver, evaluated: None };
         let run = move || {
             let _guard = guard;
             compute_alone();
             keeper.run(&jobs);
         };
         std::thread::Builder::new().name("keeper".to_owned()).spawn(run)?;
-        Ok(Self { jobs: sender })
+        Ok(Self { jobs: sender, checkpoint_cost })
+    }
+
+    /// How long the last checkpoint took to write, where there was one.
+    pub(super) fn checkpoint_cost(&self) -> Option<Millis> {
+        self.checkpoint_cost.get()
     }
 
     /// Hands a job over; waits while too many are unfinished.
@@ -96,30 +117,45 @@ impl Keeper {
 impl KeeperThread {
     fn run(&mut self, jobs: &Receiver<KeeperJob>) {
         for job in jobs {
+            if let Some(message) = job.snapshot().and_then(|snapshot| self.not_finite(snapshot)) {
+                self.await_saver();
+                self.outbox.fail(FailureKind::User, message);
+                continue;
+            }
             match job {
-                KeeperJob::Fence(epoch) => self.fence(epoch),
+                KeeperJob::Fence(epoch) => self.saver.fence(epoch),
                 KeeperJob::Epoch { membership, summary, snapshot, save } => {
                     self.finish_epoch(membership, summary, &snapshot);
+                    // Only then: an epoch that a checkpoint holds is never evaluated again.
                     if save {
-                        self.save(membership, &snapshot);
+                        self.saver.save(membership, snapshot);
                     }
                 }
-                KeeperJob::Save { membership, snapshot } => self.save(membership, &snapshot),
+                KeeperJob::Save { membership, snapshot } => self.saver.save(membership, snapshot),
                 KeeperJob::Finish { membership, train_loss, snapshot } => {
                     self.finish(membership, train_loss, &snapshot);
                 }
-                KeeperJob::Flush(done) => {
-                    let _ = done.send(());
+                KeeperJob::Fail { kind, message } => {
+                    // The last good state is worth more than an early word.
+                    self.await_saver();
+                    self.outbox.fail(kind, message);
                 }
+                KeeperJob::Flush(done) => self.saver.flush(done),
             }
         }
     }
 
-    fn fence(&self, epoch: MembershipEpoch) {
-        let fenced = CheckpointStore::open(&self.job.checkpoint_folder).and_then(|store| store.fence(epoch));
-        if let Err(error) = fenced {
-            tracing::error!(error = chain(&error), "the checkpoint folder is not fenced; training goes on");
-        }
+    /// What is wrong with a state that nothing good can come of; it is neither saved nor handed out as a model.
+    fn not_finite(&self, snapshot: &Snapshot) -> Option<String> {
+        describe_state(snapshot.step, &snapshot.parameters, &snapshot.moments, self.network.layout())
+    }
+
+    /// Waits until what was to be saved is. Whoever ends the worker does so only then.
+    fn await_saver(&self) {
+        let (done, saved) = oneshot::channel();
+        self.saver.flush(done);
+        // A saver that has panicked has told the session.
+        let _ = saved.blocking_recv();
     }
 
     fn finish_epoch(&mut self, membership: MembershipEpoch, summary: EpochSummary, snapshot: &Snapshot) {
@@ -135,38 +171,8 @@ impl KeeperThread {
         }));
     }
 
-    /// A checkpoint that cannot be written does not end the job: the next one may be.
-    fn save(&self, membership: MembershipEpoch, snapshot: &Snapshot) {
-        let published = CheckpointStore::open(&self.job.checkpoint_folder).and_then(|store| {
-            let published = checkpoint::publish(&store, &self.job, &self.schedule, membership, snapshot)?;
-            if let Err(error) = store.keep(self.job.checkpoint_keep) {
-                tracing::warn!(error = chain(&error), "old checkpoints were not removed");
-            }
-            Ok(published)
-        });
-        match published {
-            Ok(published) => self.report_checkpoint(membership, snapshot, published),
-            Err(error) => {
-                tracing::error!(error = chain(&error), step = snapshot.step, "no checkpoint; training goes on");
-            }
-        }
-    }
-
-    fn report_checkpoint(&self, membership: MembershipEpoch, snapshot: &Snapshot, published: Published) {
-        let mut digest = [0; 32];
-        if hex::decode_to_slice(&published.digest, &mut digest).is_err() {
-            tracing::error!(digest = published.digest, "the digest of a checkpoint is none");
-        }
-        self.outbox.report(WorkerReport::Checkpoint(CheckpointPublished {
-            membership,
-            checkpoint: CheckpointRef { name: published.name, step: snapshot.step },
-            epoch: self.schedule.place(snapshot.step).0,
-            digest,
-            bytes: published.bytes,
-        }));
-    }
-
     fn finish(&mut self, membership: MembershipEpoch, train_loss: f64, snapshot: &Snapshot) {
+        self.await_saver();
         let Some(eval) = self.evaluate(snapshot) else { return };
         let facts = self.data.facts();
         let weights = match to_safetensors(self.network.layout(), &snapshot.parameters, &facts.normalisation) {
@@ -197,6 +203,7 @@ impl KeeperThread {
         let facts = self.data.facts();
         let mut data_hash = BTreeMap::from([("train".to_owned(), hex::encode(facts.train_digest))]);
         data_hash.extend(facts.eval_digest.map(|digest| ("eval".to_owned(), hex::encode(digest))));
+        data_hash.extend(self.job.init.iter().filter_map(|init| Some(("init".to_owned(), init.digest.clone()?))));
         let mut metrics = BTreeMap::from([("train_loss".to_owned(), train_loss)]);
         if let Some(eval) = eval {
             metrics.insert("eval_loss".to_owned(), eval.loss);
@@ -271,7 +278,7 @@ impl KeeperThread {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

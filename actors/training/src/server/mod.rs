@@ -4,8 +4,11 @@
 //! ServerActor    receives hellos and gradients from other processes        (thin)
 //!     │ ServerEvent
 //! ServerHandle   the training state behind a lock: a thread for events from outside, the trainer of this process
+//!                  one kind of server for steps that all workers make together, one for those that do not wait
 //!     │ KeeperJob, from snapshots
-//! Keeper         evaluates, writes checkpoints and the model, reports
+//! Keeper         evaluates, writes the model, reports
+//!     │ the newest snapshot
+//! Saver          writes checkpoints, reports
 //! ```
 //!
 //! What survives: nothing in memory is needed, a server starts from a checkpoint or from the job's seed. Gradients of
@@ -13,8 +16,13 @@
 
 mod actor;
 mod checkpoint;
+mod due;
 mod gradients;
 mod keeper;
+mod meter;
+mod paces;
+mod relaxed;
+mod saver;
 mod thread;
 
 use neap_runtime::wire::training::TrainerHello;

@@ -6,26 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use neap_runtime::wire::training::{ParametersHeader, TrainerHello};
-use neap_runtime::wire::worker::{FailureKind, Membership, Progress, WorkerReport};
+use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerReport};
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
-use neap_storage::checkpoint::CheckpointStore;
+use neap_scheduler::spec::Consistency;
 
 use super::checkpoint::{self, RestoreError};
+use super::due::Due;
 use super::keeper::KeeperJob;
+use super::meter::Meter;
+use super::paces::PaceMeter;
+use super::relaxed::RelaxedServer;
 use super::{Keeper, ServerEvent};
+use crate::finite::NotFinite;
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, THREAD_QUEUE_MAX, TrainerLink};
 use crate::model::Layout;
 use crate::reduction::Buffers;
 use crate::schedule::Schedule;
-use crate::state::{Commit, PartError, Snapshot, TrainingState};
-
-/// How often progress is reported.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
 
 /// What the thread needs to serve.
 pub(crate) struct ServerSetup {
@@ -39,14 +41,22 @@ pub(crate) struct ServerSetup {
 
 /// The way to the parameter server of this process. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct ServerHandle(Arc<Mutex<Server>>);
+pub(crate) struct ServerHandle(Arc<Mutex<Box<dyn Serve>>>);
 
+/// A kind of parameter server.
+pub(super) trait Serve: Send {
+    /// Handles an event on the calling thread, which may block and compute.
+    fn handle(&mut self, event: ServerEvent);
+}
+
+/// The server of a job whose workers make every step together.
 struct Server {
     setup: ServerSetup,
     keeper: Keeper,
     /// Trainers that wait for parameters, each with the membership it knows; it may be ahead of the server's.
     links: BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
     serving: Option<Serving>,
+    due: Due,
 }
 
 struct Serving {
@@ -55,6 +65,39 @@ struct Serving {
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
     meter: Meter,
+    paces: PaceMeter,
+}
+
+impl ServerSetup {
+    /// The state that a membership goes on from, with the name of its checkpoint; `None` where it starts over.
+    pub(super) fn saved(&self, membership: &Membership) -> Result<Option<(String, Snapshot)>, RestoreError> {
+        let Some(checkpoint) = &membership.restore else { return Ok(None) };
+        let (store, name) = checkpoint::find(&checkpoint.name, &self.job)?;
+        Ok(checkpoint::load(&store, name, &self.job)?.map(|snapshot| (checkpoint.name.clone(), snapshot)))
+    }
+
+    /// The parameters a job begins with: drawn from its seed, and given ones over them.
+    pub(super) fn initial(&self) -> Result<Vec<f32>, RestoreError> {
+        let drawn = self.layout.initial(self.job.seed);
+        match &self.job.init {
+            Some(init) => Ok(init.load(&self.layout, drawn)?),
+            None => Ok(drawn),
+        }
+    }
+
+    /// Whether a trainer has the server's training data; another's end the job.
+    pub(super) fn same_data(&self, hello: &TrainerHello) -> bool {
+        let same = hello.data_digest == self.data_digest;
+        if !same {
+            let text = format!(
+                "worker {} has other training data under the same path than the parameter server; give all nodes the \
+                 same data",
+                hello.worker
+            );
+            self.outbox.fail(FailureKind::Invalid, text);
+        }
+        same
+    }
 }
 
 impl ServerHandle {
@@ -65,7 +108,14 @@ impl ServerHandle {
     /// Where the thread cannot be started.
     pub(crate) fn start(setup: ServerSetup, keeper: Keeper, events: Receiver<ServerEvent>) -> std::io::Result<Self> {
         let guard = PanicGuard { thread: "parameter-server", session: setup.outbox.session.clone() };
-        let server = Self(Arc::new(Mutex::new(Server { setup, keeper, links: BTreeMap::new(), serving: None })));
+        let server: Box<dyn Serve> = match setup.job.consistency {
+            Consistency::Sync => {
+                let due = Due::new(Instant::now());
+                Box::new(Server { setup, keeper, links: BTreeMap::new(), serving: None, due })
+            }
+            Consistency::Ssp { .. } | Consistency::Async => Box::new(RelaxedServer::new(setup, keeper)),
+        };
+        let server = Self(Arc::new(Mutex::new(server)));
         let handle = server.clone();
         let run = move || {
             let _guard = guard;
@@ -90,7 +140,7 @@ impl ServerHandle {
     }
 }
 
-impl Server {
+impl Serve for Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Serve(membership) => self.serve(membership),
@@ -107,26 +157,26 @@ impl Server {
             }
         }
     }
+}
 
+impl Server {
     fn serve(&mut self, membership: Membership) {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
+        self.due.note_losses(membership.losses_per_1000_h);
         // The control plane names a checkpoint to a server that is new to it; what such a one still holds is stale.
         match self.serving.as_mut().filter(|_| membership.restore.is_none()) {
             Some(serving) => {
                 serving.state.abandon_step();
                 serving.received.clear();
+                serving.paces = PaceMeter::new(Instant::now());
                 serving.membership = membership;
             }
             None => match self.restore(&membership) {
                 Ok(state) => {
-                    let meter = Meter::new();
-                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter });
+                    let (meter, paces) = (Meter::new(), PaceMeter::new(Instant::now()));
+                    self.serving = Some(Serving { membership, state, received: BTreeSet::new(), meter, paces });
                 }
-                Err(error) => {
-                    let mut text = error.to_string();
-                    std::error::Error::source(&error).into_iter().for_each(|cause| text += &format!(": {cause}"));
-                    return self.setup.outbox.fail(FailureKind::Invalid, text);
-                }
+                Err(error) => return self.setup.outbox.fail(FailureKind::Invalid, error.text()),
             },
         }
         self.go_on();
@@ -134,15 +184,8 @@ impl Server {
 
     fn restore(&self, membership: &Membership) -> Result<TrainingState, RestoreError> {
         let ServerSetup { job, schedule, layout, buffers, .. } = &self.setup;
-        let snapshot = match &membership.restore {
-            None => None,
-            Some(checkpoint) => {
-                let store = CheckpointStore::open(&job.checkpoint_folder)?;
-                checkpoint::load(&store, &checkpoint.name, job)?.map(|snapshot| (checkpoint.name.clone(), snapshot))
-            }
-        };
-        let state = match snapshot {
-            None => TrainingState::new(*schedule, job.update, layout.initial(job.seed)),
+        let state = match self.setup.saved(membership)? {
+            None => TrainingState::new(*schedule, job.update, self.setup.initial()?),
             Some((name, snapshot)) => {
                 let state = TrainingState::restore(*schedule, job.update, layout.len(), snapshot);
                 state
@@ -153,20 +196,15 @@ impl Server {
     }
 
     fn attach(&mut self, hello: &TrainerHello, link: TrainerLink) {
-        if hello.data_digest != self.setup.data_digest {
-            let text = format!(
-                "worker {} has other training data under the same path than the parameter server; give all nodes the \
-                 same data",
-                hello.worker
-            );
-            return self.setup.outbox.fail(FailureKind::Invalid, text);
+        if !self.setup.same_data(hello) {
+            return;
         }
         let known = self.links.get(&hello.worker).map(|(membership, _)| *membership);
         if known.is_some_and(|known| known > hello.membership) {
             return;
         }
         self.links.insert(hello.worker, (hello.membership, link));
-        let Some(serving) = &self.serving else { return };
+        let Some(serving) = &mut self.serving else { return };
         if serving.membership.epoch == hello.membership && !serving.state.is_finished() {
             serving.send_parameters(&self.links, Some(hello.worker), &self.setup.outbox);
         }
@@ -183,6 +221,12 @@ impl Server {
                 self.serving = None;
                 self.setup.outbox.fail(FailureKind::DataLedger, text);
             }
+            Err(Refusal::NotFinite(fault)) => {
+                self.serving = None;
+                // Behind the checkpoints that are being written: they are of steps that were made.
+                let message = fault.describe(&self.setup.layout);
+                self.keeper.submit(KeeperJob::Fail { kind: FailureKind::User, message });
+            }
         }
     }
 
@@ -196,9 +240,16 @@ impl Server {
         if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
             self.setup.outbox.report_latest(WorkerReport::Progress(progress));
         }
-        let save = self.setup.job.checkpoint_due(commit.step, commit.epoch.map(|summary| summary.epoch));
+        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
+        if let Some(workers) = serving.paces.due(now) {
+            self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
+        }
+        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
         match commit.epoch {
             Some(summary) => {
+                if save {
+                    self.due.note_saved(now);
+                }
                 let snapshot = serving.state.snapshot();
                 self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
             }
@@ -209,7 +260,7 @@ impl Server {
     }
 
     fn go_on(&mut self) {
-        let Some(serving) = &self.serving else { return };
+        let Some(serving) = &mut self.serving else { return };
         self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
         if !serving.state.is_finished() {
             serving.send_parameters(&self.links, None, &self.setup.outbox);
@@ -226,21 +277,33 @@ impl Server {
         });
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let Some(serving) = &self.serving else { return };
+        self.due.note_saved(Instant::now());
         let (membership, snapshot) = (serving.membership.epoch, serving.state.snapshot());
         self.keeper.submit(KeeperJob::Save { membership, snapshot });
     }
 }
 
 /// Why gradients were not taken.
-enum Refusal {
+pub(super) enum Refusal {
     /// Of another membership or step: ordinary after a change.
     Late,
     /// Not what this worker should send.
     Wrong(String),
     /// The sample ledger would not balance: the job must end.
     Ledger(String),
+    /// The step cannot be made: the job must end.
+    NotFinite(NotFinite),
+}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Ledger(error) => Self::Ledger(error.to_string()),
+            StepError::NotFinite(fault) => Self::NotFinite(fault),
+        }
+    }
 }
 
 impl Serving {
@@ -255,9 +318,11 @@ impl Serving {
         }
         self.check(&gradients, shards)?;
         self.received.insert(gradients.worker);
+        let carried = gradients.parts.iter().map(|(_, part)| part.losses.len() as u32).sum();
+        self.paces.received(gradients.worker, carried, Instant::now());
         let mut committed = None;
         for (node, part) in gradients.parts {
-            committed = self.state.insert(node, part).map_err(|error| Refusal::Ledger(error.to_string()))?;
+            committed = self.state.insert(node, part).map_err(Refusal::from)?;
         }
         if committed.is_some() {
             self.received.clear();
@@ -289,56 +354,22 @@ impl Serving {
 
     /// Sends the current parameters to all trainers of the membership, or to one of them.
     fn send_parameters(
-        &self,
+        &mut self,
         links: &BTreeMap<WorkerId, (MembershipEpoch, TrainerLink)>,
         only: Option<WorkerId>,
         outbox: &Outbox,
     ) {
         let membership = self.membership.epoch;
-        let header = ParametersHeader { membership, step: self.state.step() };
+        let step = self.state.step();
         let wanted = |worker: WorkerId| only.is_none_or(|only| only == worker);
         for (&worker, (_, link)) in links.iter().filter(|(worker, (epoch, _))| wanted(**worker) && *epoch == membership)
         {
-            if !link.send(header.clone(), self.state.parameters()) {
-                outbox.peer_lost(membership, worker);
+            let Some(&Member { shard_start, shard_end, .. }) = self.membership.member(worker) else { continue };
+            let header = ParametersHeader { membership, step, shard_start, shard_end };
+            match link.send(header, self.state.parameters()) {
+                true => self.paces.sent(worker, Instant::now()),
+                false => outbox.peer_lost(membership, worker),
             }
         }
-    }
-}
-
-/// Turns commits into a report a few times a second.
-struct Meter {
-    since: Instant,
-    samples: u64,
-    loss: f64,
-    first: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { since: Instant::now(), samples: 0, loss: 0.0, first: true }
-    }
-
-    fn note(&mut self, commit: &Commit, schedule: &Schedule, membership: MembershipEpoch) -> Option<Progress> {
-        self.samples += commit.samples;
-        self.loss += commit.loss;
-        let (now, steps_total) = (Instant::now(), schedule.steps_total());
-        let elapsed = now - self.since;
-        if !self.first && elapsed < PROGRESS_EVERY && commit.step < steps_total {
-            return None;
-        }
-        let samples = self.samples.max(1) as f64;
-        let progress = Progress {
-            membership,
-            step: commit.step,
-            steps_total,
-            epoch: schedule.place(commit.step).0,
-            epochs_total: schedule.epochs_total(),
-            samples: schedule.samples_before(commit.step),
-            loss: self.loss / samples,
-            samples_per_second: samples / elapsed.as_secs_f64().max(1e-9),
-        };
-        *self = Self { since: now, samples: 0, loss: 0.0, first: false };
-        Some(progress)
     }
 }

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::data::DataError;
 use crate::entry::{Entries, EntryError};
+use crate::init::InitError;
 use crate::job::TrainJob;
 use crate::links::{Outbox, SESSION_QUEUE_MAX, SessionEvent};
 use crate::loader::FetchError;
@@ -56,6 +57,13 @@ pub(crate) enum SessionError {
         /// What happened.
         message: String,
     },
+}
+
+impl From<InitError> for SessionError {
+    fn from(error: InitError) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::Failed { kind: FailureKind::User, message: format!("{error}{cause}") }
+    }
 }
 
 impl From<EntryError> for SessionError {

@@ -11,7 +11,7 @@ use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 
 use crate::links::ParameterValues;
 use crate::loader::{ShardBatch, StepBatch};
-use crate::model::{Network, Write};
+use crate::model::{Batch, Network, Write};
 use crate::reduction::{Buffers, Leaves, Part, reduce_block};
 
 /// The computing threads of a worker: the caller's own, and helpers.
@@ -157,18 +157,26 @@ impl Leaves for InTurn<'_> {
         compute_shard(self.network, buffers, batch, self.weight)
     }
 
-    fn add(&mut self, _: u32, _: &Buffers, sum: &mut Part<Vec<f32>>) {
-        let ShardBatch { ids, batch } = self.next();
-        let loss = match ids.is_empty() {
+    fn add(&mut self, _: u32, buffers: &Buffers, sum: &mut Part<Vec<f32>>) {
+        let shard = self.next();
+        let loss = match <[Batch; 1]>::try_from(shard.pieces) {
+            Ok([whole]) => self.network.gradient(whole, self.weight, &mut sum.gradient, Write::Add),
             // As if zeros were added, which is what happens where another worker carries the shard.
-            true => {
+            Err(none) if none.is_empty() => {
                 sum.gradient.iter_mut().for_each(|value| *value += 0.0);
                 0.0
             }
-            false => self.network.gradient(batch, self.weight, &mut sum.gradient, Write::Add),
+            // The pieces are one sum before they are part of another one, wherever the shard is carried.
+            Err(pieces) => {
+                let mut gradient = buffers.take(sum.gradient.len());
+                let loss = accumulate(self.network, pieces, self.weight, &mut gradient);
+                sum.gradient.iter_mut().zip(&gradient).for_each(|(sum, value)| *sum += value);
+                buffers.put(gradient);
+                loss
+            }
         };
         sum.losses.push(loss);
-        sum.samples.extend(ids);
+        sum.samples.extend(shard.ids);
     }
 }
 
@@ -185,12 +193,16 @@ impl Leaves for Done {
 /// without samples has the gradient 0.
 fn compute_shard(network: &mut dyn Network, buffers: &Buffers, shard: ShardBatch, weight: f32) -> Part<Vec<f32>> {
     let mut gradient = buffers.take(network.layout().len());
-    let loss = match shard.ids.is_empty() {
-        true => {
-            gradient.fill(0.0);
-            0.0
-        }
-        false => network.gradient(shard.batch, weight, &mut gradient, Write::Replace),
-    };
+    let loss = accumulate(network, shard.pieces, weight, &mut gradient);
     Part { gradient, losses: vec![loss], samples: shard.ids }
+}
+
+/// Replaces `gradient` by the sum over the pieces, in their order. The network holds one piece at a time, so their size is
+/// what bounds its memory.
+fn accumulate(network: &mut dyn Network, pieces: Vec<Batch>, weight: f32, gradient: &mut [f32]) -> f64 {
+    if pieces.is_empty() {
+        gradient.fill(0.0);
+    }
+    let ways = std::iter::once(Write::Replace).chain(std::iter::repeat(Write::Add));
+    pieces.into_iter().zip(ways).map(|(piece, how)| network.gradient(piece, weight, gradient, how)).sum()
 }

@@ -31,9 +31,8 @@ struct Assignment {
     membership: MembershipEpoch,
     block: ShardRange,
     server: ServerLink,
-    /// The batches from `next_step` on.
-    feed: Option<Feed>,
-    next_step: u64,
+    /// The batches of these shards from this step on.
+    feed: Option<(ShardRange, u64, Feed)>,
 }
 
 impl TrainerThread {
@@ -73,9 +72,8 @@ impl TrainerThread {
             TrainerEvent::Release => self.assignment = None,
             TrainerEvent::Assign { membership, block, server } => {
                 // A feed for the same shards goes on: batches do not depend on the membership.
-                let kept = self.assignment.take().filter(|old| old.block == block);
-                let (feed, next_step) = kept.map_or((None, 0), |old| (old.feed, old.next_step));
-                self.assignment = Some(Assignment { membership, block, server, feed, next_step });
+                let feed = self.assignment.take().and_then(|old| old.feed);
+                self.assignment = Some(Assignment { membership, block, server, feed });
             }
             TrainerEvent::Parameters { header, values } => self.train(&header, values),
         }
@@ -90,12 +88,18 @@ impl TrainerThread {
             tracing::error!(found, expected, "parameters of another model ignored");
             return;
         }
-        let step = match assignment.next_batch(&self.data, &self.schedule, header.step) {
+        let shards = ShardRange { start: header.shard_start, end: header.shard_end };
+        let block = assignment.block;
+        if shards.is_empty() || shards.start < block.start || block.end < shards.end {
+            tracing::error!(?shards, ?block, "parameters for shards that are not carried here ignored");
+            return;
+        }
+        let step = match assignment.next_batch(&self.data, &self.schedule, shards, header.step) {
             Ok(step) => step,
             Err(error) => return self.fail(error),
         };
         let tree = ReductionTree::new(self.schedule.logical_shards);
-        let parts = self.crew.compute(tree, assignment.block, values, step);
+        let parts = self.crew.compute(tree, shards, values, step);
         let (membership, step) = (header.membership, header.step);
         match &assignment.server {
             ServerLink::Local(server) => {
@@ -126,16 +130,16 @@ impl Assignment {
         &mut self,
         data: &Arc<JobData>,
         schedule: &Schedule,
+        shards: ShardRange,
         step: u64,
     ) -> Result<crate::loader::StepBatch, FeedError> {
-        let feed = match self.feed.take().filter(|_| self.next_step == step) {
-            Some(feed) => feed,
-            None => Feed::start(data.clone(), *schedule, self.block, step).map_err(|_| FeedError::Ended)?,
+        let feed = match self.feed.take().filter(|(fed, next, _)| (*fed, *next) == (shards, step)) {
+            Some((_, _, feed)) => feed,
+            None => Feed::start(data.clone(), *schedule, shards, step).map_err(|_| FeedError::Ended)?,
         };
         let batch = feed.next()?;
         debug_assert_eq!(batch.step, step);
-        self.feed = Some(feed);
-        self.next_step = step + 1;
+        self.feed = Some((shards, step + 1, feed));
         Ok(batch)
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_runtime::wire::training::{Data, Every, Format, Length, Param, Part, TrainLaunch};
+use neap_runtime::wire::training::{Consistency, Data, Every, Format, Length, Param, Part, TrainLaunch};
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
 };
@@ -84,7 +84,7 @@ impl Cluster {
         }
         let everyone: Vec<usize> = carriers.iter().copied().chain([server]).collect();
         let epoch = MembershipEpoch(self.epoch);
-        let membership = Membership { epoch, members, server: self.workers[server].id, restore };
+        let membership = Membership { epoch, members, server: self.workers[server].id, restore, losses_per_1000_h: 0 };
         for (at, worker) in self.workers.iter().enumerate() {
             if everyone.contains(&at) {
                 worker.commands.send(WorkerCommand::Membership(membership.clone())).await.unwrap();
@@ -178,9 +178,12 @@ fn launch(folder: &Path) -> TrainLaunch {
         eval_data: Some(data(1_500, 1_797)),
         global_batch: 64,
         logical_shards: 8,
+        micro_batch: None,
         length: Length::Epochs(3),
         strict: true,
         separate_server: false,
+        init: None,
+        consistency: Consistency::Sync,
         seed: 11,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Epochs(1),

@@ -1,8 +1,11 @@
 //! From the tree to the job. Every field is read even where others are faulty, so that all faults are found at once;
 //! only then the parts are put together.
 
+mod actors;
 mod artifact;
 mod data;
+mod init;
+mod location;
 mod money;
 mod node;
 mod params;
@@ -14,7 +17,7 @@ use super::code::Code;
 use super::context::{ArtifactPlace, ParseContext};
 use super::fault::{Faults, Reported, Span};
 use super::field::{Block, Field, Missing};
-use super::job::{CheckpointEvery, CheckpointSpec, DEFAULT_PROJECT, JobSpec, OnPreempt};
+use super::job::{CheckpointEvery, CheckpointSpec, DEFAULT_PROJECT, JobSpec, OnPreempt, Work};
 use super::layout;
 use super::quantity;
 use super::tree::Node;
@@ -32,7 +35,7 @@ const CHECKPOINTS_KEPT: u32 = 3;
 
 /// What a job writes that says nothing about checkpoints.
 const CHECKPOINT: CheckpointSpec =
-    CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: CHECKPOINTS_KEPT, on_notice: true };
+    CheckpointSpec { place: None, every: CheckpointEvery::Auto, keep: CHECKPOINTS_KEPT, on_notice: true };
 
 /// Where the artifact is that the job names, if it names one.
 pub(super) fn artifact_place(
@@ -60,7 +63,9 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     }
     let job = field.block(faults, &layout::JOB)?;
     let version = job.required(faults, "version", missing("start the file with `version: 1`"), version);
-    let kind = job.required(faults, "kind", missing("say `kind: train`"), |field, faults| kind(field, &job, faults));
+    let missing_kind = missing("say `kind: train` or `kind: actors`");
+    let kind = job.required(faults, "kind", missing_kind, kind);
+    let alone = kind.as_ref().map_or(Ok(()), |kind| without_others(*kind, &job, faults));
     let name = job.optional(faults, "name", name);
     let description = job.optional(faults, "description", description);
     let project = job.optional(faults, "project", project);
@@ -80,18 +85,21 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     let checkpoint = checkpoint.map(|given| given.unwrap_or(CHECKPOINT));
     let can_save =
         money::budget_can_save(&job, budget.as_ref().ok().and_then(Option::as_ref), checkpoint.as_ref().ok(), faults);
-    // A job of another kind needs none of the two, but what is there is checked.
+    // A job of a kind that is not built needs neither data nor work, but what is there is checked.
     let other_kind = kind.as_ref().err().filter(|_| is_other_kind(&job)).copied();
-    let data = match (other_kind, job.get("data")) {
-        (Some(reported), None) => Err(reported),
+    let data = match (&kind, other_kind, job.get("data")) {
+        (Ok(Kind::Actors), ..) => Ok(BTreeMap::new()),
+        (_, Some(reported), None) => Err(reported),
         _ => data::data_sets(&job, context, faults),
     };
-    let train = match (other_kind, job.get("train")) {
-        (Some(reported), None) => Err(reported),
-        _ => train::train(&job, workers.as_ref().ok(), context, faults),
+    let work = match (&kind, other_kind, job.get("train")) {
+        (Ok(Kind::Actors), ..) => actors::actors(&job, context, faults).map(Work::Actors),
+        (_, Some(reported), None) => Err(reported),
+        _ => train::train(&job, workers.as_ref().ok(), context, faults).map(Work::Train),
     };
     version?;
     kind?;
+    alone?;
     gang?;
     can_save?;
     Ok(JobSpec {
@@ -111,7 +119,7 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
         max_restarts: max_restarts?.flatten().unwrap_or(0),
         checkpoint: checkpoint?,
         data: data?,
-        train: train?,
+        work: work?,
     })
 }
 
@@ -128,12 +136,27 @@ fn version(field: &Field<'_>, faults: &mut Faults) -> Result<(), Reported> {
     Err(field.fault(faults, Code::Version, message, "write `version: 1`"))
 }
 
-/// Only `train`, and then without the blocks of the other kinds. (Where another kind is refused, its block goes with it.)
-fn kind(field: &Field<'_>, job: &Block<'_>, faults: &mut Faults) -> Result<(), Reported> {
-    field.choice(faults, Code::Kind, &[("train", ())], layout::JOB.kinds)?;
-    let others = layout::JOB.kinds.iter().filter_map(|block| Some((block, job.get(block)?)));
+/// The kinds of job that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Train,
+    Actors,
+}
+
+/// Only the kinds that are built.
+fn kind(field: &Field<'_>, faults: &mut Faults) -> Result<Kind, Reported> {
+    field.choice(faults, Code::Kind, &[("train", Kind::Train), ("actors", Kind::Actors)], layout::JOB.kinds)
+}
+
+/// A job is without the blocks of the other kinds. (Where a kind is refused, its block goes with it.)
+fn without_others(kind: Kind, job: &Block<'_>, faults: &mut Faults) -> Result<(), Reported> {
+    let (own, foreign) = match kind {
+        Kind::Train => ("train", &["actors"][..]),
+        Kind::Actors => ("actors", &["train", "data"][..]),
+    };
+    let others = foreign.iter().chain(layout::JOB.kinds).filter_map(|block| Some((block, job.get(block)?)));
     let refused = others.map(|(block, field)| {
-        let message = format!("a job of `kind: train` has no block `{block}`");
+        let message = format!("a job of `kind: {own}` has no block `{block}`");
         faults.error(Code::KindBlock, &field.path, field.key_span, message, "remove the block, or change `kind`")
     });
     refused.last().map_or(Ok(()), Err)
@@ -224,36 +247,33 @@ fn max_restarts(field: &Field<'_>, faults: &mut Faults) -> Result<Option<u32>, R
 
 fn checkpoint(field: &Field<'_>, context: &ParseContext, faults: &mut Faults) -> Result<CheckpointSpec, Reported> {
     let block = field.block(faults, &layout::CHECKPOINT)?;
-    let folder =
-        block.optional(faults, "uri", |field, faults| data::local_path(field, Code::CheckpointUri, context, faults));
+    let place =
+        block.optional(faults, "uri", |field, faults| location::location(field, Code::CheckpointUri, context, faults));
     let every = block.optional(faults, "every", checkpoint_every);
     let keep = block.optional(faults, "keep", checkpoints_kept);
     let on_notice = block.optional(faults, "on_notice", |field, faults| field.switch(faults));
     Ok(CheckpointSpec {
-        folder: folder?,
-        every: every?.unwrap_or(CheckpointEvery::Epochs(1)),
+        place: place?,
+        every: every?.unwrap_or(CheckpointEvery::Auto),
         keep: keep?.unwrap_or(CHECKPOINTS_KEPT),
         on_notice: on_notice?.unwrap_or(true),
     })
 }
 
 fn checkpoint_every(field: &Field<'_>, faults: &mut Faults) -> Result<CheckpointEvery, Reported> {
-    let help = "write `auto`, `none`, `2epochs` or `100steps`";
+    let help = "write `auto`, `none`, `2epochs`, `100steps` or `10m`";
     let (text, _) = field.scalar(faults, "an interval", help)?;
     match text {
-        "auto" => return Ok(CheckpointEvery::Epochs(1)),
+        "auto" => return Ok(CheckpointEvery::Auto),
         "none" => return Ok(CheckpointEvery::Never),
         _ => {}
+    }
+    if let Some(time) = quantity::duration(text) {
+        return Ok(CheckpointEvery::Time(time));
     }
     match quantity::counted(text) {
         Some((steps @ 1.., "step" | "steps")) => Ok(CheckpointEvery::Steps(steps)),
         Some((epochs @ 1..=0xFFFF_FFFF, "epoch" | "epochs")) => Ok(CheckpointEvery::Epochs(epochs as u32)),
-        Some((1.., "s" | "m" | "h" | "d")) => Err(field.fault(
-            faults,
-            Code::NotBuiltYet,
-            format!("an interval of time, `{text}`, is not built yet"),
-            help,
-        )),
         _ => {
             let message = format!("{} is not a checkpoint interval", field.found());
             Err(field.fault(faults, Code::CheckpointEvery, message, help))

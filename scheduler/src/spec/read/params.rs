@@ -31,6 +31,27 @@ pub(super) fn params(
     Ok(params)
 }
 
+/// Settings that only their program knows: plain values under any name.
+pub(super) fn free(field: &Field<'_>, faults: &mut Faults) -> Result<BTreeMap<String, ParamValue>, Reported> {
+    let entries = field.entries(faults, "give a map, as in `{chunks: 40}`")?;
+    let read = |(name, field): (&str, Field<'_>)| {
+        let (text, quoted) = field.scalar(faults, "a number, a text or a switch", "give a single value")?;
+        let value = match text {
+            _ if quoted => ParamValue::Text(text.to_owned()),
+            "true" => ParamValue::Bool(true),
+            "false" => ParamValue::Bool(false),
+            _ => match (text.parse().ok(), number(text)) {
+                (Some(whole), _) => ParamValue::Int(whole),
+                (None, Some(number)) => ParamValue::Float(number),
+                (None, None) => ParamValue::Text(field.text(faults)?.to_owned()),
+            },
+        };
+        Ok((name.to_owned(), value))
+    };
+    let read: Vec<_> = entries.into_iter().map(read).collect();
+    read.into_iter().collect()
+}
+
 fn param(name: &str, field: &Field<'_>, entry: &EntryInfo, faults: &mut Faults) -> Result<ParamValue, Reported> {
     let Some(info) = entry.params.iter().find(|info| info.name == name) else {
         let names = || entry.params.iter().map(|info| info.name.as_str());

@@ -4,13 +4,19 @@ use super::super::code::Code;
 use super::super::context::{EntryInfo, ParseContext};
 use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
-use super::super::job::{Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
+use super::super::job::{Consistency, Determinism, ServerPlacement, TrainLength, TrainSpec, WorkerRange};
 use super::super::layout;
-use super::{artifact, missing, params};
+use super::{artifact, init, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
 const BATCH_MAX: u32 = 1 << 24;
+
+/// How far ahead a logical shard may be where `consistency: ssp` does not say it.
+const STALENESS: u32 = 4;
+
+/// A bound beyond this is none; `async` says so.
+const STALENESS_MAX: u32 = 10_000;
 
 /// `train`, with the checks across fields.
 pub(super) fn train(
@@ -47,7 +53,7 @@ fn train_block(
     let strategy = train.optional(faults, "strategy", |field, faults| {
         field.choice(faults, Code::BadValue, &[("ps", ())], &["allreduce"])
     });
-    let server = train.optional(faults, "ps", server);
+    let server = train.optional(faults, "ps", parameter_server);
     let shards =
         train.optional(faults, "logical_shards", |field, faults| field.whole_u32(faults, 1..=LOGICAL_SHARDS_MAX));
     let shards = shards.map(|shards| shards.unwrap_or(LOGICAL_SHARDS));
@@ -59,22 +65,28 @@ fn train_block(
         (Ok(Some(batch)), ..) => Ok(*batch),
         (Ok(None), Err(reported), _) | (Ok(None), _, Err(reported)) | (Err(reported), ..) => Err(*reported),
     };
+    let micro_batch = train.optional(faults, "micro_batch", |field, faults| field.whole_u32(faults, 1..=BATCH_MAX));
     let length = length(&train, faults);
     let determinism = determinism(&train, faults);
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
+    let init = train.optional(faults, "init", |field, faults| init::init(field, context, faults));
     let params = params::params(&train, entry.as_ref().ok().copied(), faults);
     backend?;
     strategy?;
     enough?;
+    let (server, consistency) = server?.unwrap_or((ServerPlacement::Colocated, Consistency::Sync));
     Ok(TrainSpec {
         entry: entry?.name.clone(),
         artifact: artifact?.map(|artifact| artifact.hash),
-        server: server?.unwrap_or(ServerPlacement::Colocated),
+        server,
+        consistency,
         global_batch: batch?,
         logical_shards: shards?,
+        micro_batch: micro_batch?,
         length: length?,
         determinism: determinism?,
         seed: seed?.unwrap_or(0),
+        init: init?,
         params: params?,
     })
 }
@@ -90,7 +102,7 @@ fn entry<'a>(field: &Field<'_>, entries: &'a [EntryInfo], faults: &mut Faults) -
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))
 }
 
-fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Reported> {
+fn parameter_server(field: &Field<'_>, faults: &mut Faults) -> Result<(ServerPlacement, Consistency), Reported> {
     let block = field.block(faults, &layout::PS)?;
     let servers = block.optional(faults, "servers", |field, faults| match field.whole_u32(faults, 1..=u32::MAX)? {
         1 => Ok(()),
@@ -103,12 +115,32 @@ fn server(field: &Field<'_>, faults: &mut Faults) -> Result<ServerPlacement, Rep
         let built = [("colocated", ServerPlacement::Colocated), ("separate", ServerPlacement::Separate)];
         field.choice(faults, Code::BadValue, &built, &[])
     });
-    let consistency = block.optional(faults, "consistency", |field, faults| {
-        field.choice(faults, Code::BadValue, &[("sync", ())], &["async", "ssp"])
-    });
+    let consistency = consistency(&block, faults);
     servers?;
-    consistency?;
-    Ok(placement?.unwrap_or(ServerPlacement::Colocated))
+    Ok((placement?.unwrap_or(ServerPlacement::Colocated), consistency?))
+}
+
+/// `consistency`, with the bound that only `ssp` has.
+fn consistency(ps: &Block<'_>, faults: &mut Faults) -> Result<Consistency, Reported> {
+    let given = ps.optional(faults, "consistency", |field, faults| {
+        let built = [
+            ("sync", Consistency::Sync),
+            ("ssp", Consistency::Ssp { staleness: STALENESS }),
+            ("async", Consistency::Async),
+        ];
+        field.choice(faults, Code::BadValue, &built, &[])
+    });
+    let staleness = ps.optional(faults, "staleness", |field, faults| {
+        Ok((field.whole_u32(faults, 0..=STALENESS_MAX)?, field.clone()))
+    });
+    match (given?.unwrap_or(Consistency::Sync), staleness?) {
+        (consistency, None) => Ok(consistency),
+        (Consistency::Ssp { .. }, Some((staleness, _))) => Ok(Consistency::Ssp { staleness }),
+        (Consistency::Sync | Consistency::Async, Some((_, field))) => {
+            let message = "`staleness` bounds an exchange with `consistency: ssp`, and this is another one";
+            Err(field.fault(faults, Code::Staleness, message, "write `consistency: ssp`, or leave `staleness` out"))
+        }
+    }
 }
 
 /// Points at `train.logical_shards` where it is given, otherwise at `workers`.
@@ -158,15 +190,18 @@ fn length(train: &Block<'_>, faults: &mut Faults) -> Result<TrainLength, Reporte
     }
 }
 
-/// `strict` where the job says nothing, since the exchange is synchronous.
+/// Where the job says nothing: `strict` if the exchange allows it, else `samples`.
 fn determinism(train: &Block<'_>, faults: &mut Faults) -> Result<Determinism, Reported> {
     let given = train.optional(faults, "determinism", |field, faults| {
         let built = [("strict", Determinism::Strict), ("samples", Determinism::Samples)];
         Ok((field.choice(faults, Code::BadValue, &built, &["none"])?, field.clone()))
     })?;
-    let Some((determinism, field)) = given else { return Ok(Determinism::Strict) };
+    let loose = loose_exchange(train);
+    let Some((determinism, field)) = given else {
+        return Ok(if loose.is_some() { Determinism::Samples } else { Determinism::Strict });
+    };
     if determinism == Determinism::Strict
-        && let Some(reason) = loose_exchange(train)
+        && let Some(reason) = loose
     {
         let message = format!("`strict` cannot be kept with {reason}");
         return Err(field.fault(faults, Code::Determinism, message, "use `determinism: samples`, or leave that out"));

@@ -1,7 +1,7 @@
 //! Job files that are taken, and what becomes of them.
 
 use super::*;
-use crate::model::{CpuMillis, MarketChoice, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{CpuMillis, Location, MarketChoice, MemoryMib, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// The least a job file can say.
 pub(super) const SMALL: &str = "\
@@ -77,7 +77,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!((spec.market, spec.max_price), (MarketChoice::OnDemand, None));
     assert_eq!((spec.priority, spec.budget, spec.deadline, spec.objective), (500, None, None, Objective::MinCost));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Shrink, 0));
-    let checkpoint = CheckpointSpec { folder: None, every: CheckpointEvery::Epochs(1), keep: 3, on_notice: true };
+    let checkpoint = CheckpointSpec { place: None, every: CheckpointEvery::Auto, keep: 3, on_notice: true };
     assert_eq!(spec.checkpoint, checkpoint);
     let digits = DataSpec {
         path: "/jobs/digits.csv".to_owned(),
@@ -96,14 +96,17 @@ fn the_smallest_file_gets_the_defaults() {
         entry: "mlp".to_owned(),
         artifact: None,
         server: ServerPlacement::Colocated,
+        consistency: Consistency::Sync,
         global_batch: 128,
         logical_shards: 8,
+        micro_batch: None,
         length: TrainLength::Epochs(2),
         determinism: Determinism::Strict,
         seed: 0,
+        init: None,
         params: params.into(),
     };
-    assert_eq!(spec.train, train);
+    assert_eq!(spec.train(), Some(&train));
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn every_field_arrives() {
     assert_eq!((spec.priority, spec.budget), (700, Some(budget)));
     assert_eq!((spec.deadline, spec.objective), (Some(Deadline::After(Millis::from_secs(5_400))), Objective::MinTime));
     assert_eq!((spec.on_preempt, spec.max_restarts), (OnPreempt::Replace, 3));
-    assert_eq!(spec.checkpoint.folder.as_deref(), Some("/var/lib/neap/ckpt"));
+    assert_eq!(spec.checkpoint.place.as_ref().map(|place| place.to_string()).as_deref(), Some("/var/lib/neap/ckpt"));
     assert_eq!((spec.checkpoint.every, spec.checkpoint.keep), (CheckpointEvery::Steps(100), 5));
     assert!(!spec.checkpoint.on_notice);
     assert_eq!((spec.data["train"].format, spec.data["train"].part), (DataFormat::Idx, DataPart::Train));
@@ -132,11 +135,17 @@ fn every_field_arrives() {
     assert_eq!((spec.data["eval"].path.as_str(), spec.data["eval"].shuffle_seed), ("/jobs/eval.csv.gz", None));
     assert_eq!(spec.data["eval"].part, DataPart::Rows { from: 10, to: 20 });
     assert_eq!(spec.data["eval"].label.as_deref(), Some("digit"));
-    assert_eq!(spec.train.server, ServerPlacement::Separate);
-    assert_eq!((spec.train.global_batch, spec.train.logical_shards, spec.train.seed), (64, 4, 42));
-    assert_eq!((spec.train.length, spec.train.determinism), (TrainLength::Epochs(5), Determinism::Samples));
-    assert_eq!(spec.train.params["lr"], ParamValue::Float(0.001));
-    assert_eq!(spec.train.params["bias"], ParamValue::Bool(true));
+    assert_eq!(spec.train().unwrap().server, ServerPlacement::Separate);
+    assert_eq!(
+        (spec.train().unwrap().global_batch, spec.train().unwrap().logical_shards, spec.train().unwrap().seed),
+        (64, 4, 42)
+    );
+    assert_eq!(
+        (spec.train().unwrap().length, spec.train().unwrap().determinism),
+        (TrainLength::Epochs(5), Determinism::Samples)
+    );
+    assert_eq!(spec.train().unwrap().params["lr"], ParamValue::Float(0.001));
+    assert_eq!(spec.train().unwrap().params["bias"], ParamValue::Bool(true));
 }
 
 #[test]
@@ -159,7 +168,9 @@ fn workers_in_every_form() {
 #[test]
 fn checkpoints_in_every_form() {
     let cases = [
-        ("auto", CheckpointEvery::Epochs(1)),
+        ("auto", CheckpointEvery::Auto),
+        ("10m", CheckpointEvery::Time(Millis::from_secs(600))),
+        ("1h30m", CheckpointEvery::Time(Millis::from_secs(5_400))),
         ("none", CheckpointEvery::Never),
         ("1epoch", CheckpointEvery::Epochs(1)),
         ("3epochs", CheckpointEvery::Epochs(3)),
@@ -168,6 +179,40 @@ fn checkpoints_in_every_form() {
     ];
     for (text, every) in cases {
         assert_eq!(accepted(&format!("{SMALL}checkpoint: {{every: {text}}}\n")).checkpoint.every, every, "{text}");
+    }
+}
+
+#[test]
+fn weights_to_begin_with() {
+    let init =
+        "{uri: w/model.pt, rename: {fc1: layer1, model: \"\"}, fresh: [head], ignore: [fc9], freeze: [layer1, a.b]}";
+    let spec = accepted(&SMALL.replace("epochs: 2}", &format!("epochs: 2, init: {init}}}")));
+    let plain = accepted(SMALL);
+    assert_eq!(plain.train().unwrap().init, None);
+    assert_ne!(spec.canonical(), plain.canonical(), "they decide the result");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let wanted = InitSpec {
+        path: "/jobs/w/model.pt".to_owned(),
+        rename: [("fc1", "layer1"), ("model", "")].map(|(from, to)| (from.to_owned(), to.to_owned())).into(),
+        fresh: names(&["head"]),
+        ignore: names(&["fc9"]),
+        freeze: names(&["layer1", "a.b"]),
+    };
+    assert_eq!(spec.train().unwrap().init, Some(wanted));
+}
+
+#[test]
+fn an_exchange_without_waiting_is_not_strict() {
+    let cases = [
+        ("{consistency: sync}", Consistency::Sync, Determinism::Strict),
+        ("{consistency: ssp}", Consistency::Ssp { staleness: 4 }, Determinism::Samples),
+        ("{consistency: ssp, staleness: 0}", Consistency::Ssp { staleness: 0 }, Determinism::Samples),
+        ("{consistency: async}", Consistency::Async, Determinism::Samples),
+    ];
+    for (ps, consistency, determinism) in cases {
+        let spec = accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}")));
+        let train = spec.train().unwrap();
+        assert_eq!((train.consistency, train.determinism), (consistency, determinism), "{ps}");
     }
 }
 
@@ -204,8 +249,31 @@ fn json_is_yaml() {
     let text = r#"{"version": 1, "kind": "train", "data": {"train": {"uri": "digits.csv"}},
         "train": {"entry": "mlp", "steps": 10, "params": {"lr": 1}}}"#;
     let spec = accepted(text);
-    assert_eq!(spec.train.length, TrainLength::Steps(10));
-    assert_eq!(spec.train.params["lr"], ParamValue::Float(1.0));
+    assert_eq!(spec.train().unwrap().length, TrainLength::Steps(10));
+    assert_eq!(spec.train().unwrap().params["lr"], ParamValue::Float(1.0));
+}
+
+#[test]
+fn own_actors_have_a_main_function_and_no_data() {
+    let text = "version: 1\nkind: actors\nworkers: 2..4\ncheckpoint: {uri: states}\n\
+                actors:\n  main: word-count\n  params: {chunks: 40, share: 0.5, text: \"7\", path: a/b, deep: true}\n";
+    let spec = accepted(text);
+    let params = [
+        ("chunks", ParamValue::Int(40)),
+        ("share", ParamValue::Float(0.5)),
+        ("text", ParamValue::Text("7".to_owned())),
+        ("path", ParamValue::Text("a/b".to_owned())),
+        ("deep", ParamValue::Bool(true)),
+    ];
+    let params = params.map(|(name, value)| (name.to_owned(), value)).into();
+    assert_eq!(spec.work, Work::Actors(ActorsSpec { main: "word-count".to_owned(), params }));
+    assert_eq!((spec.data.len(), &spec.checkpoint.place), (0, &Some(Location::Local("/jobs/states".into()))));
+    let canonical = "neap job 1\nactors.main = \"word-count\"\nactors.params.\"chunks\" = 40\nactors.params.\"deep\" = true\n\
+                     actors.params.\"path\" = \"a/b\"\nactors.params.\"share\" = 0.5\nactors.params.\"text\" = \"7\"\n";
+    assert_eq!(spec.canonical(), canonical);
+    // Where nobody knows which there are, as when a journal is read again, any main function is taken.
+    let unknown = ParseContext { mains: None, ..context() };
+    assert!(parse(&text.replace("word-count", "other"), &unknown).is_ok());
 }
 
 #[test]
@@ -244,5 +312,22 @@ train.seed = 0
     for text in same {
         assert_eq!(accepted(&text).canonical(), wanted, "{text}");
     }
-    assert_ne!(accepted(&SMALL.replace("epochs: 2", "epochs: 2, seed: 1")).canonical(), wanted);
+    for other in ["seed: 1", "ps: {consistency: async}", "ps: {consistency: ssp}"] {
+        assert_ne!(accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, {other}"))).canonical(), wanted);
+    }
+}
+
+#[test]
+fn a_micro_batch_is_part_of_the_result_where_it_cuts_a_shard() {
+    let with = |micro: u32| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, micro_batch: {micro}")));
+    let (whole, cut) = (accepted(SMALL).canonical(), with(5));
+    assert_eq!(cut.train().unwrap().micro_batch, Some(5));
+    assert!(cut.canonical().contains(
+        "
+train.micro_batch = 5
+"
+    ));
+    // A logical shard has 16 samples of each step.
+    assert_eq!(with(16).canonical(), whole);
+    assert_ne!(with(15).canonical(), whole);
 }

@@ -32,8 +32,9 @@ fn the_entries_are_the_artifacts() {
     for place in ["target/debug/mine", &HASH.to_string()] {
         let text = job(&format!("artifact: \"{place}\", entry: mine"));
         let spec = parse(&text, &with_artifact()).unwrap().spec;
-        assert_eq!((spec.train.artifact, spec.train.entry.as_str()), (Some(HASH), "mine"), "{place}");
-        assert_eq!(spec.train.params["depth"], ParamValue::Int(2));
+        let train = spec.train().unwrap();
+        assert_eq!((train.artifact, train.entry.as_str()), (Some(HASH), "mine"), "{place}");
+        assert_eq!(train.params["depth"], ParamValue::Int(2));
         // What the file calls it does not matter, only what is in it.
         assert!(spec.canonical().contains(&format!("\ntrain.artifact = {HASH}\n")), "{}", spec.canonical());
     }

@@ -20,7 +20,12 @@ fn context() -> ParseContext {
         param("bias", ParamKind::Bool, None),
     ];
     let entry = |name: &str| EntryInfo { name: name.to_owned(), default_batch: 128, params: params.clone() };
-    ParseContext { base_dir: "/jobs".to_owned(), entries: vec![entry("mlp"), entry("cnn")], artifact: None }
+    ParseContext {
+        base_dir: "/jobs".to_owned(),
+        entries: vec![entry("mlp"), entry("cnn")],
+        mains: Some(vec!["word-count".to_owned()]),
+        artifact: None,
+    }
 }
 
 /// The faults of `text`, one line each: `line:column code path: message | help`.

@@ -27,7 +27,7 @@ const PLANTS: &[Plant] = &[
     ("max_price: 0.35", "max_price: -1", Code::MaxPrice, "max_price"),
     ("on_preempt: replace", "on_preemt: replace", Code::UnknownKey, "elastic.on_preemt"),
     ("max_restarts: 3", "max_restarts: x", Code::WrongType, "retry.max_restarts"),
-    ("file:///var", "s3://var", Code::NotBuiltYet, "checkpoint.uri"),
+    ("file:///var", "s3://key:secret@var", Code::CheckpointUri, "checkpoint.uri"),
     ("every: 100steps", "every: 100", Code::CheckpointEvery, "checkpoint.every"),
     ("keep: 5", "keep: 0", Code::BadValue, "checkpoint.keep"),
     ("split: train", "split: dev", Code::BadValue, "data.train.split"),
@@ -40,7 +40,7 @@ const PLANTS: &[Plant] = &[
     ("epochs: 5", "epochs: 5\n  steps: 5", Code::Length, "train.steps"),
     ("determinism: samples", "determinism: maybe", Code::BadValue, "train.determinism"),
     ("seed: 42", "seed: 42\n  seed: 43", Code::DuplicateKey, "train.seed"),
-    ("seed: 42", "seed: 42\n  micro_batch: 4", Code::NotBuiltYet, "train.micro_batch"),
+    ("seed: 42", "seed: 42\n  micro_batch: 0", Code::BadValue, "train.micro_batch"),
 ];
 
 /// Parses and holds the answer to what is promised of every answer.

@@ -48,7 +48,7 @@ fn not_a_job() {
             1:1 error[E081] the file holds `just words` instead of a job | start with `version: 1` and `kind: train`
             {}
             1:1 error[E032] data: `data` is missing | name the training data: `data: {train: {uri: path/to/data}}`
-            1:1 error[E086] kind: `kind` is missing | say `kind: train`
+            1:1 error[E086] kind: `kind` is missing | say `kind: train` or `kind: actors`
             1:1 error[E003] train: `train` is missing | add the block `train:` with `entry` and `epochs`
             1:1 error[E086] version: `version` is missing | start the file with `version: 1`
         "#]],
@@ -146,7 +146,7 @@ fn keys() {
             epochs: 3
             5:1 error[E091] epochs: unknown key `epochs` | it belongs into `train`
             zzz: 3
-            5:1 error[E091] zzz: unknown key `zzz` | the keys here are `version`, `kind`, `name`, `description`, `project`, `labels`, `priority`, `workers`, `resources`, `placement`, `market`, `max_price`, `budget`, `deadline`, `objective`, `elastic`, `retry`, `checkpoint`, `data` or `train`
+            5:1 error[E091] zzz: unknown key `zzz` | the keys here are `version`, `kind`, `name`, `description`, `project`, `labels`, `priority`, `workers`, `resources`, `placement`, `market`, `max_price`, `budget`, `deadline`, `objective`, `elastic`, `retry`, `checkpoint`, `data`, `train` or `actors`
             queue: fast⏎schedule: daily
             5:1 error[E090] queue: `queue` is not built yet | leave it out; jobs start in the order they came
             6:1 error[E090] schedule: `schedule` is not built yet | start the job from cron with `neap run`
@@ -182,14 +182,51 @@ fn version_and_kind() {
             kind: tran
             2:7 error[E002] kind: unknown value `tran` | did you mean `train`?
             kind: command
-            2:7 error[E090] kind: `command` is not built yet | write `train`
+            2:7 error[E090] kind: `command` is not built yet | write `train` or `actors`
             version: 1⏎kind: tune⏎tune: {metric: x}⏎
-            2:7 error[E090] kind: `tune` is not built yet | write `train`
+            2:7 error[E090] kind: `tune` is not built yet | write `train` or `actors`
             command: {run: ls}⏎tune: {}
             5:1 error[E003] command: a job of `kind: train` has no block `command` | remove the block, or change `kind`
             6:1 error[E003] tune: a job of `kind: train` has no block `tune` | remove the block, or change `kind`
             version: 1⏎kind: train⏎data: {train: {uri: a.csv}}⏎
             1:1 error[E003] train: `train` is missing | add the block `train:` with `entry` and `epochs`
+        "#]],
+    );
+}
+
+#[test]
+fn own_actors() {
+    let actors = |more: &str| whole(&format!("version: 1\nkind: actors\n{more}\n"));
+    check(
+        &[
+            actors("name: x"),
+            actors("actors: {params: {a: 1}}"),
+            actors("actors: {main: word-cuont}"),
+            actors("actors: {main: word-count, params: {list: [1], off: off}, mian: x, artifact: y}"),
+            actors("actors: {main: word-count}\ndata: {train: {uri: a.csv}}\ntrain: {entry: mlp}"),
+            actors("actors: {main: word-count}\ncheckpoint: {every: 10steps, keep: 4}"),
+            added("actors: {main: word-count}"),
+        ],
+        expect![[r#"
+            version: 1⏎kind: actors⏎name: x⏎
+            1:1 error[E003] actors: `actors` is missing | add the block `actors:` with `main`
+            version: 1⏎kind: actors⏎actors: {params: {a: 1}}⏎
+            3:1 error[E086] actors.main: `main` is missing | name the main function: `word-count`
+            version: 1⏎kind: actors⏎actors: {main: word-cuont}⏎
+            3:16 error[E040] actors.main: there is no main function `word-cuont` | did you mean `word-count`?
+            version: 1⏎kind: actors⏎actors: {main: word-count, params: {list: [1], off: off}, mian: x, artifact:
+            3:37 error[E084] actors.params.list: expected a number, a text or a switch, found a list | give a single value
+            3:53 error[E084] actors.params.off: expected a text, found `off` | put it in quotes: "off"
+            3:59 error[E091] actors.mian: unknown key `mian` | did you mean `main`?
+            3:68 error[E090] actors.artifact: `artifact` is not built yet | leave it out; submit the job with the program that has the main function
+            version: 1⏎kind: actors⏎actors: {main: word-count}⏎data: {train: {uri: a.csv}}⏎train: {entry: mlp}⏎
+            4:1 error[E003] data: a job of `kind: actors` has no block `data` | remove the block, or change `kind`
+            5:1 error[E003] train: a job of `kind: actors` has no block `train` | remove the block, or change `kind`
+            version: 1⏎kind: actors⏎actors: {main: word-count}⏎checkpoint: {every: 10steps, keep: 4}⏎
+            4:14 error[E090] checkpoint.every: own actors save their states when they have something to save | leave it out
+            4:30 error[E090] checkpoint.keep: own actors save their states when they have something to save | leave it out
+            actors: {main: word-count}
+            5:1 error[E003] actors: a job of `kind: train` has no block `actors` | remove the block, or change `kind`
         "#]],
     );
 }
@@ -377,33 +414,75 @@ fn checkpoints() {
         &[
             changed("every: 100steps", "every: often"),
             changed("every: 100steps", "every: 0steps"),
-            changed("every: 100steps", "every: 10m"),
+            changed("every: 100steps", "every: 0m"),
             changed("keep: 5", "keep: 1"),
             changed("keep: 5", "keep: 0"),
             changed("on_notice: false", "on_notice: \"false\""),
-            changed("file:///var/lib/neap/ckpt", "s3://bucket/ckpt"),
+            changed("file:///var/lib/neap/ckpt", "s3://bucket/../ckpt"),
+            changed("file:///var/lib/neap/ckpt", "s3://key:secret@bucket/ckpt"),
+            changed("file:///var/lib/neap/ckpt", "ftp://bucket/ckpt"),
             changed("file:///var/lib/neap/ckpt", "\"s\\t3://bucket\""),
             changed("file:///var/lib/neap/ckpt", "file://ckpt"),
         ],
         expect![[r#"
             every: often
-            21:10 error[E031] checkpoint.every: `often` is not a checkpoint interval | write `auto`, `none`, `2epochs` or `100steps`
+            21:10 error[E031] checkpoint.every: `often` is not a checkpoint interval | write `auto`, `none`, `2epochs`, `100steps` or `10m`
             every: 0steps
-            21:10 error[E031] checkpoint.every: `0steps` is not a checkpoint interval | write `auto`, `none`, `2epochs` or `100steps`
-            every: 10m
-            21:10 error[E090] checkpoint.every: an interval of time, `10m`, is not built yet | write `auto`, `none`, `2epochs` or `100steps`
+            21:10 error[E031] checkpoint.every: `0steps` is not a checkpoint interval | write `auto`, `none`, `2epochs`, `100steps` or `10m`
+            every: 0m
+            21:10 error[E031] checkpoint.every: `0m` is not a checkpoint interval | write `auto`, `none`, `2epochs`, `100steps` or `10m`
             keep: 1
             22:9 warning[E085] checkpoint.keep: a single checkpoint leaves nothing when it is damaged; 2 are kept | write `keep: 2`
             keep: 0
             22:9 error[E085] checkpoint.keep: 0 is out of range | give a whole number from 1 to 1000
             on_notice: "false"
             23:14 error[E084] checkpoint.on_notice: expected `true` or `false`, found "false" | write `true` or `false`, without quotes
-            s3://bucket/ckpt
-            20:8 error[E090] checkpoint.uri: `s3://` is not built yet | write a path, or `file:///an/absolute/path`
+            s3://bucket/../ckpt
+            20:8 error[E030] checkpoint.uri: `s3://bucket/../ckpt` names no place in an object store; one looks like `s3://bucket/some/prefix` | write `s3://bucket/some/prefix`; credentials come from the environment
+            s3://key:secret@bucket/ckpt
+            20:8 error[E030] checkpoint.uri: a URI holds no credentials; set them in the environment (AWS_ACCESS_KEY_ID and so on) | write `s3://bucket/some/prefix`; credentials come from the environment
+            ftp://bucket/ckpt
+            20:8 error[E090] checkpoint.uri: `ftp://` is not built yet | write a path, or `file:///an/absolute/path`
             "s\t3://bucket"
             20:8 error[E090] checkpoint.uri: `s�3://` is not built yet | write a path, or `file:///an/absolute/path`
             file://ckpt
             20:8 error[E030] checkpoint.uri: `file://ckpt` has no absolute path behind `file://` | write a path, or `file:///an/absolute/path`
+        "#]],
+    );
+}
+
+#[test]
+fn init() {
+    let init = |text: &str| changed("seed: 42", &format!("seed: 42\n  init: {text}"));
+    check(
+        &[
+            init("{rename: {a: b}}"),
+            init("model.safetensors"),
+            init("{uri: model.onnx}"),
+            init("{uri: s3://bucket/model.pt}"),
+            init("{uri: model.pt, freez: [a]}"),
+            init("{uri: model.pt, freeze: layer1}"),
+            init("{uri: model.pt, fresh: [a, {b: c}]}"),
+            init("{uri: model.pt, ignore: [\"\"], rename: [a]}"),
+        ],
+        expect![[r#"
+            seed: 42⏎  init: {rename: {a: b}}
+            43:3 error[E049] train.init.uri: `uri` is missing | say where the weights are: `uri: model.safetensors`
+            seed: 42⏎  init: model.safetensors
+            43:9 error[E084] train.init: expected a map, found `model.safetensors` | give a map with `uri`, `rename`, `fresh`, `ignore` or `freeze`
+            seed: 42⏎  init: {uri: model.onnx}
+            43:15 error[E049] train.init.uri: the name of `model.onnx` does not tell what it is | give a `.safetensors` file, or a state_dict of PyTorch as `.pt` or `.pth`
+            seed: 42⏎  init: {uri: s3://bucket/model.pt}
+            43:15 error[E090] train.init.uri: `s3://` is not built yet | write a path, or `file:///an/absolute/path`
+            seed: 42⏎  init: {uri: model.pt, freez: [a]}
+            43:25 error[E091] train.init.freez: unknown key `freez` | did you mean `freeze`?
+            seed: 42⏎  init: {uri: model.pt, freeze: layer1}
+            43:33 error[E084] train.init.freeze: expected a list, found `layer1` | give a list of names or of what they begin with, as in `[layer1]`
+            seed: 42⏎  init: {uri: model.pt, fresh: [a, {b: c}]}
+            43:25 error[E084] train.init.fresh[1]: expected a text, found a map | give a text
+            seed: 42⏎  init: {uri: model.pt, ignore: [""], rename: [a]}
+            43:34 error[E085] train.init.ignore[0]: a name is empty | write the name, as in `layer1`
+            43:39 error[E084] train.init.rename: expected a map, found a list | give a map from the file's names to the model's, as in `{fc1: layer1}`
         "#]],
     );
 }
@@ -464,6 +543,9 @@ fn training() {
             changed("strategy: ps", "strategy: allreduce"),
             changed("servers: 1", "servers: 2"),
             changed("consistency: sync", "consistency: async, staleness: 4"),
+            changed("consistency: sync", "staleness: 4"),
+            changed("consistency: sync", "consistency: ssp, staleness: 20000"),
+            changed("consistency: sync", "consistency: bsp"),
             changed("global_batch: 64", "global_batch: 66"),
             changed("global_batch: 64", "global_batch: 1.5"),
             changed("  global_batch: 64\n  logical_shards: 4", "  logical_shards: 5"),
@@ -472,6 +554,7 @@ fn training() {
             changed("  epochs: 5\n", "  epochs: 0\n"),
             changed("determinism: samples", "determinism: none"),
             changed("seed: 42", "seed: 1e3"),
+            changed("seed: 42", "micro_batch: 0"),
             whole(&strict.replace("consistency: sync", "consistency: ssp")),
             whole(&strict.replace("consistency: sync", "compression: bf16")),
         ],
@@ -487,8 +570,13 @@ fn training() {
             servers: 2
             37:17 error[E090] train.ps.servers: 2 parameter servers are not built yet | leave `servers` out; there is one
             consistency: async, staleness: 4
-            37:54 error[E090] train.ps.consistency: `async` is not built yet | write `sync`
-            37:61 error[E090] train.ps.staleness: `staleness` is not built yet | leave it out; the exchange is synchronous
+            37:72 error[E043] train.ps.staleness: `staleness` bounds an exchange with `consistency: ssp`, and this is another one | write `consistency: ssp`, or leave `staleness` out
+            staleness: 4
+            37:52 error[E043] train.ps.staleness: `staleness` bounds an exchange with `consistency: ssp`, and this is another one | write `consistency: ssp`, or leave `staleness` out
+            consistency: ssp, staleness: 20000
+            37:70 error[E085] train.ps.staleness: 20000 is out of range | give a whole number from 0 to 10000
+            consistency: bsp
+            37:54 error[E085] train.ps.consistency: unknown value `bsp` | did you mean `ssp`?
             global_batch: 66
             38:17 error[E044] train.global_batch: a global batch of 66 cannot be cut into 4 equal shards | set `global_batch` to 64 or 68
             global_batch: 1.5
@@ -505,8 +593,9 @@ fn training() {
             41:16 error[E090] train.determinism: `none` is not built yet | write `strict` or `samples`
             seed: 1e3
             42:9 error[E084] train.seed: expected a whole number, found `1e3` | give a whole number, 0 or more
+            micro_batch: 0
+            42:16 error[E085] train.micro_batch: 0 is out of range | give a whole number from 1 to 16777216
             version: 1⏎kind: train⏎name: fashion-mnist⏎description: "an image classifier"⏎project: default⏎label
-            37:54 error[E090] train.ps.consistency: `ssp` is not built yet | write `sync`
             41:16 error[E047] train.determinism: `strict` cannot be kept with `consistency: ssp` | use `determinism: samples`, or leave that out
             version: 1⏎kind: train⏎name: fashion-mnist⏎description: "an image classifier"⏎project: default⏎label
             37:41 error[E090] train.ps.compression: `compression` is not built yet | leave it out; gradients are sent whole

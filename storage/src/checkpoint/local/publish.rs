@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use neap_scheduler::model::MembershipEpoch;
 
-use super::manifest::{MANIFEST_FILE, Manifest, Name, check_part_names, chunk_file};
-use super::{CHUNK_BYTES, CheckpointError, CheckpointStore, Meta, Published, TMP_PREFIX, failed};
+use super::super::manifest::{MANIFEST_FILE, Prepared, chunk_file};
+use super::super::{CHUNK_BYTES, CheckpointError, Meta, Published};
+use super::{LocalStore, TMP_PREFIX, failed};
 use crate::durable;
 
 /// What a publish has just done. Tests stop it there.
@@ -20,15 +21,8 @@ pub(super) enum Step {
     Renamed,
 }
 
-impl CheckpointStore {
-    /// Publishes `parts` as one checkpoint. When this returns, all of it is on disk; on any error, and after a crash,
-    /// none of it is to be seen. Publishing the same again gives the same checkpoint.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError::Fenced`] where a later membership has taken over, [`CheckpointError::Full`],
-    /// [`CheckpointError::BadPart`], [`CheckpointError::Io`].
-    pub fn publish(&self, meta: &Meta, parts: &[(&str, &[u8])]) -> Result<Published, CheckpointError> {
+impl LocalStore {
+    pub(in super::super) fn publish(&self, meta: &Meta, parts: &[(&str, &[u8])]) -> Result<Published, CheckpointError> {
         self.publish_watched(meta, parts, &mut |_| {})
     }
 
@@ -38,14 +32,9 @@ impl CheckpointStore {
         parts: &[(&str, &[u8])],
         watch: &mut dyn FnMut(Step),
     ) -> Result<Published, CheckpointError> {
-        check_part_names(parts.iter().map(|(name, _)| *name))?;
         self.check_fence(meta.membership)?;
-        let manifest = serde_json::to_vec_pretty(&Manifest::of(meta, parts))
-            .map_err(|error| CheckpointError::BadPart(error.to_string()))?;
-        let digest = blake3::hash(&manifest).to_hex().to_string();
-        let name = Name::new(meta, &digest).to_string();
-        let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let published = Published { path: self.folder.join(&name), name, digest, bytes };
+        let Prepared { manifest, published } = Prepared::new(meta, parts, CHUNK_BYTES)?;
+        let bytes = published.bytes;
         let unfinished = self.folder.join(unfinished_name(meta));
         let result = self
             .fence(meta.membership)
@@ -72,9 +61,9 @@ impl CheckpointStore {
     ) -> Result<(), CheckpointError> {
         let _lock = self.lock()?;
         self.check_fence(membership)?;
-        let Published { name, path, .. } = published;
+        let path = &self.folder.join(&published.name);
         if path.exists() {
-            if self.load(name).is_ok() {
+            if self.load(&published.name).is_ok() {
                 return fs::remove_dir_all(unfinished).map_err(|source| failed("remove", unfinished, source));
             }
             // The same checkpoint was damaged since: the one just written takes its place.
@@ -89,7 +78,7 @@ impl CheckpointStore {
     fn named_full(&self, error: CheckpointError, bytes: u64) -> CheckpointError {
         match error {
             CheckpointError::Io { source, .. } if durable::is_full(&source) => {
-                CheckpointError::Full { folder: self.folder.clone(), bytes, source }
+                CheckpointError::Full { store: self.shown(), bytes, source }
             }
             other => other,
         }
@@ -138,6 +127,7 @@ pub(super) fn unfinished_epoch(name: &str) -> Option<MembershipEpoch> {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
+    use super::super::super::CheckpointStore;
     use super::*;
 
     fn meta(membership: u64, step: u64) -> Meta {
@@ -145,7 +135,7 @@ mod tests {
         Meta { membership, step, epoch: 1, cursor: 2, extra: serde_json::json!({ "rng": [1, 2] }) }
     }
 
-    fn unfinished(store: &CheckpointStore) -> usize {
+    fn unfinished(store: &LocalStore) -> usize {
         store.file_names().unwrap().iter().filter(|name| unfinished_epoch(name).is_some()).count()
     }
 
@@ -165,7 +155,7 @@ mod tests {
         ];
         for (crash_after, step) in steps.into_iter().enumerate() {
             let dir = tempfile::tempdir().unwrap();
-            let store = CheckpointStore::open(dir.path()).unwrap();
+            let (store, whole) = (LocalStore::open(dir.path()).unwrap(), CheckpointStore::open(dir.path()).unwrap());
             let before = store.publish(&meta(1, 1), &[("w", b"before")]).unwrap();
             let mut seen = 0;
             let crashed = catch_unwind(AssertUnwindSafe(|| {
@@ -177,14 +167,14 @@ mod tests {
                 })
             }));
             assert_eq!(crashed.unwrap_err().downcast_ref(), Some(&step));
-            let latest = store.load_latest().unwrap().unwrap();
+            let latest = whole.load_latest().unwrap().unwrap();
             match step {
                 Step::Renamed => assert_eq!(latest.parts["w"], two_chunks),
                 _ => assert_eq!((latest.name, store.list().unwrap().len()), (before.name, 1), "{step:?}"),
             }
             // The next membership finds its way and cleans up.
             store.publish(&meta(2, 2), &parts).unwrap();
-            assert_eq!(store.load_latest().unwrap().unwrap().meta, meta(2, 2));
+            assert_eq!(whole.load_latest().unwrap().unwrap().meta, meta(2, 2));
             assert_eq!(unfinished(&store), 0, "{step:?}");
         }
     }
@@ -193,7 +183,7 @@ mod tests {
     fn a_fence_stops_a_publish_that_is_under_way() {
         for at in [Step::FolderMade, Step::ChunkWritten, Step::FolderSynced] {
             let dir = tempfile::tempdir().unwrap();
-            let store = CheckpointStore::open(dir.path()).unwrap();
+            let store = LocalStore::open(dir.path()).unwrap();
             let result = store.publish_watched(&meta(3, 9), &[("w", b"late")], &mut |now| {
                 if now == at {
                     store.fence(MembershipEpoch(4)).unwrap();
