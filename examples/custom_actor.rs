@@ -243,7 +243,7 @@ fn program() -> Program {
 fn main() -> ExitCode {
     // Started with arguments it is `neap` with these actors: that is how control plane, nodes and workers come to have them.
     if std::env::args_os().len() > 1 {
-        return neap::cli::main_with(std::env::args_os(), program());
+        return neap::main(program());
     }
     match show() {
         Ok(()) => ExitCode::SUCCESS,

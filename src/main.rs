@@ -1,7 +1,7 @@
-//! The binary `neap`: every role and every command. See [`neap::cli`].
+//! The binary `neap`: every role and every command. See [`neap::main`].
 
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    neap::cli::main(std::env::args_os())
+    neap::main(neap::Entries::builtin())
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use neap_runtime::workload::{AGENT_ARGUMENT, CONTROL_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT};
 use neap_scheduler::model::{CpuMillis, MemoryMib, NodeId};
 
 mod simulate;
@@ -93,6 +94,8 @@ pub enum Command {
     Simulate(SimulateCommand),
     /// Check a job file offline and show everything that is wrong with it.
     Validate(FileArgs),
+    /// List what can be trained, with its settings: the entries built in, or those of a program.
+    Entries(EntriesArgs),
     /// List jobs.
     Ps(AllArgs),
     /// Show one job in full, or the control plane.
@@ -128,14 +131,20 @@ pub enum Command {
     /// Print the version.
     Version,
     /// The control plane itself, in the foreground (`neap up` starts it).
-    #[command(hide = true)]
+    #[command(hide = true, alias = CONTROL_ARGUMENT)]
     Control(ControlArgs),
     /// A node agent (a provider starts it).
-    #[command(hide = true)]
+    #[command(hide = true, alias = AGENT_ARGUMENT)]
     Agent(AgentArgs),
     /// A worker process (a node agent starts it).
-    #[command(hide = true)]
+    #[command(hide = true, alias = WORKER_ARGUMENT)]
     Worker,
+    /// What this program can train, for whoever handles it as an artifact.
+    #[command(hide = true, name = ENTRIES_ARGUMENT)]
+    Describe,
+    /// How fast this program trains the job on its standard input, for whoever handles it as an artifact.
+    #[command(hide = true, name = MEASURE_ARGUMENT)]
+    Measure,
 }
 
 /// Where the control plane listens and what it is configured with.
@@ -170,6 +179,13 @@ pub struct DownArgs {
 pub struct FileArgs {
     /// The job file; `-` reads standard input.
     pub file: PathBuf,
+}
+
+/// `neap entries`.
+#[derive(Debug, Args)]
+pub struct EntriesArgs {
+    /// A program that links Neap: its path, or `blake3:…` of one that the control plane has.
+    pub artifact: Option<String>,
 }
 
 /// `neap plan`.

@@ -3,11 +3,12 @@
 //! It finds the control plane through the home folder and speaks the bodies of [`crate::http::body`]. It does not
 //! print and does not retry: commands decide what a failure means.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use neap_scheduler::model::{Millis, NodeId};
+use neap_scheduler::model::{ContentHash, Millis, NodeId};
 use neap_scheduler::pricing::breakdown::Stretch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,15 +17,18 @@ use ureq::http::{Response, StatusCode};
 
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::{
-    BillBody, BillPartsBody, ErrorBody, ErrorCode, ExplanationBody, ForecastBody, JobBody, LogBody, NodeBody,
-    OfferBody, PreemptBody, ReadyBody, RestoreBody, ScopeBudgetBody, SetBudgetBody, ShutdownBody, StatusBody, StopBody,
-    SubmitBody, VersionBody,
+    ArtifactBody, BillBody, BillPartsBody, ErrorBody, ErrorCode, ExplanationBody, ForecastBody, JobBody, LogBody,
+    NodeBody, OfferBody, PreemptBody, ProgramBody, ReadyBody, RestoreBody, ScopeBudgetBody, SetBudgetBody,
+    ShutdownBody, StatusBody, StopBody, SubmitBody, VersionBody,
 };
 
 use super::process::is_alive;
 
 /// How long a request may take, beyond what it asks the server to wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long handing in a program may take.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long going on from a checkpoint may take, as long as the server gives any request: the checkpoint is read whole before.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -175,6 +179,28 @@ impl Client {
         self.post("/api/v1/jobs", file)
     }
 
+    /// A program that the control plane keeps, if it does.
+    pub fn artifact(&self, hash: ContentHash) -> Result<Option<ArtifactBody>, ClientError> {
+        match self.get(&artifact_path(hash), Duration::ZERO) {
+            Ok(artifact) => Ok(Some(artifact)),
+            Err(ClientError::Api { body, .. }) if body.error.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands in a program. `file` is read from its beginning.
+    pub fn upload(&self, hash: ContentHash, file: &File) -> Result<ArtifactBody, ClientError> {
+        let path = artifact_path(hash);
+        let request = self.agent.put(self.url(&path)).header("Authorization", self.bearer());
+        let request = request.config().timeout_global(Some(UPLOAD_TIMEOUT)).build();
+        self.read(&path, request.send(file))
+    }
+
+    /// Says what is in a program.
+    pub fn describe(&self, hash: ContentHash, program: &ProgramBody) -> Result<ArtifactBody, ClientError> {
+        self.post(&artifact_path(hash), program)
+    }
+
     /// The jobs.
     pub fn jobs(&self, which: Listed) -> Result<Vec<JobBody>, ClientError> {
         self.get(&format!("/api/v1/jobs{}", which.query()), Duration::ZERO)
@@ -313,6 +339,10 @@ impl Client {
     fn bearer(&self) -> String {
         format!("Bearer {}", self.token)
     }
+}
+
+fn artifact_path(hash: ContentHash) -> String {
+    format!("/api/v1/artifacts/{}", segment(&hash.to_string()))
 }
 
 /// `text` as one segment of a path or one value of a query.

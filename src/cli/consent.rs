@@ -9,6 +9,7 @@ use std::time::Duration;
 use neap_scheduler::estimate::{PlanRefusal, UnsafeSpot};
 use neap_scheduler::spec::JobSpec;
 
+use crate::artifact::Artifact;
 use crate::http::body::EstimateBody;
 
 use super::Shell;
@@ -30,13 +31,13 @@ pub(super) enum Consent {
 }
 
 /// Plans the job, shows it, and asks where somebody is there to answer.
-pub(super) fn consent(shell: &Shell, args: &RunArgs, spec: &JobSpec) -> Consent {
+pub(super) fn consent(shell: &Shell, args: &RunArgs, spec: &JobSpec, artifact: Option<&Artifact>) -> Consent {
     let limited = spec.budget.is_some_and(|budget| budget.max_cost.is_some()) && !args.force;
     if shell.output.quiet && !limited {
         return Consent::Start(None);
     }
     let unsafe_spot = if args.force { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
-    let how = How { trace: None, measure: MEASURE, seed: 0, unsafe_spot };
+    let how = How { trace: None, measure: MEASURE, seed: 0, unsafe_spot, artifact };
     let plan = make(shell, spec, &how);
     match &plan {
         Err(CliError::NoPlan(refusal @ (PlanRefusal::DeadlineUnreachable { .. } | PlanRefusal::UnsafeSpot { .. })))

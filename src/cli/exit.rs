@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use neap_runtime::workload::{OTHER_VERSION_EXIT, WorkerError};
 use neap_scheduler::estimate::PlanRefusal;
+use neap_scheduler::spec::ArtifactFault;
 use neap_storage::CheckpointError;
 use neap_training::measure::MeasureError;
 
@@ -38,6 +40,8 @@ pub enum Exit {
     Refused = 7,
     /// Feasible, but the P95 of a plan breaks the budget or the deadline.
     Risky = 8,
+    /// A worker of another version of Neap than its agent. The agent knows the number.
+    OtherVersion = OTHER_VERSION_EXIT as u8,
     /// The job failed.
     JobFailed = 100,
     /// The job has not ended.
@@ -126,6 +130,12 @@ pub enum CliError {
     /// The job cannot be measured.
     #[error("failed to measure the job")]
     Measure(#[source] MeasureError),
+    /// The job's program does not measure it.
+    #[error("failed to measure the job: its artifact {0}")]
+    MeasureArtifact(String),
+    /// A program cannot be used as an artifact.
+    #[error("{}", .0.message)]
+    Artifact(ArtifactFault),
     /// The job is no training.
     #[error("nothing is known of how long own actors take or what they cost")]
     NoEstimate,
@@ -221,7 +231,9 @@ impl CliError {
             | Self::ReadFile { .. }
             | Self::WriteFile { .. }
             | Self::UnknownCode(_)
-            | Self::Measure(_) => Exit::Usage,
+            | Self::Measure(_)
+            | Self::MeasureArtifact(_)
+            | Self::Artifact(_) => Exit::Usage,
             Self::NoPlan(_) | Self::NoEstimate => Exit::Infeasible,
             Self::Hopeless(_) => Exit::Refused,
             Self::Client(error) => match error {
@@ -231,6 +243,7 @@ impl CliError {
                 ClientError::Unreadable { .. } => Exit::Unexpected,
             },
             Self::PortInUse { .. } => Exit::Conflict,
+            Self::Role { source, .. } if is_other_version(&**source) => Exit::OtherVersion,
             Self::NoCheckpoint { .. } => Exit::NotFound,
             Self::Home(_)
             | Self::DidNotStart { .. }
@@ -261,6 +274,7 @@ impl CliError {
                 addr.ip()
             ),
             Self::DidNotStart { log, .. } => format!("the whole log is in {}", log.display()),
+            Self::Artifact(fault) => fault.help.clone(),
             Self::InvalidJob { .. } => "`neap explain CODE` says more about a fault".to_owned(),
             Self::UnknownCode(_) => "codes look like E044; `neap validate FILE` shows those of a job file".to_owned(),
             Self::NoEstimate => "`budget.max_cost` limits what they may cost".to_owned(),
@@ -294,4 +308,8 @@ impl CliError {
     pub fn chain(&self) -> String {
         chain(self)
     }
+}
+
+fn is_other_version(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(WorkerError::LaunchVersion { .. }))
 }

@@ -96,7 +96,7 @@ train: {entry: mpl, epochs: 1}
 
     fn faults(text: &str) -> Vec<Fault> {
         let mlp = EntryInfo { name: "mlp".to_owned(), default_batch: 128, params: Vec::new() };
-        let context = ParseContext { base_dir: "/".to_owned(), entries: vec![mlp], mains: None };
+        let context = ParseContext { base_dir: "/".to_owned(), entries: vec![mlp], ..ParseContext::default() };
         parse(text, &context).expect_err("the file is faulty")
     }
 

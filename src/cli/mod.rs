@@ -43,6 +43,8 @@ mod explain;
 
 mod validate;
 
+mod entries;
+
 mod doctor;
 
 mod roles;
@@ -59,10 +61,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use neap_runtime::system::Program;
 use tracing_subscriber::EnvFilter;
 
 use crate::home::Home;
+use crate::program::Program;
 
 use args::{BudgetCommand, CheckpointCommand, Cli, Command, Format, NodeCommand, SimulateCommand};
 use client::Client;
@@ -71,13 +73,13 @@ use output::{Output, harmless};
 
 /// What every command is given.
 struct Shell {
+    /// What it is that runs the command: its entries and own actors.
+    program: Program,
     home: Home,
     output: Output,
     timeout: Option<Duration>,
     /// The command line, starting with the program.
     typed: Vec<OsString>,
-    /// Own actors that this binary has beside what is built in.
-    program: Program,
 }
 
 impl Shell {
@@ -102,33 +104,33 @@ fn quoted(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
 }
 
-/// Runs one command line, `args` starting with the program's name, and gives the exit code of the process.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    main_with(args, Program::default())
+/// Runs one command line as `program`, `args` starting with the program's name, and gives the exit code of the process.
+pub fn main(program: &Program, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run(program, args).into()
 }
 
-/// As [`main`], for a binary with own actors: it can be every role of Neap and run jobs of `kind: actors` with them.
-pub fn main_with(args: impl IntoIterator<Item = OsString>, program: Program) -> ExitCode {
+/// Runs one command line as `program`.
+pub(crate) fn run(program: &Program, args: impl IntoIterator<Item = OsString>) -> Exit {
     let typed: Vec<OsString> = args.into_iter().collect();
     let cli = match args::read(typed.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
         }
     };
     let output = Output::new(&cli.global);
     start_tracing(&cli, output);
     let done = Home::locate(cli.global.home.as_deref()).map_err(CliError::from).and_then(|home| {
-        let shell = Shell { home, output, timeout: cli.global.timeout, typed, program };
+        let shell = Shell { program: program.clone(), home, output, timeout: cli.global.timeout, typed };
         dispatch(&shell, cli.command)
     });
     match done {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(error) => {
             show(&error, output);
-            error.exit().into()
+            error.exit()
         }
     }
 }
@@ -137,6 +139,7 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Up(args) => up::up(shell, &args.control),
         Command::Down(args) => up::down(shell, &args),
+        Command::Entries(args) => entries::entries(shell, args.artifact.as_deref()),
         Command::Run(args) => run::run(shell, &args),
         Command::Plan(args) => plan::plan(shell, &args),
         Command::Simulate(SimulateCommand::Run(args)) => simulate::run(shell, &args),
@@ -169,7 +172,9 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Version => version(shell),
         Command::Control(args) => roles::control(shell, &args),
         Command::Agent(args) => roles::agent(args),
-        Command::Worker => roles::worker(shell.program.clone()),
+        Command::Worker => roles::worker(&shell.program),
+        Command::Describe => entries::describe(shell),
+        Command::Measure => entries::measure(shell),
     }
 }
 
@@ -189,7 +194,10 @@ fn start_tracing(cli: &Cli, output: Output) {
         (false, 0) => "off",
     };
     let filter = EnvFilter::try_from_env("NEAP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output.color_err()).init();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output.color_err());
+    // A program that runs several commands, or has a subscriber of its own, keeps the first one.
+    let _ = subscriber.try_init();
 }
 
 /// An error on standard error for people; with `-o json` also as the one document on standard output.

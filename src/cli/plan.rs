@@ -20,11 +20,11 @@ use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
 use neap_scheduler::spec::{CheckpointEvery, JobSpec, TrainSpec};
-use neap_training::Entries;
 use neap_training::init::weights_digest;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
 
+use crate::artifact::Artifact;
 use crate::http::body::{EstimateBody, JobStateBody};
 
 use super::Shell;
@@ -33,7 +33,7 @@ use super::client::Listed;
 use super::exit::{CliError, Exit};
 use super::output::{coarse, fields, now, percent};
 use super::roles;
-use super::validate::JobFile;
+use super::validate::{Checked, JobFile};
 
 /// How long the job's steps are measured.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -46,12 +46,19 @@ const LENGTHS: u64 = 40;
 
 pub(super) fn plan(shell: &Shell, args: &PlanArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
-    let spec = file.check(shell)?.spec;
+    let Checked { job, artifact } = file.check(shell)?;
+    let spec = job.spec;
     if spec.train().is_some() {
         shell.output.remark("measuring how fast this machine trains the job");
     }
     let unsafe_spot = if args.allow_unsafe_spot { UnsafeSpot::Allow } else { UnsafeSpot::Refuse };
-    let how = How { trace: args.trace.as_deref(), measure: MEASURE, seed: args.seed, unsafe_spot };
+    let how = How {
+        trace: args.trace.as_deref(),
+        measure: MEASURE,
+        seed: args.seed,
+        unsafe_spot,
+        artifact: artifact.as_ref(),
+    };
     let shown = make(shell, &spec, &how)?;
     shell.output.document(&shown.json(), &file.name, || shown.text())?;
     Ok(if args.detailed_exitcode && shown.breaks_a_limit() { Exit::Risky } else { Exit::Ok })
@@ -67,6 +74,8 @@ pub(super) struct How<'a> {
     pub(super) seed: u64,
     /// Whether a job is planned that would hardly ever be done.
     pub(super) unsafe_spot: UnsafeSpot,
+    /// The program that the job brings along.
+    pub(super) artifact: Option<&'a Artifact>,
 }
 
 /// Measures and plans a job.
@@ -76,7 +85,7 @@ pub(super) struct How<'a> {
 /// Why there is no plan.
 pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Result<Shown<'a>, CliError> {
     let train = spec.train().ok_or(CliError::NoEstimate)?;
-    let measured = measure(launch(spec, train), &Entries::builtin(), how.measure).map_err(CliError::Measure)?;
+    let measured = measured(shell, launch(spec, train), how)?;
     let config = roles::config(&shell.home, None).map_err(|error| CliError::Usage(error.to_string()))?;
     let offer = cheapest(spec, &config).ok_or_else(|| CliError::Usage(no_offer(spec)))?;
     let past = past_runs(shell, spec);
@@ -100,6 +109,17 @@ pub(super) fn make<'a>(shell: &Shell, spec: &'a JobSpec, how: &How<'_>) -> Resul
     };
     let plan = estimate::plan(&input, how.unsafe_spot).map_err(CliError::NoPlan)?;
     Ok(Shown { spec, job, measured, past, plan, market })
+}
+
+/// How fast the program that trains the job does it on this machine.
+fn measured(shell: &Shell, launch: TrainLaunch, how: &How<'_>) -> Result<Measured, CliError> {
+    match how.artifact {
+        None => measure(launch, shell.program.entries(), how.measure).map_err(CliError::Measure),
+        Some(artifact) => match artifact.measure(&launch, how.measure) {
+            Some(measured) => measured.map_err(CliError::MeasureArtifact),
+            None => Err(CliError::MeasureArtifact("is not on this machine; name it by its path".to_owned())),
+        },
+    }
 }
 
 /// The job's launch data, of which only what decides the computing is looked at.

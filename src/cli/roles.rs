@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use neap_agent::AgentSettings;
 use neap_control::{Config, ControlPlane, Settings};
-use neap_runtime::system::{self, Program};
-use neap_runtime::workload::{Workloads, run_worker};
+use neap_runtime::workload::run_worker;
 use neap_scheduler::model::NodeSize;
-use neap_training::Entries;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::runtime::{Builder, Runtime};
@@ -26,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::home::{Endpoint, Home, HomeError};
 use crate::http::body::ShutdownBody;
 use crate::http::{self, Api};
-use crate::snapshots;
+use crate::program::Program;
 
 use super::Shell;
 use super::args::{AgentArgs, ControlArgs};
@@ -60,10 +58,8 @@ pub(super) fn agent(args: AgentArgs) -> Result<Exit, CliError> {
     run_role("the node agent", RUNTIME_THREADS, run_agent(args))
 }
 
-pub(super) fn worker(program: Program) -> Result<Exit, CliError> {
-    let workloads = Workloads::default()
-        .with(neap_training::workload(Entries::builtin()))
-        .with(system::workload::workload(program, snapshots::open));
+pub(super) fn worker(program: &Program) -> Result<Exit, CliError> {
+    let workloads = program.workloads();
     run_role("the worker", WORKER_RUNTIME_THREADS, async { Ok(run_worker(workloads, launch_pipe()?).await?) })
 }
 
@@ -94,8 +90,8 @@ async fn run_control(shell: &Shell, args: &ControlArgs) -> Result<(), RoleError>
     let mut signals = Signals::listen()?;
     let _lock = lock(home).await?;
     let listener = listen(args.http).await?;
-    let entries = Entries::builtin().infos();
-    let mains = shell.program.mains().map(str::to_owned).collect();
+    let entries = shell.program.entries().infos();
+    let mains = shell.program.mains();
     let mut plane = ControlPlane::start(Settings {
         home: home.path().to_owned(),
         quic_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

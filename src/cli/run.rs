@@ -7,7 +7,6 @@ use neap_scheduler::model::MicroUsd;
 
 use crate::http::body::{ErrorBody, FaultBody, JobBody, JobStateBody, SubmitBody};
 
-use super::Shell;
 use super::args::{Format, RunArgs};
 use super::client::ClientError;
 use super::consent::{Consent, consent};
@@ -15,14 +14,16 @@ use super::exit::{CliError, Exit};
 use super::follow::{self, Ending, Show};
 use super::jobs::metrics_text;
 use super::output::{coarse, fields, harmless, percent};
-use super::validate::JobFile;
+use super::validate::{Checked, JobFile};
+use super::{Shell, entries};
 
 pub(super) fn run(shell: &Shell, args: &RunArgs) -> Result<Exit, CliError> {
     let file = JobFile::read(&args.file)?;
-    let spec = file.check(shell)?.spec;
+    let Checked { job, artifact } = file.check(shell)?;
+    let spec = job.spec;
     let client = shell.client()?;
     let name = file.name.clone();
-    let estimate = match consent(shell, args, &spec) {
+    let estimate = match consent(shell, args, &spec, artifact.as_ref()) {
         Consent::Start(estimate) => estimate,
         Consent::Declined => {
             shell.output.remark("not started");
@@ -31,7 +32,11 @@ pub(super) fn run(shell: &Shell, args: &RunArgs) -> Result<Exit, CliError> {
         Consent::Hopeless(refusal) => return Err(CliError::Hopeless(refusal)),
     };
     let JobFile { name: file_name, text: source, base_dir } = file;
-    let body = SubmitBody { source, base_dir, file_name, estimate, force: args.force };
+    if let Some(artifact) = &artifact {
+        entries::hand_in(shell, &client, artifact)?;
+    }
+    let artifact = artifact.map(|artifact| artifact.hash);
+    let body = SubmitBody { source, base_dir, file_name, estimate, force: args.force, artifact };
     let job = match client.submit(&body) {
         Ok(job) => job,
         Err(ClientError::Api { body, .. }) if !body.faults.is_empty() => return refused(shell, name, &body),

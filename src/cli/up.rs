@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use neap_runtime::workload::CONTROL_ARGUMENT;
 use serde::Serialize;
 
 use crate::home::{Endpoint, Home, HomeError};
@@ -163,7 +164,7 @@ fn open_log(home: &Home) -> Result<(File, u64), CliError> {
 fn start(home: &Home, args: &ControlArgs, log: File) -> Result<Child, CliError> {
     let spawn = || {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("control").arg("--home").arg(home.path()).arg("--http").arg(args.http.to_string());
+        command.arg(CONTROL_ARGUMENT).arg("--home").arg(home.path()).arg("--http").arg(args.http.to_string());
         if let Some(config) = &args.config {
             command.arg("--config").arg(std::path::absolute(config)?);
         }

@@ -5,16 +5,26 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use neap_scheduler::spec::{self, Fault, ParseContext, ParsedJob};
-use neap_training::Entries;
 use serde_json::json;
+
+use crate::artifact::Artifact;
 
 use super::args::Format;
 use super::exit::{CliError, Exit};
 use super::output::Output;
-use super::{Shell, faults};
+use super::{Shell, entries, faults};
 
 /// No more than this is read of a job file; far above what the format allows, so that the fault names a length.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A job file that was found valid.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// What it says.
+    pub(super) job: ParsedJob,
+    /// The program that it brings along.
+    pub(super) artifact: Option<Artifact>,
+}
 
 /// A job file's text and what surrounds it.
 #[derive(Debug)]
@@ -46,26 +56,28 @@ impl JobFile {
         Ok(Self { name, text, base_dir })
     }
 
-    /// Checks it, and shows what there is to know about it.
-    pub(super) fn check(&self, shell: &Shell) -> Result<ParsedJob, CliError> {
+    /// Checks it, its artifact included, and shows what there is to know about it.
+    pub(super) fn check(&self, shell: &Shell) -> Result<Checked, CliError> {
         let output = shell.output;
-        match spec::parse(&self.text, &self.context(shell)) {
+        let named = spec::artifact(&self.text, &self.base_dir).map(|place| entries::look_at(shell, &place));
+        let context = ParseContext {
+            base_dir: self.base_dir.clone(),
+            entries: shell.program.entries().infos(),
+            mains: Some(shell.program.mains()),
+            artifact: named.as_ref().map(|found| found.as_ref().map(|found| found.info.clone()).map_err(Clone::clone)),
+        };
+        match spec::parse(&self.text, &context) {
             Ok(job) => {
                 if !job.warnings.is_empty() {
                     output.warn(self.render(&job.warnings, output.color_err()).trim_end());
                 }
-                Ok(job)
+                Ok(Checked { job, artifact: named.and_then(Result::ok) })
             }
             Err(found) => {
                 self.show_faults(&found, output)?;
                 Err(CliError::InvalidJob { file: self.name.clone() })
             }
         }
-    }
-
-    fn context(&self, shell: &Shell) -> ParseContext {
-        let mains = shell.program.mains().map(str::to_owned).collect();
-        ParseContext { base_dir: self.base_dir.clone(), entries: Entries::builtin().infos(), mains: Some(mains) }
     }
 
     fn show_faults(&self, found: &[Fault], output: Output) -> Result<(), CliError> {
@@ -89,14 +101,14 @@ fn folder_of(path: &Path) -> io::Result<PathBuf> {
 
 pub(super) fn validate(shell: &Shell, path: &Path) -> Result<Exit, CliError> {
     let file = JobFile::read(path)?;
-    let job = file.check(shell)?;
+    let job = file.check(shell)?.job;
     let document = json!({ "file": file.name, "valid": true, "faults": faults::to_json(&file.name, &job.warnings) });
     shell.output.document(&document, &file.name, || format!("{} is valid\n", file.name))?;
     Ok(Exit::Ok)
 }
 
 pub(super) fn schema(shell: &Shell) -> Result<Exit, CliError> {
-    let schema = spec::json_schema(&Entries::builtin().infos());
+    let schema = spec::json_schema(&shell.program.entries().infos());
     shell.output.text(&format!("{schema:#}\n"))?;
     Ok(Exit::Ok)
 }

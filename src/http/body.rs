@@ -3,13 +3,15 @@
 //! They are types of their own, so that a change inside the control plane cannot change the API by accident; `convert`
 //! makes them. Ids are texts (`j7`), money is whole micro-dollars, times are milliseconds since the Unix epoch.
 
+mod artifact;
 mod money;
 
 use std::collections::BTreeMap;
 
-use neap_scheduler::model::{CpuMillis, MemoryMib, MicroUsd, MicroUsdPerHour, Millis};
+use neap_scheduler::model::{ContentHash, CpuMillis, MemoryMib, MicroUsd, MicroUsdPerHour, Millis};
 use serde::{Deserialize, Serialize};
 
+pub use artifact::{ArtifactBody, EntryBody, KindBody, MeasuredBody, ParamBody, ProgramBody, ProgramFault, ValueBody};
 pub use money::{
     BillPartBody, BillPartsBody, ForecastBody, OfferBody, ScopeBudgetBody, ScopeForecastBody, SetBudgetBody,
 };
@@ -30,6 +32,9 @@ pub struct SubmitBody {
     /// Whether the job is accepted even if that is more than its own budget.
     #[serde(default)]
     pub force: bool,
+    /// The content of the program that the file names as its artifact; the control plane has it already.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub artifact: Option<ContentHash>,
 }
 
 /// What a job will cost and how long it will take, as far as can be known.

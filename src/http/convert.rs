@@ -1,5 +1,6 @@
 //! From what the control plane shows to what the API sends.
 
+mod artifact;
 mod money;
 
 use neap_control::views::{

@@ -5,8 +5,9 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use neap_control::ControlError;
-use neap_scheduler::model::IdParseError;
+use neap_scheduler::model::{ContentHash, ContentHashParseError, IdParseError};
 use neap_scheduler::spec::{Code, Fault};
+use neap_storage::ArtifactError;
 
 use super::body::{ErrorBody, ErrorCode, ErrorDetail, FaultBody};
 use super::guard::BODY_BYTES_MAX;
@@ -45,6 +46,15 @@ pub(super) enum ApiError {
     /// Not the id of a node.
     #[error(transparent)]
     NodeId(#[from] IdParseError),
+    /// Not the content of a program.
+    #[error(transparent)]
+    ContentHash(ContentHashParseError),
+    /// A program that is not there.
+    #[error("the control plane does not have {0}")]
+    NoArtifact(ContentHash),
+    /// A program that was not taken.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// The job file has faults.
     #[error("the job file has faults")]
     InvalidJob(Vec<Fault>),
@@ -66,7 +76,18 @@ impl ApiError {
             Self::ForeignHost | Self::ForeignOrigin => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
             Self::NoRoute => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed),
-            Self::Body(_) | Self::Query(_) | Self::NodeId(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest),
+            Self::Body(_) | Self::Query(_) | Self::NodeId(_) | Self::ContentHash(_) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::BadRequest)
+            }
+            Self::NoArtifact(_) => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
+            Self::Artifact(error) => match error {
+                ArtifactError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
+                ArtifactError::Mismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::BadRequest),
+                ArtifactError::Full { .. } | ArtifactError::InUse { .. } => {
+                    (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable)
+                }
+                ArtifactError::Folder { .. } => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unexpected),
+            },
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::NotJson),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
             Self::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::InvalidJob),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
@@ -20,6 +20,12 @@ pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// How long a request may take in all; above the longest wait that a client can ask for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long handing in a program may take. Each piece of it has a limit of its own.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Where programs are handed in.
+const UPLOADS: &str = "/api/v1/artifacts/";
 
 /// What answers without a token: whether it is alive, whether it is ready, which version it is.
 const OPEN_PATHS: [&str; 4] = ["/livez", "/readyz", "/healthz", "/version"];
@@ -76,7 +82,9 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
         tracing::warn!(method = %request.method(), path = request.uri().path(), %refusal, "request refused");
         return refusal.into_response();
     }
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let uploads = request.method() == Method::PUT && request.uri().path().starts_with(UPLOADS);
+    let limit = if uploads { UPLOAD_TIMEOUT } else { REQUEST_TIMEOUT };
+    match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::Timeout.into_response(),
     }

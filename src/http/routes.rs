@@ -1,5 +1,6 @@
 //! What can be asked: each route reads its request, asks the control plane, and answers with a body.
 
+mod artifacts;
 mod checkpoints;
 mod money;
 mod weights;
@@ -16,9 +17,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use neap_control::{Stop, Submission, Which};
-use neap_scheduler::model::NodeId;
-use neap_scheduler::spec::{self, Code, Fault, JobSpec, ParseContext, Severity};
-use neap_storage::record::EstimateRecord;
+use neap_scheduler::model::{ContentHash, NodeId};
+use neap_scheduler::spec::{self, ArtifactFault, ArtifactPlace, Code, Fault, JobSpec, ParseContext, Severity};
+use neap_storage::record::{ArtifactRecord, EstimateRecord};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -57,6 +58,7 @@ pub(super) fn routes(api: Arc<Api>) -> Router {
         .route("/cost", get(cost))
         .route("/status", get(status))
         .route("/shutdown", post(shutdown))
+        .merge(artifacts::routes())
         .merge(money::routes());
     Router::new()
         .route("/livez", get(livez))
@@ -88,8 +90,13 @@ async fn version() -> Json<VersionBody> {
 }
 
 async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Result<Response, ApiError> {
-    let (entries, mains) = (api.entries.clone(), Some(api.mains.clone()));
-    let context = ParseContext { base_dir: file.base_dir.clone(), entries, mains };
+    // Who uses the API by hand may leave the second out where the file says it.
+    let named = file.artifact.or_else(|| match spec::artifact(&file.source, &file.base_dir)? {
+        ArtifactPlace::Content(hash) => Some(hash),
+        ArtifactPlace::Path(_) => None,
+    });
+    let artifact = found(&api, named).await?;
+    let context = context(&api, file.base_dir.clone(), artifact.as_ref());
     let job = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
     let mut faults = missing_data(&job.spec).await;
     faults.extend(checkpoints::unwritable(&job.spec).await);
@@ -101,10 +108,35 @@ async fn submit(State(api): Shared, JsonBody(file): JsonBody<SubmitBody>) -> Res
     let init_digest = init.ok().flatten();
     let estimate = file.estimate.map(EstimateRecord::from);
     let SubmitBody { source, base_dir, force, .. } = file;
-    let submission = Submission { spec: job.spec, source, base_dir, estimate, force, init_digest, begin_with: None };
+    // A job that names no artifact has none, whatever the request says.
+    let artifact = artifact.and_then(Result::ok).filter(|_| job.spec.artifact().is_some());
+    let spec = job.spec;
+    let submission = Submission { spec, source, base_dir, estimate, force, artifact, init_digest, begin_with: None };
     let job = api.control.submit(submission).await?;
     tracing::info!(job = %job.id, name = job.name, file = file.file_name, "job accepted");
     Ok((StatusCode::CREATED, Json(JobBody::from(job))).into_response())
+}
+
+/// A program that a job brings along, or why it cannot.
+type Found = Result<ArtifactRecord, ArtifactFault>;
+
+async fn found(api: &Api, named: Option<ContentHash>) -> Result<Option<Found>, ApiError> {
+    let Some(hash) = named else { return Ok(None) };
+    let not_here = || ArtifactFault {
+        message: format!("the control plane does not have {hash}"),
+        help: "name the program by its path; `neap run` hands it in".to_owned(),
+    };
+    Ok(Some(artifacts::known(api, hash).await?.ok_or_else(not_here)))
+}
+
+/// What a job file is checked against here.
+fn context(api: &Api, base_dir: String, artifact: Option<&Found>) -> ParseContext {
+    ParseContext {
+        base_dir,
+        entries: api.entries.clone(),
+        mains: Some(api.mains.clone()),
+        artifact: artifact.map(|artifact| artifact.as_ref().map(ArtifactRecord::info).map_err(Clone::clone)),
+    }
 }
 
 /// Data sets that are not there. All nodes are processes of this machine, so what is not here is nowhere.

@@ -20,12 +20,14 @@
 //!   log/<number>              which checkpoints there are, and the fence
 //! <model folder>/             a trained model                                               [`model`]
 //!   model.safetensors, model.json
+//! <artifact folder>/          programs of users, each under the hash of its content          [`artifact`]
 //! ```
 //!
 //! Everything here blocks; asynchronous callers use `spawn_blocking`. Only [`object`] has threads of its own.
 //! Nothing here decides: what to write, when, and what follows from it is up to the control plane and the workers.
 //!
-//! Read in this order: [`journal`], [`record`], [`projection`], [`ledger`], [`object`], [`checkpoint`], [`model`].
+//! Read in this order: [`journal`], [`record`], [`projection`], [`ledger`], [`object`], [`checkpoint`], [`model`],
+//! [`artifact`].
 
 #![forbid(unsafe_code)]
 
@@ -43,8 +45,11 @@ pub mod checkpoint;
 
 pub mod model;
 
+pub mod artifact;
+
 mod durable;
 
+pub use artifact::{ArtifactError, ArtifactStore};
 pub use checkpoint::{CheckpointError, CheckpointStore};
 pub use journal::{Entry, Journal, JournalError, Seq};
 pub use ledger::Bill;

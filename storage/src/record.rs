@@ -6,12 +6,16 @@
 
 use std::collections::BTreeMap;
 
+mod artifact;
+
 use neap_scheduler::model::{
     JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
 use neap_scheduler::pricing::attribution::{ActorName, AttributedLine};
 use neap_scheduler::pricing::{Category, LedgerLine};
 use serde::{Deserialize, Serialize};
+
+pub use artifact::{ArtifactRecord, EntryRecord, KindRecord, ParamRecord, ValueRecord};
 
 /// One fact of a cluster's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +54,9 @@ pub enum Record {
         /// What it was expected to cost and how long to take, where somebody had reckoned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         estimate: Option<EstimateRecord>,
+        /// The program that it brings along, where it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        artifact: Option<ArtifactRecord>,
         /// blake3 of the weights it begins with, hexadecimal, where it names any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         init_digest: Option<String>,

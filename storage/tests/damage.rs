@@ -35,6 +35,7 @@ fn history() -> Vec<Vec<Vec<u8>>> {
             base_dir: "/data".to_owned(),
             spec_hash: "00".repeat(32),
             estimate: None,
+            artifact: None,
             init_digest: None,
         });
         records.push(Record::JobStateChanged {

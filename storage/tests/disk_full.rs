@@ -4,15 +4,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::scratch;
-use neap_scheduler::model::{JobId, MembershipEpoch, Millis};
+use neap_scheduler::model::{ContentHash, JobId, MembershipEpoch, Millis};
 use neap_storage::checkpoint::Meta;
 use neap_storage::model::{ModelCard, ModelError, read_model, write_model};
-use neap_storage::{CheckpointError, CheckpointStore, Journal, JournalError};
+use neap_storage::{ArtifactError, ArtifactStore, CheckpointError, CheckpointStore, Journal, JournalError};
 
 /// A mounted file system of 1 MiB, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -136,4 +137,24 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(error.to_string().contains("a-file/checkpoints"), "{error}");
     let error = Journal::open(&file.join("journal")).unwrap_err();
     assert!(error.to_string().contains("a-file/journal"), "{error}");
+}
+
+#[test]
+fn a_full_disk_refuses_an_artifact_and_takes_it_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount("a_full_disk_refuses_an_artifact") else { return };
+    let program = vec![7; 700_000];
+    let hash = ContentHash::new(*blake3::hash(&program).as_bytes());
+    let store = ArtifactStore::open(disk.path().join("artifacts"), 1 << 30).unwrap();
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 500_000]).unwrap();
+    let put = || {
+        let mut incoming = store.begin(hash, 700_000, &BTreeSet::new())?;
+        program.chunks(4_096).try_for_each(|bytes| incoming.write(bytes))?;
+        incoming.finish()
+    };
+    let error = put().unwrap_err();
+    assert!(matches!(error, ArtifactError::Full { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(disk.path().join("artifacts")).unwrap().count(), 0, "nothing half is left");
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(fs::read(put().unwrap().path).unwrap(), program);
 }

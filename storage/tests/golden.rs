@@ -12,12 +12,15 @@ use std::path::{Path, PathBuf};
 
 use common::{copy_dir, scratch};
 use neap_scheduler::model::{
-    CpuMillis, FailReason, JobId, JobState, Market, MembershipEpoch, MemoryMib, MicroUsd, MicroUsdPerHour, Millis,
-    NodeId, NodeSize, NodeState, WorkerId,
+    ContentHash, CpuMillis, FailReason, JobId, JobState, Market, MembershipEpoch, MemoryMib, MicroUsd, MicroUsdPerHour,
+    Millis, NodeId, NodeSize, NodeState, WorkerId,
 };
 use neap_scheduler::pricing::Category;
 use neap_storage::checkpoint::Meta;
-use neap_storage::record::{BilledLine, BudgetScope, CheckpointRecord, EpochRecord, EstimateRecord, MemberRecord};
+use neap_storage::record::{
+    ArtifactRecord, BilledLine, BudgetScope, CheckpointRecord, EntryRecord, EpochRecord, EstimateRecord, KindRecord,
+    MemberRecord, ParamRecord, ValueRecord,
+};
 use neap_storage::{CheckpointStore, Journal, Record, RecordError};
 
 /// The hash of the last record of the golden journal.
@@ -76,6 +79,7 @@ fn samples() -> Vec<Record> {
             base_dir: "/home/ada/jobs".to_owned(),
             spec_hash: "ab".repeat(32),
             estimate: None,
+            artifact: None,
             init_digest: None,
         },
         Record::JobStateChanged {
@@ -195,6 +199,7 @@ fn added_samples() -> Vec<Record> {
                 cost_p95: MicroUsd::new(5_000_000),
                 lasts: Millis::from_secs(3_600),
             }),
+            artifact: None,
             init_digest: None,
         },
         Record::NodeBilled(BilledLine {
@@ -287,6 +292,30 @@ fn a_field_of_a_newer_version_is_passed_over_and_a_missing_one_has_its_default()
     assert_eq!(Record::decode(newer).unwrap(), Record::JoinTokenUsed { node: NodeId::new(3), at: Millis::new(5) });
     let older = br#"{"type":"job_finished","job":1,"at":5,"model_path":"m","card_path":"c","steps":3,"epochs":1}"#;
     assert!(matches!(Record::decode(older), Ok(Record::JobFinished { eval_accuracy: None, model_blake3: None, .. })));
+}
+
+#[test]
+fn an_artifact_that_a_job_brings_along_reads() {
+    let line = br#"{"type":"job_submitted","job":1,"name":"mine","project":"default","submitted_at":5,"source":"kind: train\n","base_dir":"/","spec_hash":"00","artifact":{"hash":"blake3:0707070707070707070707070707070707070707070707070707070707070707","launch_version":1,"entries":[{"name":"mine","default_batch":64,"params":[{"name":"depth","kind":{"type":"int","min":1,"max":9},"default":2},{"name":"rate","kind":{"type":"float","min":0.0,"max":1.0},"default":1.0},{"name":"kind","kind":{"type":"text","choices":["a","b"]},"default":"a"},{"name":"bias","kind":{"type":"bool"}}]}]}}"#;
+    let param = |name: &str, kind, default| ParamRecord { name: name.to_owned(), kind, default };
+    let choices = vec!["a".to_owned(), "b".to_owned()];
+    let params = vec![
+        param("depth", KindRecord::Int { min: 1, max: 9 }, Some(ValueRecord::Int(2))),
+        param("rate", KindRecord::Float { min: 0.0, max: 1.0 }, Some(ValueRecord::Float(1.0))),
+        param("kind", KindRecord::Text { choices }, Some(ValueRecord::Text("a".to_owned()))),
+        param("bias", KindRecord::Bool, None),
+    ];
+    let entries = vec![EntryRecord { name: "mine".to_owned(), default_batch: 64, params }];
+    let brought = ArtifactRecord { hash: ContentHash::new([7; 32]), launch_version: 1, entries };
+    let record = Record::decode(line).unwrap();
+    assert!(
+        matches!(&record, Record::JobSubmitted { artifact: Some(artifact), .. } if *artifact == brought),
+        "{record:?}"
+    );
+    assert_eq!(record.encode(), line);
+    // What job files are checked against is the same before and after.
+    let info = brought.info();
+    assert_eq!(info.entries.iter().map(EntryRecord::from).collect::<Vec<_>>(), brought.entries);
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn submitted(job: JobId) -> Record {
         base_dir: "/data".to_owned(),
         spec_hash: "00".to_owned(),
         estimate: None,
+        artifact: None,
         init_digest: None,
     }
 }

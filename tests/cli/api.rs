@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Home, Plane};
 
 /// Every route, with a method that it takes.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 22] = [
     ("GET", "/api/v1/jobs"),
     ("POST", "/api/v1/jobs"),
     ("GET", "/api/v1/jobs/j1"),
@@ -26,6 +26,9 @@ const ROUTES: [(&str, &str); 19] = [
     ("GET", "/api/v1/budgets"),
     ("GET", "/api/v1/budgets/organisation"),
     ("POST", "/api/v1/budgets/organisation"),
+    ("GET", "/api/v1/artifacts/blake3:07"),
+    ("PUT", "/api/v1/artifacts/blake3:07"),
+    ("POST", "/api/v1/artifacts/blake3:07"),
     ("GET", "/api/v1/status"),
     ("POST", "/api/v1/shutdown"),
     ("GET", "/nothing/here"),
@@ -175,4 +178,55 @@ fn bodies_that_are_too_large_or_make_no_sense_are_refused() {
         let answer = send(&plane, "GET", &format!("/api/v1/jobs/{}", name.replace(' ', "%20")), &ok, b"");
         assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{name}");
     }
+}
+
+/// What is on disk of programs that were handed in.
+fn artifacts(home: &Home) -> Vec<String> {
+    let folder = std::fs::read_dir(home.path().join("artifacts")).unwrap();
+    folder.map(|file| file.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_program_is_kept_only_if_it_is_what_it_was_said_to_be() {
+    let home = Home::new();
+    let plane = home.up();
+    let ok = [host(&plane), bearer(&plane), JSON.to_owned()];
+    let program = b"a program that is never run here";
+    let digits = blake3::hash(program).to_hex();
+    let path = format!("/api/v1/artifacts/blake3%3A{digits}");
+
+    assert_eq!(send(&plane, "GET", &path, &ok, b"").status, 404);
+    let answer = send(&plane, "PUT", "/api/v1/artifacts/..%2F..%2Ftoken", &ok, program);
+    assert_eq!((answer.status, answer.code().as_str()), (400, "bad_request"));
+    let answer = send(&plane, "PUT", &path, &ok, b"another program");
+    assert_eq!((answer.status, answer.code().as_str()), (422, "bad_request"));
+    assert!(answer.body.contains("send it again"), "{}", answer.body);
+    let answer = send(&plane, "POST", &path, &ok, b"{\"neap\":\"0.1.0\",\"launch_version\":1,\"entries\":[]}");
+    assert_eq!(answer.status, 404, "what is not there is not described");
+
+    // Cut short: announced whole, sent half.
+    let mut stream = TcpStream::connect(&plane.http).unwrap();
+    let head = format!("PUT {path} HTTP/1.1\r\nContent-Length: {}\r\n{}\r\n{}\r\n\r\n", program.len(), ok[0], ok[1]);
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&program[..10]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = stream.read_to_end(&mut Vec::new());
+    // The one that follows waits for nothing the first left.
+    assert_eq!(send(&plane, "PUT", &path, &ok, program).status, 201);
+    assert_eq!(send(&plane, "PUT", &path, &ok, program).status, 200, "it is there already");
+    let answer = send(&plane, "POST", &path, &ok, b"{\"neap\":\"0.1.0\",\"launch_version\":1,\"entries\":[{}]}");
+    assert_eq!((answer.status, answer.code().as_str()), (400, "bad_request"));
+    let answer = send(&plane, "POST", &path, &ok, b"{\"neap\":\"0.1.0\",\"launch_version\":1,\"entries\":[]}");
+    assert_eq!(answer.status, 200);
+    let body: Value = serde_json::from_str(&send(&plane, "GET", &path, &ok, b"").body).unwrap();
+    assert_eq!((body["bytes"].as_u64(), body["program"]["launch_version"].as_u64()), (Some(32), Some(1)));
+    // The writer of the one that was cut short may take a moment to see it.
+    let wanted = [digits.to_string(), format!("{digits}.json")];
+    let started = std::time::Instant::now();
+    while artifacts(&home).len() > wanted.len() && started.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut kept = artifacts(&home);
+    kept.sort();
+    assert_eq!(kept, wanted, "nothing half is left");
 }

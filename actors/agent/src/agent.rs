@@ -19,8 +19,9 @@ use neap_scheduler::model::{JobId, NodeId, WorkerId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
 
+use crate::artifacts::Artifacts;
 use crate::link::Outgoing;
-use crate::process::{Running, WorkerProcess};
+use crate::process::{Program, Running, WorkerProcess};
 
 /// Messages to the [`Agent`].
 pub(crate) enum AgentMsg {
@@ -52,6 +53,7 @@ pub(crate) struct AgentParts {
     pub(crate) addr: SocketAddr,
     pub(crate) worker_binary: PathBuf,
     pub(crate) folder: PathBuf,
+    pub(crate) artifacts: Artifacts,
     pub(crate) endpoint: Node,
     pub(crate) outgoing: Outgoing,
     pub(crate) ending: mpsc::Sender<()>,
@@ -124,7 +126,14 @@ const END_GRACE: Duration = Duration::from_secs(2);
 impl AgentState {
     fn command(&mut self, myself: &ActorRef<AgentMsg>, command: AgentCommand) {
         match command {
-            AgentCommand::StartWorker(start) => self.start(myself, start),
+            AgentCommand::StartWorker(start) => {
+                let program = Program::Own(self.parts.worker_binary.clone());
+                self.start(myself, program, start);
+            }
+            AgentCommand::StartArtifact { artifact, start } => {
+                let program = Program::Artifact(artifact, self.parts.artifacts.clone());
+                self.start(myself, program, start);
+            }
             AgentCommand::Worker { worker, command } => self.tell(worker, command),
             AgentCommand::EndWorker { worker, grace_ms } => match self.workers.get(&worker) {
                 Some(hosted) => hosted.process.end(Duration::from_millis(grace_ms)),
@@ -136,7 +145,7 @@ impl AgentState {
         }
     }
 
-    fn start(&mut self, myself: &ActorRef<AgentMsg>, start: StartWorker) {
+    fn start(&mut self, myself: &ActorRef<AgentMsg>, program: Program, start: StartWorker) {
         let StartWorker { job, worker, identity, compute_threads, workload, args } = start;
         if self.workers.contains_key(&worker) {
             return;
@@ -153,12 +162,8 @@ impl AgentState {
             workload,
             args,
         };
-        let process = WorkerProcess {
-            binary: self.parts.worker_binary.clone(),
-            folder: self.parts.folder.clone(),
-            launch,
-            outgoing: self.parts.outgoing.clone(),
-        };
+        let process =
+            WorkerProcess { program, folder: self.parts.folder.clone(), launch, outgoing: self.parts.outgoing.clone() };
         let agent = myself.clone();
         let process = process.start(move |exit| {
             if agent.cast(AgentMsg::Exited(worker, exit)).is_err() {

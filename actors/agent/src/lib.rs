@@ -5,6 +5,7 @@
 //! run                        joins, opens the endpoint, waits for the end
 //!  ├─ ControlLink (task)     connects and registers, renews the lease, delivers reports in order until answered
 //!  └─ Agent (actor)          commands from the control plane, words of workers
+//!       ├─ Artifacts         programs that jobs bring along, fetched from the control plane at first use
 //!       └─ process (task)    one a worker: starts it, ships its output, reports its exit
 //! ```
 //!
@@ -20,6 +21,8 @@ mod link;
 
 mod process;
 
+mod artifacts;
+
 mod logs;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,12 +33,15 @@ use neap_runtime::join::{self, JoinError, JoinToken};
 use neap_runtime::node::{Node, NodeConfig, NodeError};
 use neap_runtime::remote::Access;
 use neap_runtime::wire::agent::{AGENT_ACTOR, AgentProtocol};
+use neap_runtime::wire::artifact::NODE_ARTIFACTS;
 use neap_runtime::wire::worker::{WORKER_HOST_ACTOR, WorkerHostProtocol};
 use neap_scheduler::model::{NodeId, NodeSize};
+use neap_storage::{ArtifactError, ArtifactStore};
 use ractor::Actor;
 use tokio::sync::mpsc;
 
 use agent::{Agent, AgentMsg, AgentParts};
+use artifacts::{Artifacts, CACHE_BYTES_MAX};
 use link::{ControlLink, Outgoing};
 
 /// What an agent is started with.
@@ -69,6 +75,9 @@ pub enum AgentError {
     /// Its actor did not start.
     #[error("failed to start the agent's actor")]
     Actor(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Its cache of programs.
+    #[error("failed to open the cache of artifacts")]
+    Artifacts(#[from] ArtifactError),
     /// The control plane does not want this node.
     #[error("the control plane refuses this node: {reason}")]
     Refused {
@@ -91,6 +100,9 @@ pub enum AgentError {
 pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let identity = join::join(settings.join, &settings.token, settings.node).await?;
     let node = Node::start(&identity, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), NodeConfig::default())?;
+    let boxed = |error| AgentError::Actor(error);
+    let cache = ArtifactStore::open_cache(settings.folder.join(NODE_ARTIFACTS), CACHE_BYTES_MAX)?;
+    let artifacts = Artifacts::start(cache, node.clone()).await.map_err(boxed)?;
     let (outgoing, to_send) = mpsc::channel(link::OUTGOING_MAX);
     let (ending, mut ended) = mpsc::channel(1);
     let parts = AgentParts {
@@ -98,6 +110,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         addr: node.local_addr(),
         worker_binary: settings.worker_binary,
         folder: settings.folder,
+        artifacts,
         endpoint: node.clone(),
         outgoing: Outgoing::new(outgoing),
         ending,

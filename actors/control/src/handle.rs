@@ -2,13 +2,15 @@
 
 mod money;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use neap_scheduler::model::{MicroUsd, MicroUsdPerHour, Millis, NodeId};
+use neap_scheduler::model::{ContentHash, MicroUsd, MicroUsdPerHour, Millis, NodeId};
 use neap_scheduler::pricing::LedgerLine;
 use neap_scheduler::spec::{Code, JobSpec};
-use neap_storage::record::{CheckpointRecord, EstimateRecord};
+use neap_storage::ArtifactStore;
+use neap_storage::record::{ArtifactRecord, CheckpointRecord, EstimateRecord};
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
@@ -20,6 +22,10 @@ use crate::views::{BillView, Explanation, JobView, LogView, NodeView, StatusView
 
 /// How long a query or command may take before its caller is told so. Commands wait for one `fdatasync`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the programs that jobs bring along may take on disk, all together. Beyond it those are evicted that no job needs
+/// any more.
+pub const ARTIFACTS_BYTES_MAX: u64 = 16 << 30;
 
 /// A job to accept.
 #[derive(Debug, Clone)]
@@ -34,6 +40,8 @@ pub struct Submission {
     pub estimate: Option<EstimateRecord>,
     /// Whether it is accepted even if that is more than its own budget.
     pub force: bool,
+    /// The program that it brings along; the control plane has it already.
+    pub artifact: Option<ArtifactRecord>,
     /// blake3 of the weights that it begins with, in hex, where it names any.
     pub init_digest: Option<String>,
     /// The checkpoint of another job that it begins with; its `uri` has the checkpoint's folder before its name.
@@ -41,12 +49,14 @@ pub struct Submission {
 }
 
 /// The job file that a job was accepted with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobFile {
     /// Its text.
     pub source: String,
     /// The folder its relative paths start at.
     pub base_dir: String,
+    /// The program that the job brought along.
+    pub artifact: Option<ArtifactRecord>,
 }
 
 /// How a budget is changed.
@@ -141,9 +151,24 @@ pub struct ControlHandle {
     pub(crate) changes: watch::Receiver<u64>,
     pub(crate) home: Home,
     pub(crate) store: Store,
+    pub(crate) artifacts: ArtifactStore,
 }
 
 impl ControlHandle {
+    /// The programs that jobs bring along.
+    pub fn artifacts(&self) -> &ArtifactStore {
+        &self.artifacts
+    }
+
+    /// Those that jobs need which have not ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Stopped`].
+    pub async fn artifacts_in_use(&self) -> Result<BTreeSet<ContentHash>, ControlError> {
+        self.ask(ControllerMsg::ArtifactsInUse).await
+    }
+
     /// Accepts a job. When this returns it is on disk.
     ///
     /// # Errors

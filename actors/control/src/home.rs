@@ -8,6 +8,7 @@
 //!        projection/    rebuilt from the journal when in doubt
 //!        nodes/n3/      a local node: its process and its log
 //!        jobs/j7/       a job's log and, unless it names another folder, its checkpoints
+//!        artifacts/     programs that jobs bring along, by their content
 //!        models/j7/     what it left: model.safetensors and its card
 //! ```
 
@@ -59,6 +60,11 @@ impl Home {
 
     pub(crate) fn projection(&self) -> PathBuf {
         self.0.join("projection")
+    }
+
+    /// The programs that jobs bring along.
+    pub fn artifacts(&self) -> PathBuf {
+        self.0.join("artifacts")
     }
 
     /// A local node's folder.

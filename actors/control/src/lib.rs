@@ -31,6 +31,8 @@ mod provider;
 
 mod store;
 
+mod artifacts;
+
 mod rounds;
 
 mod settings;
@@ -42,6 +44,7 @@ mod plane;
 mod clock;
 
 pub use controller::{RESTART, spec_hash};
+pub use handle::ARTIFACTS_BYTES_MAX;
 pub use handle::{BudgetChange, ControlError, ControlHandle, JobFile, Stop, Submission, Which};
 pub use home::Home;
 pub use plane::{ControlPlane, StartError};

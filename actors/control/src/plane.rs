@@ -11,16 +11,19 @@ use neap_runtime::join::JoinServer;
 use neap_runtime::node::{NodeConfig, NodeError};
 use neap_runtime::remote::Access;
 use neap_runtime::wire::agent::{CONTROL_ACTOR, ControlProtocol};
+use neap_runtime::wire::artifact::{ARTIFACT_ACTOR, ArtifactProtocol};
 use neap_runtime::{CertificateAuthority, Node, PeerEvent, Role};
 use neap_storage::record::Record;
+use neap_storage::{ArtifactError, ArtifactStore};
 use ractor::{Actor, ActorRef};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::artifacts::{self, ArtifactMsg, ArtifactSource};
 use crate::clock;
 use crate::controller::{Addresses, ControllerActor, ControllerMsg, Parts};
-use crate::handle::{ControlError, ControlHandle};
+use crate::handle::{ARTIFACTS_BYTES_MAX, ControlError, ControlHandle};
 use crate::home::{Home, random_hex};
 use crate::provider::{LocalProvider, ProviderEvent};
 use crate::rounds::RoundLog;
@@ -46,6 +49,9 @@ pub enum StartError {
     /// Its past.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its programs.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
     /// Its past, as it reads.
     #[error("failed to replay the journal")]
     Replay(#[from] ReplayError),
@@ -88,6 +94,7 @@ impl ControlPlane {
         home.create().map_err(in_home)?;
         let token = home.token().map_err(in_home)?;
         let authority = Arc::new(CertificateAuthority::load_or_create(&home.ca())?);
+        let artifacts = ArtifactStore::open(home.artifacts(), ARTIFACTS_BYTES_MAX)?;
         let (store, records) = Store::open(&home)?;
         let mut state = ClusterState::replay(&records, settings.entries)?;
         for record in first_records(&state).map_err(in_home)? {
@@ -125,10 +132,16 @@ impl ControlPlane {
             .map_err(|error| StartError::Actor(Box::new(error)))?;
         node.register::<ControlProtocol, ControllerMsg>(CONTROL_ACTOR, actor.clone(), Access::only(is_node))
             .map_err(|error| StartError::Actor(Box::new(error)))?;
+        let source = ArtifactSource { store: artifacts.clone(), node: node.clone(), controller: actor.clone() };
+        let (source, _) = Actor::spawn_linked(None, source, (), actor.get_cell())
+            .await
+            .map_err(|error| StartError::Actor(Box::new(error)))?;
+        node.register::<ArtifactProtocol, ArtifactMsg>(ARTIFACT_ACTOR, source, artifacts::access())
+            .map_err(|error| StartError::Actor(Box::new(error)))?;
         tokio::spawn(forward_peers(actor.clone(), peer_events));
         tokio::spawn(forward_provider(actor.clone(), provider_events));
         tokio::spawn(forward_admissions(actor.clone(), admissions));
-        let handle = ControlHandle { controller: actor, changes, home, store };
+        let handle = ControlHandle { controller: actor, changes, home, store, artifacts };
         Ok(Self { handle, token, node, join, controller })
     }
 

@@ -32,6 +32,36 @@ use crate::wire::worker::{
     WorkerProtocol, WorkerReport,
 };
 
+/// The version of the launch frame and of what workers say to agents and to each other. A program of one's own is linked
+/// with one version and may be run by agents of another: both sides compare it before anything else. It grows whenever one
+/// of these messages changes in a way that is not only more at its end.
+pub const LAUNCH_VERSION: u32 = 1;
+
+/// The argument that makes a program which links Neap play the node agent.
+pub const AGENT_ARGUMENT: &str = "neap-agent";
+
+/// The argument that makes a program which links Neap play the control plane.
+pub const CONTROL_ARGUMENT: &str = "neap-control";
+
+/// The argument that makes a program which links Neap play the worker.
+pub const WORKER_ARGUMENT: &str = "neap-worker";
+
+/// The argument that makes a program which links Neap print what it can train.
+pub const ENTRIES_ARGUMENT: &str = "neap-entries";
+
+/// The argument that makes a program which links Neap measure how fast it trains the job on its standard input.
+pub const MEASURE_ARGUMENT: &str = "neap-measure";
+
+/// The exit code of a program that was built with another [`LAUNCH_VERSION`] than its agent: EX_CONFIG of sysexits(3).
+pub const OTHER_VERSION_EXIT: i32 = 78;
+
+/// Marks programs that link Neap and can be workers: [`MARK_PREFIX`] and the launch version in decimal, `;` at the end. It
+/// is found in the file of a program without running it.
+pub static MARK: &str = "neap worker program, launch version 1;";
+
+/// How the mark of every version begins.
+pub const MARK_PREFIX: &str = "neap worker program, launch version ";
+
 /// The largest launch frame: an identity, and what the workload is started with.
 pub const LAUNCH_BYTES_MAX: usize = 1 << 20;
 
@@ -138,6 +168,15 @@ pub enum WorkerError {
     /// The launch frame is not one.
     #[error("the launch frame does not decode")]
     LaunchFrame(#[source] codec::CodecError),
+    /// The agent is of another version.
+    #[error(
+        "this program was built with launch version {LAUNCH_VERSION} of Neap, and the node's agent has version {theirs}; \
+         build it again with the version of Neap that runs the cluster"
+    )]
+    LaunchVersion {
+        /// The agent's version.
+        theirs: u32,
+    },
     /// This binary does not have the workload.
     #[error("this binary has no workload `{name}`; it has: {known}")]
     UnknownWorkload {
@@ -166,6 +205,8 @@ pub enum WorkerError {
 ///
 /// [`WorkerError`] when the launch is unusable, the agent goes away, or the workload fails.
 pub async fn run_worker(workloads: Workloads, mut input: impl AsyncRead + Unpin) -> Result<(), WorkerError> {
+    // Keeps the mark in the program.
+    std::hint::black_box(MARK);
     let launch = read_launch(&mut input).await?;
     let workload = workloads.find(&launch.workload)?;
     let node = Node::start(&launch.identity, launch.bind, NodeConfig::default()).map_err(WorkerError::Node)?;
@@ -201,12 +242,17 @@ pub async fn run_worker(workloads: Workloads, mut input: impl AsyncRead + Unpin)
 /// [`codec::CodecError`] if it is larger than [`LAUNCH_BYTES_MAX`].
 pub fn launch_frame(launch: &WorkerLaunch) -> Result<Vec<u8>, codec::CodecError> {
     let body = codec::encode::<_, LAUNCH_BYTES_MAX>(launch)?;
-    let mut frame = (body.len() as u32).to_le_bytes().to_vec();
+    let mut frame = LAUNCH_VERSION.to_le_bytes().to_vec();
+    frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
     frame.extend_from_slice(&body);
     Ok(frame)
 }
 
 async fn read_launch(input: &mut (impl AsyncRead + Unpin)) -> Result<WorkerLaunch, WorkerError> {
+    let version = input.read_u32_le().await.map_err(WorkerError::Launch)?;
+    if version != LAUNCH_VERSION {
+        return Err(WorkerError::LaunchVersion { theirs: version });
+    }
     let length = input.read_u32_le().await.map_err(WorkerError::Launch)? as usize;
     if length > LAUNCH_BYTES_MAX {
         let text = format!("a launch of {length} bytes, more than {LAUNCH_BYTES_MAX}");
@@ -327,5 +373,49 @@ async fn pump_reports(node: Node, link: AgentLink, mut outgoing: mpsc::Receiver<
             tracing::warn!(%error, number, "report not answered, sending it again");
             (peer, host) = link.connect(&node).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use neap_scheduler::model::NodeId;
+
+    use super::*;
+    use crate::identity::CertificateAuthority;
+
+    fn launch() -> WorkerLaunch {
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (job, worker) = (JobId::new(1), WorkerId::new(2));
+        let folder = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::load_or_create(&folder.path().join("ca")).unwrap();
+        WorkerLaunch {
+            job,
+            worker,
+            identity: authority.issue(Role::Worker { job, worker }).unwrap(),
+            node: NodeId::new(3),
+            agent: here,
+            bind: here,
+            compute_threads: 1,
+            workload: "train".to_owned(),
+            args: vec![1, 2, 3],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_launch_reads_back_and_one_of_another_version_says_so() {
+        let frame = launch_frame(&launch()).unwrap();
+        let read = read_launch(&mut frame.as_slice()).await.unwrap();
+        assert_eq!((read.worker, read.args), (WorkerId::new(2), vec![1, 2, 3]));
+        let mut other = frame;
+        other[..4].copy_from_slice(&7u32.to_le_bytes());
+        let error = read_launch(&mut other.as_slice()).await.unwrap_err();
+        assert!(matches!(error, WorkerError::LaunchVersion { theirs: 7 }), "{error}");
+    }
+
+    #[test]
+    fn the_mark_names_the_version() {
+        assert_eq!(MARK, format!("{MARK_PREFIX}{LAUNCH_VERSION};"));
     }
 }

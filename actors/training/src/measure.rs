@@ -108,7 +108,8 @@ mod tests {
             "version: 1\nkind: train\ndata: {{train: {{uri: {data}, split: {{rows: 0..100}}, label: label}}}}\n\
              train: {{entry: mlp, epochs: 3, global_batch: 40}}\n{lines}"
         );
-        let context = ParseContext { base_dir: "/".to_owned(), entries: Entries::builtin().infos(), mains: None };
+        let entries = Entries::builtin().infos();
+        let context = ParseContext { base_dir: "/".to_owned(), entries, ..ParseContext::default() };
         let spec = parse(&text, &context).unwrap().spec;
         let place = LaunchPlace {
             init_digest: None,

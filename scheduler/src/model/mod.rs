@@ -1,11 +1,13 @@
 //! The vocabulary every crate shares: ids, units of measure, and the states of jobs and nodes.
 
+mod content;
 mod ids;
 mod location;
 mod node;
 mod states;
 mod units;
 
+pub use content::{ContentHash, ContentHashParseError};
 pub use ids::{Generation, IdParseError, JobId, MembershipEpoch, NodeId, WorkerId};
 pub use location::{Location, REMOTE_SCHEMES, RemoteUri, UriError};
 pub use node::{GpuNeed, Gpus, Market, MarketChoice, NodeSize, Offer, OfferTerms};

@@ -1,16 +1,46 @@
 //! What the outside has to tell so that a job file can be checked without looking at anything.
 
 use super::job::ParamValue;
+use crate::model::ContentHash;
 
 /// The surroundings of a job file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ParseContext {
     /// The absolute folder that relative paths start at; usually the one of the job file.
     pub base_dir: String,
-    /// The train entries there are.
+    /// The train entries there are where the job names no artifact.
     pub entries: Vec<EntryInfo>,
     /// The main functions of own actors there are; `None` where they are not known, and any name is taken.
     pub mains: Option<Vec<String>>,
+    /// What was found out about the artifact that the job names (see [`super::artifact`]); `None` where nobody looked.
+    pub artifact: Option<Result<ArtifactInfo, ArtifactFault>>,
+}
+
+/// A program that trains: an artifact as far as job files are checked against it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArtifactInfo {
+    /// Its content.
+    pub hash: ContentHash,
+    /// What it can train.
+    pub entries: Vec<EntryInfo>,
+}
+
+/// Where an artifact is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactPlace {
+    /// An absolute path.
+    Path(String),
+    /// Wherever the control plane keeps it.
+    Content(ContentHash),
+}
+
+/// Why an artifact cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactFault {
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
 }
 
 /// A train entry: something that can be trained.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{ContentHash, Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
 
 /// Whom a job belongs to that names no project.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -62,6 +62,11 @@ impl JobSpec {
             Work::Train(train) => Some(train),
             Work::Actors(_) => None,
         }
+    }
+
+    /// The program that it brings along.
+    pub fn artifact(&self) -> Option<ContentHash> {
+        self.train().and_then(|train| train.artifact)
     }
 
     /// Whether it needs a node for its parameter server, beside those of its workers.
@@ -309,8 +314,10 @@ pub enum HashSide {
 /// The training itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSpec {
-    /// A registered entry: `mlp`, `cnn`.
+    /// A registered entry: `mlp`, `cnn`, or one of the artifact's.
     pub entry: String,
+    /// The program that has the entry; `None` is the one that every node runs.
+    pub artifact: Option<ContentHash>,
     /// How gradients become a step.
     pub strategy: Strategy,
     /// Where the parameter server lives.

@@ -149,6 +149,7 @@ pub(super) const TRAIN: Layout = Layout {
     path: "train",
     keys: &[
         "entry",
+        "artifact",
         "backend",
         "strategy",
         "ps",
@@ -163,7 +164,7 @@ pub(super) const TRAIN: Layout = Layout {
         "params",
     ],
     kinds: &[],
-    planned: &[("artifact", "leave it out; the entries built in are `mlp` and `cnn`")],
+    planned: &[],
 };
 
 pub(super) const INIT: Layout =

@@ -4,6 +4,7 @@
 //! (`read`). Nothing here opens a file: whether data exists and prices can be met is checked later, with live data.
 //! [`json_schema`] describes the same format for editors.
 
+mod artifact;
 mod canonical;
 mod code;
 mod context;
@@ -16,8 +17,9 @@ mod read;
 mod schema;
 mod tree;
 
+pub use artifact::artifact;
 pub use code::Code;
-pub use context::{EntryInfo, ParamInfo, ParamKind, ParseContext};
+pub use context::{ArtifactFault, ArtifactInfo, ArtifactPlace, EntryInfo, ParamInfo, ParamKind, ParseContext};
 pub use fault::{Fault, Severity, Span};
 pub use job::{
     ActorsSpec, BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Compression, Consistency, DEFAULT_PROJECT,

@@ -17,8 +17,10 @@ pub fn json_schema(entries: &[EntryInfo]) -> Value {
     let mut schema = schema_for!(Job).to_value();
     without_null(&mut schema);
     let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    if let (false, Some(entry)) = (names.is_empty(), schema.pointer_mut("/$defs/Train/properties/entry")) {
-        entry["enum"] = json!(names);
+    if let (false, Some(train)) = (names.is_empty(), schema.pointer_mut("/$defs/Train")) {
+        train["properties"]["entry"]["examples"] = json!(names);
+        // An artifact has entries of its own.
+        train["anyOf"] = json!([{"properties": {"entry": {"enum": names}}}, {"required": ["artifact"]}]);
     }
     schema
 }
@@ -434,8 +436,12 @@ struct ShuffleSeed {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("oneOf" = [{"required": ["epochs"]}, {"required": ["steps"]}]))]
 struct Train {
-    /// What is trained: `mlp`, `cnn`, or a registered type.
+    /// What is trained: `mlp`, `cnn`, or an entry of the artifact.
     entry: String,
+    /// The program that has the entry: a path, relative to the job file, or `blake3:…` of one that the control plane has;
+    /// what every node runs where it is left out.
+    #[schemars(default)]
+    artifact: Option<String>,
     /// What computes; `flex` (the processor) where it is left out.
     #[schemars(default)]
     backend: Option<Backend>,

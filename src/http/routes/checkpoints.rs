@@ -7,14 +7,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use neap_control::{ControlError, Submission};
-use neap_scheduler::spec::{self, Code, Fault, JobSpec, ParseContext, Severity};
+use neap_scheduler::spec::{self, Code, Fault, JobSpec, Severity};
 use neap_storage::object::{Access, Location, Patience};
 use neap_storage::record::CheckpointRecord;
 use neap_storage::{CheckpointError, CheckpointStore};
 
 use super::super::body::{JobBody, RestoreBody};
 use super::super::error::ApiError;
-use super::{JsonBody, Shared, weights};
+use super::{JsonBody, Shared, context, found, weights};
 use crate::chain::chain;
 
 /// How long an object store is waited for before a job is accepted: a person waits, and the client for ten seconds.
@@ -52,19 +52,20 @@ pub(super) async fn restore(
         let why = format!("{} ({}) has not ended; stop it first, and it goes on from where it was", job.id, job.name);
         return Err(ControlError::Conflict { why }.into());
     }
-    let context =
-        ParseContext { base_dir: file.base_dir.clone(), entries: api.entries.clone(), mains: Some(api.mains.clone()) };
+    let artifact = found(&api, file.artifact.as_ref().map(|artifact| artifact.hash)).await?;
+    let context = context(&api, file.base_dir.clone(), artifact.as_ref());
     let parsed = spec::parse(&file.source, &context).map_err(ApiError::InvalidJob)?;
     let place = job.checkpoints;
     let search = move || find(&place, wanted.step);
-    let found = tokio::task::spawn_blocking(search).await.map_err(|error| conflict(chain(&error)))?;
+    let checkpoint = tokio::task::spawn_blocking(search).await.map_err(|error| conflict(chain(&error)))?;
     let submission = Submission {
         source: file.source,
         base_dir: file.base_dir,
         estimate: None,
         force: false,
         init_digest: weights::digest(&parsed.spec).await.map_err(|fault| ApiError::InvalidJob(vec![fault]))?,
-        begin_with: Some(found.map_err(conflict)?),
+        artifact: artifact.and_then(Result::ok),
+        begin_with: Some(checkpoint.map_err(conflict)?),
         spec: parsed.spec,
     };
     let job = api.control.submit(submission).await?;

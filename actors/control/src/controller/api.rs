@@ -33,7 +33,7 @@ impl Controller {
     }
 
     async fn accept(&mut self, submission: Submission) -> Result<JobView, ControlError> {
-        let Submission { spec, source, base_dir, estimate, force, init_digest, begin_with } = submission;
+        let Submission { spec, source, base_dir, estimate, force, artifact, init_digest, begin_with } = submission;
         let job = self.state.next_job();
         let name = spec.name.clone().unwrap_or_else(|| format!("train-{}", &random_hex().unwrap_or_default()[..6]));
         if let Some(other) = self.state.live_jobs().find(|other| other.name == name) {
@@ -61,6 +61,7 @@ impl Controller {
             base_dir,
             spec_hash: spec_hash(&spec, init_digest.as_deref()),
             estimate,
+            artifact,
             init_digest,
         };
         let begins = begin_with.map(|checkpoint| Record::CheckpointPublished { job, checkpoint, at: clock::now() });

@@ -9,8 +9,10 @@ use neap_runtime::join::JoinToken;
 use neap_runtime::wire::actors::{ACTORS_WORKLOAD, ActorsLaunch};
 use neap_runtime::wire::agent::{AgentCommand, StartWorker};
 use neap_runtime::wire::training::{LaunchPlace, TRAIN_WORKLOAD, TrainLaunch};
-use neap_runtime::workload::LAUNCH_BYTES_MAX;
-use neap_scheduler::model::{FailReason, JobId, JobState, Location, Millis, NodeId, NodeState, Offer, WorkerId};
+use neap_runtime::workload::{LAUNCH_BYTES_MAX, LAUNCH_VERSION};
+use neap_scheduler::model::{
+    ContentHash, FailReason, JobId, JobState, Location, Millis, NodeId, NodeState, Offer, WorkerId,
+};
 use neap_scheduler::policy::{Action, PlacedRole, Plan, RetireReason};
 use neap_scheduler::spec::Work;
 use neap_storage::record::Record;
@@ -119,13 +121,14 @@ impl Controller {
                     tracing::info!(%job, %node, %reason, "starting a worker");
                     let server = role == PlacedRole::Server;
                     records.push(Record::WorkerStarted { job, worker, node, server, at: clock::now() });
-                    starts.push((node, start));
+                    let artifact = self.state.jobs.get(&job).and_then(|job| job.spec.artifact());
+                    starts.push((node, command_for(artifact, start)));
                 }
                 Err(error) => self.fail_launch(job, &*error).await,
             }
         }
         if self.commit_event(records).await {
-            starts.into_iter().for_each(|(node, start)| self.live.tell(node, AgentCommand::StartWorker(start)));
+            starts.into_iter().for_each(|(node, command)| self.live.tell(node, command));
         }
     }
 
@@ -137,6 +140,14 @@ impl Controller {
 
     fn launch(&self, job: JobId, worker: WorkerId) -> Result<StartWorker, Box<dyn std::error::Error + Send + Sync>> {
         let entry = self.state.jobs.get(&job).ok_or("the job is gone")?;
+        let version = entry.file.artifact.as_ref().map(|artifact| artifact.launch_version);
+        if let Some(version) = version.filter(|version| *version != LAUNCH_VERSION) {
+            return Err(format!(
+                "its artifact was built with launch version {version} of Neap, and this is version {LAUNCH_VERSION}; build \
+                 it again and hand the job in again"
+            )
+            .into());
+        }
         let (workload, args) = self.work_of(entry)?;
         Ok(StartWorker {
             job,
@@ -196,5 +207,13 @@ impl Controller {
         {
             self.parts.provider.end(node);
         }
+    }
+}
+
+/// Starts a worker from the program that its job brings along, or else from what every node runs.
+fn command_for(artifact: Option<ContentHash>, start: StartWorker) -> AgentCommand {
+    match artifact {
+        Some(artifact) => AgentCommand::StartArtifact { artifact, start },
+        None => AgentCommand::StartWorker(start),
     }
 }

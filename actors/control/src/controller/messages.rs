@@ -1,9 +1,11 @@
 //! Messages to the [`super::Controller`].
 
+use std::collections::BTreeSet;
+
 use neap_runtime::Role;
 use neap_runtime::remote::Inbound;
 use neap_runtime::wire::agent::ControlProtocol;
-use neap_scheduler::model::{Millis, NodeId};
+use neap_scheduler::model::{ContentHash, Millis, NodeId};
 use neap_scheduler::pricing::budget::Scope;
 use ractor::RpcReplyPort;
 
@@ -51,6 +53,10 @@ pub(crate) enum ControllerMsg {
     Bill(Option<String>, Reply<BillView>),
     /// Query: the control plane itself, with the number of journal records filled in by the caller.
     Status(Reply<StatusView>),
+    /// Query: whether a node has a worker of a job that brings this program along.
+    MayFetch(NodeId, ContentHash, RpcReplyPort<bool>),
+    /// Query: the programs of jobs that have not ended.
+    ArtifactsInUse(Reply<BTreeSet<ContentHash>>),
     /// Event: an agent says something.
     Agent(Inbound<ControlProtocol>),
     /// Event: a connection is gone or silent.

@@ -11,6 +11,7 @@
 mod afford;
 mod agents;
 mod api;
+mod artifacts;
 mod budgets;
 mod carry_out;
 mod deadlines;
@@ -142,6 +143,8 @@ impl Controller {
             ControllerMsg::Explain(subject, reply) => self.answer_explain(&subject, reply),
             ControllerMsg::Bill(job, reply) => self.answer_bill(job.as_deref(), reply),
             ControllerMsg::Status(reply) => self.answer_status(reply),
+            ControllerMsg::MayFetch(node, artifact, reply) => self.answer_may_fetch(node, artifact, reply),
+            ControllerMsg::ArtifactsInUse(reply) => self.answer_artifacts_in_use(reply),
             ControllerMsg::Agent(inbound) => self.agent_says(inbound).await,
             ControllerMsg::PeerDown(role, why) => self.peer_down(role, &why),
             ControllerMsg::Provider(event) => self.provider_says(event).await,

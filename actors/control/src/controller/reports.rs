@@ -42,7 +42,10 @@ impl Controller {
         let mut records = vec![Record::WorkerEnded { job, worker, node, at, why: why.clone() }];
         let expected = self.live.ending.contains(&worker) || self.live.retiring.contains(&worker);
         let over = entry.state.is_terminal() || entry.state == JobState::Stopping || self.live.ending_all.is_some();
-        if !expected && !over {
+        if let (false, WorkerExit::NotRunnable(why)) = (over, exit) {
+            // The next node would meet the same.
+            records.extend(self.job_record(job, JobState::Failed(FailReason::InvalidAtRuntime), why.clone()));
+        } else if !expected && !over {
             let charged = !matches!(exit, WorkerExit::Signal(_));
             let max_restarts = entry.spec.max_restarts;
             let crashes = self.live.crashed(job, charged, at);
@@ -260,5 +263,6 @@ fn exit_text(exit: &WorkerExit) -> String {
         WorkerExit::Code(code) => format!("exit code {code}"),
         WorkerExit::Signal(signal) => format!("signal {signal}"),
         WorkerExit::NotStarted(why) => format!("not started: {why}"),
+        WorkerExit::NotRunnable(why) => format!("not runnable: {why}"),
     }
 }

@@ -9,6 +9,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use neap_runtime::wire::artifact::NODE_ARTIFACTS;
+use neap_runtime::workload::AGENT_ARGUMENT;
 use neap_scheduler::model::{Market, Millis, NodeId, Offer, OfferTerms};
 use rand::RngExt;
 use rand::SeedableRng;
@@ -125,7 +127,7 @@ impl LocalProvider {
         fs::create_dir_all(&folder)?;
         let log = File::options().create(true).append(true).open(folder.join("log"))?;
         Command::new(&self.binary)
-            .arg("agent")
+            .arg(AGENT_ARGUMENT)
             .args(["--node", &request.node.to_string()])
             .args(["--control", &request.control.to_string()])
             .args(["--join", &request.join.to_string()])
@@ -148,6 +150,7 @@ impl LocalProvider {
         };
         self.lives().remove(&node);
         self.spot().remove(&node);
+        self.wipe(node).await;
         self.tell(ProviderEvent::Gone(node, how));
     }
 
@@ -178,7 +181,19 @@ impl LocalProvider {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.lives().remove(&node);
+        self.wipe(node).await;
         self.tell(ProviderEvent::Gone(node, "process not there any more".to_owned()));
+    }
+
+    /// A machine goes with its disk; of what this one had only its log is left.
+    async fn wipe(&self, node: NodeId) {
+        let artifacts = self.home.node(node).join(NODE_ARTIFACTS);
+        match tokio::fs::remove_dir_all(&artifacts).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, %node, "artifacts of a node that is gone not removed");
+            }
+            _ => {}
+        }
     }
 
     fn process(&self, node: NodeId) -> Option<NodeProcess> {

@@ -198,10 +198,16 @@ impl ClusterState {
                 base_dir,
                 spec_hash,
                 estimate,
+                artifact,
                 init_digest,
             } => {
                 // Which main functions there are is the business of the binary that accepted the job.
-                let context = ParseContext { base_dir: base_dir.clone(), entries: self.entries.clone(), mains: None };
+                let context = ParseContext {
+                    base_dir: base_dir.clone(),
+                    entries: self.entries.clone(),
+                    mains: None,
+                    artifact: artifact.as_ref().map(|artifact| Ok(artifact.info())),
+                };
                 let parsed = neap_scheduler::spec::parse(source, &context).map_err(|faults| ReplayError::JobFile {
                     job: *job,
                     fault: faults.first().map(|fault| fault.message.clone()).unwrap_or_default(),
@@ -213,7 +219,7 @@ impl ClusterState {
                     project: project.clone(),
                     spec: parsed.spec,
                     spec_hash: spec_hash.clone(),
-                    file: JobFile { source: source.clone(), base_dir: base_dir.clone() },
+                    file: JobFile { source: source.clone(), base_dir: base_dir.clone(), artifact: artifact.clone() },
                     submitted: *submitted_at,
                     estimate: *estimate,
                     init_digest: init_digest.clone(),

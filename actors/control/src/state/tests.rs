@@ -60,6 +60,7 @@ impl History {
                 base_dir: "/".to_owned(),
                 spec_hash: String::new(),
                 estimate: None,
+                artifact: None,
                 init_digest: None,
             };
             state.apply(&submitted).unwrap();

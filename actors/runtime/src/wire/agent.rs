@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use neap_scheduler::model::{JobId, NodeId, NodeSize, WorkerId};
+use neap_scheduler::model::{ContentHash, JobId, NodeId, NodeSize, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::worker::{WorkerCommand, WorkerReport};
@@ -130,6 +130,8 @@ pub enum WorkerExit {
     Signal(i32),
     /// Never started.
     NotStarted(String),
+    /// The job's artifact cannot be run, here or elsewhere.
+    NotRunnable(String),
 }
 
 /// Control plane → agent. The agent registers the actor `agent` for it.
@@ -168,6 +170,13 @@ pub enum AgentCommand {
     },
     /// Ends all work and shuts the node down.
     Shutdown,
+    /// As [`Self::StartWorker`], from the program that the job brings along.
+    StartArtifact {
+        /// The program.
+        artifact: ContentHash,
+        /// The worker.
+        start: StartWorker,
+    },
 }
 
 /// A worker to start.

@@ -4,12 +4,13 @@
 //! the core cannot break a peer of another version. Messages are positional ([`crate::codec`]), so an enum only grows
 //! at its end and a struct never changes: a new need is a new variant.
 //!
-//! Five conversations: [`agent`] between control plane and node agent, [`worker`] between a node agent and the worker
-//! processes it started, [`training`] and [`collective`] between the workers of one training, [`actors`] between those of a
-//! job of own actors.
+//! Six conversations: [`agent`] between control plane and node agent, [`artifact`] between the same two about the programs
+//! that jobs bring along, [`worker`] between a node agent and the worker processes it started, [`training`] and
+//! [`collective`] between the workers of one training, [`actors`] between those of a job of own actors.
 
 pub mod actors;
 pub mod agent;
+pub mod artifact;
 pub mod collective;
 pub mod training;
 pub mod worker;

@@ -4,6 +4,7 @@
 //! ([`Entries::with`]) and hands the registry to [`crate::workload`]. [`schema`] reads what an entry's struct of
 //! hyper-parameters takes, [`params`] are the settings of one job.
 
+mod guarded;
 mod params;
 mod schema;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamValue};
 
+pub(crate) use guarded::Guarded;
 pub use params::Params;
 pub(crate) use params::json;
 
@@ -58,6 +60,16 @@ pub enum EntryError {
         found: String,
         /// What the entry predicts.
         wanted: &'static str,
+    },
+    /// The entry panicked. Most often shapes do not fit: those of the data, of the layers, of the loss.
+    #[error("the entry `{entry}` panicked over {given}: {said}")]
+    Panicked {
+        /// The entry.
+        entry: String,
+        /// What it was given.
+        given: String,
+        /// What it said.
+        said: String,
     },
 }
 

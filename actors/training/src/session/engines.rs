@@ -9,7 +9,7 @@ use neap_runtime::wire::training::{
     LOADER_ACTOR, LoaderProtocol, SEGMENT_ACTOR, SERVER_ACTOR, SegmentProtocol, ServerProtocol, Strategy,
     TRAINER_ACTOR, TrainerHello, TrainerProtocol,
 };
-use neap_runtime::wire::worker::Membership;
+use neap_runtime::wire::worker::{FailureKind, Membership};
 use neap_runtime::workload::WorkerContext;
 use neap_runtime::{Access, Node, RegisterError, Role};
 use neap_scheduler::elastic::ShardRange;
@@ -24,14 +24,15 @@ use super::collective::Collective;
 use super::follow::{self, ServerAddress};
 use crate::collective::{CollectiveEvent, CollectiveThread};
 use crate::data::Storage;
-use crate::entry::Entries;
+use crate::entry::{Entries, EntryError, Guarded};
 use crate::init::PartlyFrozen;
 use crate::job::TrainJob;
 use crate::links::{GRADIENTS_QUEUE_MAX, Outbox, SEGMENT_QUEUE_MAX, SegmentLink, ServerLink, TrainerLink};
 use crate::loader::{FetchError, JobData, LoaderActor, LoaderMsg, LoaderSettings, LocalData, RemoteData};
+use crate::model::Network;
 use crate::reduction::Buffers;
 use crate::server::{Keeper, SegmentActor, SegmentMsg, ServerActor, ServerEvent, ServerHandle, ServerMsg, ServerSetup};
-use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerSetup, TrainerThread};
+use crate::trainer::{Crew, TrainerActor, TrainerEvent, TrainerMsg, TrainerSetup, TrainerThread, compute_alone};
 
 /// Rounds of asking the other workers what the data is; with the pause, about ten seconds.
 const DESCRIBE_ROUNDS_MAX: u32 = 50;
@@ -198,12 +199,16 @@ impl Engines {
         self.forget_ways();
         let data = self.find_data(membership).await?;
         if let Some(events) = self.actors.collective.as_mut().and_then(Collective::take_events) {
+            let tried = self.try_out(&data)?;
+            outcome(tried).await?;
             self.start_collective(&data, outbox, events)?;
         }
         if let Some(collective) = &mut self.actors.collective {
             return collective.adopt(membership, self.worker, &self.node, &self.job, outbox);
         }
         if let Some((trainer_events, server_events)) = self.actors.waiting.take() {
+            let tried = self.try_out(&data)?;
+            outcome(tried).await?;
             self.server = Some(self.start_threads(&data, outbox, trainer_events, server_events)?);
         }
         self.take_role(membership, outbox)?;
@@ -345,6 +350,21 @@ impl Engines {
         Err(FetchError::Unavailable(reason.unwrap_or_default()).into())
     }
 
+    /// Lets the entry compute one sample, away from the threads that serve the network.
+    fn try_out(&self, data: &Arc<JobData>) -> Result<TryOut, SessionError> {
+        let (entries, job, facts) = (self.entries.clone(), self.job.clone(), data.facts());
+        let (shape, target) = (facts.shape, facts.target.clone());
+        let (done, tried) = oneshot::channel();
+        let try_out = move || {
+            compute_alone();
+            // Nobody listens any more where the worker is ending.
+            let _ = done.send(entries.try_out(&job.entry, shape, &target, &job.params));
+        };
+        let failed = |error: std::io::Error| SessionError::Start { what: "a thread", reason: error.to_string() };
+        std::thread::Builder::new().name("try-out".to_owned()).spawn(try_out).map_err(failed)?;
+        Ok(tried)
+    }
+
     fn start_threads(
         &self,
         data: &Arc<JobData>,
@@ -381,7 +401,12 @@ impl Engines {
         keep_freed_memory();
         let facts = data.facts();
         let schedule = self.job.schedule(facts.train_samples);
-        let build = || self.entries.build(&self.job.entry, facts.shape, &facts.target, &self.job.params);
+        let build = || -> Result<Box<dyn Network>, EntryError> {
+            let (entry, outbox) = (&self.job.entry, outbox.clone());
+            let network = self.entries.build(entry, facts.shape, &facts.target, &self.job.params)?;
+            let tell = move |error: EntryError| outbox.fail(FailureKind::User, error.to_string());
+            Ok(Box::new(Guarded::new(network, entry, facts.shape, &facts.target, tell)))
+        };
         let own = build()?;
         let layout = own.layout().clone();
         let frozen = self.job.init.as_ref().map(|init| init.frozen(&layout)).transpose()?.unwrap_or_default();
@@ -411,6 +436,14 @@ impl Engines {
     fn tell_trainer(&self, event: TrainerEvent) -> Result<(), SessionError> {
         tell(&self.actors.trainer_thread, event, "trainer")
     }
+}
+
+/// How an entry's first sample went, once it is computed.
+type TryOut = oneshot::Receiver<Result<(), EntryError>>;
+
+async fn outcome(tried: TryOut) -> Result<(), SessionError> {
+    tried.await.map_err(|_| SessionError::Panicked("try-out"))??;
+    Ok(())
 }
 
 impl Drop for Engines {

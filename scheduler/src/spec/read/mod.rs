@@ -2,6 +2,7 @@
 //! only then the parts are put together.
 
 mod actors;
+mod artifact;
 mod compression;
 mod data;
 mod init;
@@ -14,7 +15,7 @@ mod train;
 use std::collections::BTreeMap;
 
 use super::code::Code;
-use super::context::ParseContext;
+use super::context::{ArtifactPlace, ParseContext};
 use super::fault::{Faults, Reported, Span};
 use super::field::{Block, Field, Missing};
 use super::job::{CheckpointEvery, CheckpointSpec, DEFAULT_PROJECT, JobSpec, OnPreempt, Work};
@@ -37,10 +38,25 @@ const CHECKPOINTS_KEPT: u32 = 3;
 const CHECKPOINT: CheckpointSpec =
     CheckpointSpec { place: None, every: CheckpointEvery::Auto, keep: CHECKPOINTS_KEPT, on_notice: true };
 
+/// Where the artifact is that the job names, if it names one.
+pub(super) fn artifact_place(
+    root: &Node,
+    context: &ParseContext,
+    faults: &mut Faults,
+) -> Option<Result<ArtifactPlace, Reported>> {
+    let start = start_of(root);
+    let field = Field { path: String::new(), key_span: &start, node: root };
+    let named = field.get("train")?.get("artifact")?;
+    Some(artifact::place(&named, context, faults))
+}
+
+fn start_of(root: &Node) -> Span {
+    Span { line: root.span.line, column: root.span.column, bytes: root.span.bytes.start..root.span.bytes.start }
+}
+
 /// Reads the whole job.
 pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> Result<JobSpec, Reported> {
-    let start =
-        Span { line: root.span.line, column: root.span.column, bytes: root.span.bytes.start..root.span.bytes.start };
+    let start = start_of(root);
     let field = Field { path: String::new(), key_span: &start, node: root };
     if !field.is_map() {
         let message = format!("the file holds {} instead of a job", field.found());

@@ -6,7 +6,7 @@ use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
 use super::super::job::{Consistency, Determinism, ServerPlacement, Strategy, TrainLength, TrainSpec, WorkerRange};
 use super::super::layout;
-use super::{compression, init, missing, params};
+use super::{artifact, compression, init, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
 const LOGICAL_SHARDS_MAX: u32 = 10_000;
@@ -39,9 +39,16 @@ fn train_block(
     faults: &mut Faults,
 ) -> Result<TrainSpec, Reported> {
     let train = field.block(faults, &layout::TRAIN)?;
-    let known = words(context.entries.iter().map(|known| known.name.as_str()));
-    let help = format!("say what to train: {known}");
-    let entry = train.required(faults, "entry", missing(&help), |field, faults| entry(field, context, faults));
+    let artifact = artifact::artifact(&train, context, faults);
+    let entries = artifact.as_ref().map(|artifact| artifact.map_or(&context.entries, |artifact| &artifact.entries));
+    let entry = match entries {
+        Ok(entries) => {
+            let help = format!("say what to train: {}", words(entries.iter().map(|known| known.name.as_str())));
+            train.required(faults, "entry", missing(&help), |field, faults| entry(field, entries, faults))
+        }
+        // What it would have is not known.
+        Err(reported) => Err(*reported),
+    };
     let backend = train.optional(faults, "backend", |field, faults| {
         field.choice(faults, Code::BadValue, &[("flex", ())], &["wgpu", "cuda"])
     });
@@ -76,6 +83,7 @@ fn train_block(
     let ParameterServers { placement, servers, consistency } = server?.unwrap_or_default();
     Ok(TrainSpec {
         entry: entry?.name.clone(),
+        artifact: artifact?.map(|artifact| artifact.hash),
         strategy: strategy?,
         server: placement,
         servers,
@@ -92,12 +100,12 @@ fn train_block(
     })
 }
 
-fn entry<'a>(field: &Field<'_>, context: &'a ParseContext, faults: &mut Faults) -> Result<&'a EntryInfo, Reported> {
+fn entry<'a>(field: &Field<'_>, entries: &'a [EntryInfo], faults: &mut Faults) -> Result<&'a EntryInfo, Reported> {
     let name = field.text(faults)?;
-    if let Some(entry) = context.entries.iter().find(|entry| entry.name == name) {
+    if let Some(entry) = entries.iter().find(|entry| entry.name == name) {
         return Ok(entry);
     }
-    let names = || context.entries.iter().map(|entry| entry.name.as_str());
+    let names = || entries.iter().map(|entry| entry.name.as_str());
     let known = format!("choose {}", words(names()));
     let help = similar(name, names()).map_or(known.clone(), |word| format!("did you mean `{word}`? {known}"));
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no entry {}", field.found()), help))

@@ -97,6 +97,7 @@ fn the_smallest_file_gets_the_defaults() {
     ];
     let train = TrainSpec {
         entry: "mlp".to_owned(),
+        artifact: None,
         strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
         servers: 1,

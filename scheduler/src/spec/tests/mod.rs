@@ -1,6 +1,7 @@
 //! Tests of the whole way from text to job or faults.
 
 mod accepted;
+mod artifact;
 mod properties;
 mod refused;
 mod schema;
@@ -23,6 +24,7 @@ fn context() -> ParseContext {
         base_dir: "/jobs".to_owned(),
         entries: vec![entry("mlp"), entry("cnn")],
         mains: Some(vec!["word-count".to_owned()]),
+        artifact: None,
     }
 }
 

@@ -34,7 +34,9 @@ fn the_schema_has_the_keys_that_are_read() {
 #[test]
 fn unknown_keys_are_refused_and_all_keys_are_described() {
     let schema = json_schema(&context().entries);
-    assert_eq!(schema["$defs"]["Train"]["properties"]["entry"]["enum"], serde_json::json!(["mlp", "cnn"]));
+    let train = &schema["$defs"]["Train"];
+    assert_eq!(train["anyOf"][0]["properties"]["entry"]["enum"], serde_json::json!(["mlp", "cnn"]));
+    assert_eq!(train["anyOf"][1]["required"], serde_json::json!(["artifact"]));
     for block in blocks(&schema) {
         assert_eq!(block["additionalProperties"], Value::Bool(false), "{block:#}");
         for (key, property) in block["properties"].as_object().expect("a map") {
