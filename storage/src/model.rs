@@ -132,8 +132,11 @@ pub fn write_model(folder: &Path, weights: &[u8], card: &ModelCard) -> Result<Wr
         model_blake3: blake3.clone(),
     };
     let stored = serde_json::to_vec_pretty(&stored).map_err(|error| fail("write", &card_path, error.into()))?;
-    durable::replace(&model_path, weights, durable::SHARED).map_err(|source| fail("write", &model_path, source))?;
-    durable::replace(&card_path, &stored, durable::SHARED).map_err(|source| fail("write", &card_path, source))?;
+    // A server that was let go in the last step may be writing the same model.
+    durable::replace_among_writers(&model_path, weights, durable::SHARED)
+        .map_err(|source| fail("write", &model_path, source))?;
+    durable::replace_among_writers(&card_path, &stored, durable::SHARED)
+        .map_err(|source| fail("write", &card_path, source))?;
     Ok(WrittenModel { model_path, card_path, blake3, bytes })
 }
 
