@@ -2,14 +2,18 @@
 //!
 //! The actor only decides who waits: a piece is read and sent by a task of its own, with the request's credit in its
 //! hand, so that a node asks for no more than a few at a time. Nothing here runs a program; they are bytes.
+//!
+//! The way to a node's agent is kept as long as its connection lives. A reference that is dropped closes its channel, and a
+//! piece that is still on its way then reaches nobody.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use neap_runtime::remote::{Inbound, ReplyTo};
+use neap_runtime::remote::{Inbound, RemoteRef, ReplyTo};
 use neap_runtime::wire::artifact::{
     ArtifactProtocol, PIECE_ACTOR, PIECE_BYTES_MAX, Piece, PieceProtocol, PieceReply, PieceRequest,
 };
@@ -50,28 +54,28 @@ impl From<Inbound<ArtifactProtocol>> for ArtifactMsg {
 
 impl Actor for ArtifactSource {
     type Msg = ArtifactMsg;
-    type State = Arc<Semaphore>;
+    type State = SourceState;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<ArtifactMsg>, (): ()) -> Result<Arc<Semaphore>, ActorProcessingErr> {
-        Ok(Arc::new(Semaphore::new(SENDING_MAX)))
+    async fn pre_start(&self, _: ActorRef<ArtifactMsg>, (): ()) -> Result<SourceState, ActorProcessingErr> {
+        Ok(SourceState { places: Arc::new(Semaphore::new(SENDING_MAX)), ways: BTreeMap::new() })
     }
 
     async fn handle(
         &self,
         _: ActorRef<ArtifactMsg>,
         message: ArtifactMsg,
-        places: &mut Arc<Semaphore>,
+        state: &mut SourceState,
     ) -> Result<(), ActorProcessingErr> {
         let Inbound::Call { from: Role::Node(to), request, reply, credit } = message.0 else { return Ok(()) };
         let sending = Sending {
             store: self.store.clone(),
-            node: self.node.clone(),
+            way: self.way_to(to, state),
             controller: self.controller.clone(),
             to,
             request,
         };
-        let places = places.clone();
+        let places = state.places.clone();
         tokio::spawn(async move {
             let _credit = credit;
             let _place = places.acquire().await;
@@ -81,10 +85,32 @@ impl Actor for ArtifactSource {
     }
 }
 
+/// The state of [`ArtifactSource`].
+pub(crate) struct SourceState {
+    places: Arc<Semaphore>,
+    /// The ways to agents that have asked, at most one a connection.
+    ways: BTreeMap<NodeId, RemoteRef<PieceProtocol>>,
+}
+
+impl ArtifactSource {
+    /// The way to a node over its newest connection; nothing where it has none.
+    fn way_to(&self, to: NodeId, state: &mut SourceState) -> Option<RemoteRef<PieceProtocol>> {
+        state.ways.retain(|_, way| way.peer().is_alive());
+        if let Some(way) = state.ways.get(&to) {
+            return Some(way.clone());
+        }
+        let role = Role::Node(to);
+        let peer = self.node.peers().into_iter().rev().find(|peer| peer.role() == role && peer.is_alive())?;
+        let way = peer.actor::<PieceProtocol>(PIECE_ACTOR);
+        state.ways.insert(to, way.clone());
+        Some(way)
+    }
+}
+
 /// One piece on its way.
 struct Sending {
     store: ArtifactStore,
-    node: Node,
+    way: Option<RemoteRef<PieceProtocol>>,
     controller: ActorRef<ControllerMsg>,
     to: NodeId,
     request: PieceRequest,
@@ -120,11 +146,8 @@ impl Sending {
         if offset > total {
             return refused(format!("{artifact} has {total} bytes, and a piece from {offset} on was asked for"));
         }
-        let role = Role::Node(self.to);
-        let peer = self.node.peers().into_iter().rev().find(|peer| peer.role() == role && peer.is_alive());
-        let peer = peer.ok_or("the node is not connected")?;
-        let pieces = peer.actor::<PieceProtocol>(PIECE_ACTOR);
-        pieces.send_bulk(Piece { artifact, offset }, &[BulkSlice::from(bytes::Bytes::from(bytes))]).await?;
+        let way = self.way.as_ref().ok_or("the node is not connected")?;
+        way.send_bulk(Piece { artifact, offset }, &[BulkSlice::from(bytes::Bytes::from(bytes))]).await?;
         Ok(PieceReply::Sent { total })
     }
 }
