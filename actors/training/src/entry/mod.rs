@@ -9,6 +9,7 @@ mod params;
 mod schema;
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamValue};
@@ -99,7 +100,7 @@ impl Entries {
     /// Where its hyper-parameters are not of the kinds that [`crate::model::Hyper`] names: a fault of the program.
     #[must_use]
     pub fn with_model<M: Model>(self) -> Self {
-        self.add(Standard::<M> { info: info::<M::Params>(M::NAME, M::BATCH), build: StandardNetwork::<M>::new })
+        self.add(Standard::<M> { info: info::<M::Params>(M::NAME, M::BATCH), model: PhantomData })
     }
 
     /// Adds an entry with a loss of its own; a later one replaces an earlier one of the same name.
@@ -109,7 +110,7 @@ impl Entries {
     /// As [`Self::with_model`].
     #[must_use]
     pub fn with<E: Entry>(self) -> Self {
-        self.add(Own::<E> { info: info::<E::Params>(E::NAME, E::BATCH), build: OwnNetwork::<E>::new })
+        self.add(Own::<E> { info: info::<E::Params>(E::NAME, E::BATCH), entry: PhantomData })
     }
 
     fn add(mut self, entry: impl Registered + 'static) -> Self {
@@ -171,7 +172,7 @@ trait Registered: Send + Sync {
 
 struct Standard<M: Model> {
     info: EntryInfo,
-    build: fn(SampleShape, &TargetInfo, &M::Params) -> Result<StandardNetwork<M>, EntryError>,
+    model: PhantomData<fn() -> M>,
 }
 
 impl<M: Model> Registered for Standard<M> {
@@ -184,13 +185,13 @@ impl<M: Model> Registered for Standard<M> {
     }
 
     fn build(&self, sample: SampleShape, target: &TargetInfo, params: &Params) -> Result<Box<dyn Network>, EntryError> {
-        Ok(Box::new((self.build)(sample, target, &params.own()?)?))
+        Ok(Box::new(StandardNetwork::<M>::new(sample, target, &params.own()?)?))
     }
 }
 
 struct Own<E: Entry> {
     info: EntryInfo,
-    build: fn(DataShape, &E::Params) -> Result<OwnNetwork<E>, EntryError>,
+    entry: PhantomData<fn() -> E>,
 }
 
 impl<E: Entry> Registered for Own<E> {
@@ -204,6 +205,6 @@ impl<E: Entry> Registered for Own<E> {
 
     fn build(&self, sample: SampleShape, target: &TargetInfo, params: &Params) -> Result<Box<dyn Network>, EntryError> {
         let data = DataShape { sample, target: target.clone() };
-        Ok(Box::new((self.build)(data, &params.own()?)?))
+        Ok(Box::new(OwnNetwork::<E>::new(data, &params.own()?)?))
     }
 }
