@@ -259,7 +259,7 @@ async fn faults_of_the_job_are_told_with_what_to_do() {
     let only = cluster.start_worker();
     cluster.regroup(&[only], only, None).await;
     let message = failure(&mut cluster, only, FailureKind::Invalid).await;
-    assert!(message.contains("no column `digit`") && message.contains("data.*.label"), "{message}");
+    assert!(message.contains("no column `digit`") && message.contains("names in `data.*`: `label`"), "{message}");
 
     let mut cluster = Cluster::new();
     let first = cluster.start_worker();

@@ -44,6 +44,10 @@ async fn accuracy(consistency: Consistency, workers: usize) -> f64 {
     finished.eval.unwrap().metric(ACCURACY).unwrap()
 }
 
+/// Which gradient comes first differs from run to run, and so does the model. Three standard deviations of an accuracy of
+/// 0.93 over 297 samples: √(0.93 × 0.07 / 297) is 1.5 points.
+const CHANCE: f64 = 0.045;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_do_not_wait_learn_as_well() {
     let in_step = accuracy(Consistency::Sync, 1).await;
@@ -51,7 +55,7 @@ async fn workers_that_do_not_wait_learn_as_well() {
         for workers in [1, 3] {
             let relaxed = accuracy(consistency, workers).await;
             println!("{consistency:?} with {workers} workers: {relaxed:.4}, in step {in_step:.4}");
-            assert!(relaxed > in_step - 0.03, "{consistency:?}, {workers} workers: {relaxed} {in_step}");
+            assert!(relaxed > in_step - CHANCE, "{consistency:?}, {workers} workers: {relaxed} {in_step}");
         }
     }
 }
@@ -143,8 +147,8 @@ async fn a_stopped_job_goes_on_with_every_sample_once() {
 async fn a_gradient_that_is_not_finite_stops_the_job_and_the_checkpoint_before_it_is_good() {
     let mut cluster = cluster(Consistency::Async, 6);
     cluster.launch.params.retain(|(name, _)| name != "lr");
-    // Overflows within a few steps.
-    let params = [("lr", Param::Float(30.0)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
+    // Overflows within some dozens of steps, when the slowest shard has made its first ones.
+    let params = [("lr", Param::Float(0.5)), ("momentum", Param::Float(0.99)), ("weight_decay", Param::Float(30.0))];
     cluster.launch.params.extend(params.map(|(name, value)| (name.to_owned(), value)));
     cluster.launch.checkpoint_every = Every::Steps(1);
     let carriers = cluster.start_workers(3);
