@@ -6,7 +6,7 @@
 //! still has to run. Short jobs hardly wait, and a long one is not passed for ever. The same object decides in the simulator
 //! and would decide in a control plane: it sees nothing but a snapshot.
 
-use neap::scheduler::model::{MicroUsdPerHour, Millis};
+use neap::scheduler::model::{GpuCount, GpuNeed, MicroUsdPerHour, Millis};
 use neap::scheduler::policy::{Behind, JobDemand, Policy, Snapshot};
 use neap::scheduler::sim::cluster::{Estimate, Report, Settings, SimJob, World, gpu_cluster, simulate};
 
@@ -51,7 +51,9 @@ fn world() -> World {
         let workers = 1 + u32::from(number.is_multiple_of(4));
         let submitted = Millis::from_secs(number * 600);
         let run = Millis::from_secs(minutes * 60);
-        SimJob { estimate: Some(Estimate::EXACT), ..SimJob::rigid(format!("job-{number}"), submitted, workers, run) }
+        let gpus = GpuNeed { count: GpuCount(1), models: Vec::new() };
+        let rigid = SimJob::rigid(format!("job-{number}"), submitted, workers, run);
+        SimJob { estimate: Some(Estimate::EXACT), gpus, ..rigid }
     };
     World {
         jobs: (0..200).map(job).collect(),

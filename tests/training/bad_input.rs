@@ -65,7 +65,8 @@ fn a_truncated_idx_file_fails_the_job() {
     }
     images.extend([0; 100]);
     std::fs::write(data.join("train-images-idx3-ubyte"), images).unwrap();
-    std::fs::write(data.join("train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 10, 1, 2]).unwrap();
+    std::fs::write(data.join("train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
+        .unwrap();
     let reason = failed(&cluster, &job(&data, ", format: idx, split: train"));
     says(&reason, &["invalid_at_runtime", "train-images-idx3-ubyte"]);
 }
