@@ -16,6 +16,6 @@ use std::path::{Path, PathBuf};
 /// The program of an example.
 pub(crate) fn example(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_neap")).parent().unwrap().join("examples").join(name);
-    assert!(program.exists(), "{} is not built; `cargo test` does it", program.display());
+    assert!(program.exists(), "{} is not built; `cargo test` does it, or `cargo build --examples`", program.display());
     program
 }

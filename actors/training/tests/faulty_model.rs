@@ -66,7 +66,7 @@ impl Model for Single {
     }
 }
 
-fn launch(entry: &str) -> TrainLaunch {
+fn launch(entry: &str, strategy: Strategy) -> TrainLaunch {
     let digits = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/digits.csv");
     let train_data = Data {
         path: digits.display().to_string(),
@@ -99,14 +99,14 @@ fn launch(entry: &str) -> TrainLaunch {
         checkpoint_every: Every::Never,
         checkpoint_keep: 2,
         model_folder: "/nonexistent".to_owned(),
-        strategy: Strategy::ParameterServer,
+        strategy,
         compression: None,
         memory_mib: 64,
     }
 }
 
 /// Runs the job on one worker until it has failed, and gives the reason.
-async fn failure(entry: &str) -> String {
+async fn failure(entry: &str, strategy: Strategy) -> String {
     let folder = tempfile::tempdir().unwrap();
     let authority = CertificateAuthority::load_or_create(&folder.path().join("ca")).unwrap();
     let (job, worker) = (JobId::new(1), WorkerId::new(1));
@@ -114,7 +114,7 @@ async fn failure(entry: &str) -> String {
     let node = Node::start(&identity, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), NodeConfig::default()).unwrap();
     let (commands, inbox) = mpsc::channel(16);
     let (sender, mut reports) = ReportSender::channel();
-    let args = codec::encode::<_, LAUNCH_BYTES_MAX>(&launch(entry)).unwrap();
+    let args = codec::encode::<_, LAUNCH_BYTES_MAX>(&launch(entry, strategy)).unwrap();
     let context = WorkerContext {
         job,
         worker,
@@ -158,13 +158,17 @@ async fn failure(entry: &str) -> String {
 
 #[tokio::test]
 async fn shapes_that_do_not_fit_the_data_end_the_job_before_its_first_step() {
-    let message = failure("tests::Narrow").await;
     let start = "the entry `tests::Narrow` panicked over 1 sample(s) of 1 x 64 x 1 with 10 classes to predict: ";
-    assert!(message.starts_with(start), "{message}");
+    for strategy in [Strategy::ParameterServer, Strategy::AllReduce] {
+        let message = failure("tests::Narrow", strategy).await;
+        assert!(message.starts_with(start), "{message}");
+    }
 }
 
 #[tokio::test]
 async fn a_panic_in_the_middle_ends_the_job_with_what_it_said() {
-    let message = failure("tests::Single").await;
-    assert!(message.starts_with("the entry `tests::Single` panicked over 8 sample(s) of 1 x 64 x 1"), "{message}");
+    for strategy in [Strategy::ParameterServer, Strategy::AllReduce] {
+        let message = failure("tests::Single", strategy).await;
+        assert!(message.starts_with("the entry `tests::Single` panicked over 8 sample(s) of 1 x 64 x 1"), "{message}");
+    }
 }

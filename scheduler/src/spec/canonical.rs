@@ -11,12 +11,12 @@ use super::job::{
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
-    /// It covers the data sets (path, format, part, label and other columns, order) and of the training: entry, artifact (its
-    /// content, wherever it lies), global batch, micro batch, logical shards, length, consistency, compression, determinism,
-    /// seed, the weights it begins with and parameters (with their defaults); of own actors the main function and its
-    /// parameters. It leaves out what must not change the result: name, description, labels, the number of workers, their
-    /// resources, market and price, what happens on preemption and crashes, checkpoints, how gradients are exchanged, and
-    /// where and how many the parameter servers are.
+    /// It covers the data sets (path, format, part, label and other columns, order) and of the training: entry, artifact
+    /// (its content, wherever it lies), global batch, micro batch, logical shards, length, consistency, compression,
+    /// determinism, seed, the weights it begins with and parameters (with their defaults); of own actors the main function
+    /// and its parameters. It leaves out what must not change the result: name, description, labels, the number of workers,
+    /// their resources, market and price, what happens on preemption and crashes, checkpoints, how gradients are exchanged,
+    /// and where and how many the parameter servers are.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.

@@ -50,7 +50,7 @@ pub struct JobSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// Trains a model (`kind: train`).
-    Train(TrainSpec),
+    Train(Box<TrainSpec>),
     /// Runs actors of a program of its own (`kind: actors`).
     Actors(ActorsSpec),
 }
@@ -59,7 +59,7 @@ impl JobSpec {
     /// The training, where it is one.
     pub fn train(&self) -> Option<&TrainSpec> {
         match &self.work {
-            Work::Train(train) => Some(train),
+            Work::Train(train) => Some(train.as_ref()),
             Work::Actors(_) => None,
         }
     }

@@ -96,7 +96,7 @@ pub(super) fn job(root: &Node, context: &ParseContext, faults: &mut Faults) -> R
     let work = match (&kind, other_kind, job.get("train")) {
         (Ok(Kind::Actors), ..) => actors::actors(&job, context, faults).map(Work::Actors),
         (_, Some(reported), None) => Err(reported),
-        _ => train::train(&job, workers.as_ref().ok(), context, faults).map(Work::Train),
+        _ => train::train(&job, workers.as_ref().ok(), context, faults).map(|train| Work::Train(Box::new(train))),
     };
     version?;
     kind?;
