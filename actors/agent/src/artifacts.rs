@@ -65,7 +65,10 @@ struct Inner {
 
 /// The piece that was asked for, and who waits for it.
 #[derive(Clone, Default)]
-struct Awaited(Arc<Mutex<Option<(Piece, oneshot::Sender<BulkBuffer>)>>>);
+struct Awaited(Arc<Mutex<Option<Waiter>>>);
+
+/// A piece, and the way to whoever asked for it.
+type Waiter = (Piece, oneshot::Sender<BulkBuffer>);
 
 impl Awaited {
     fn set(&self, piece: Piece) -> oneshot::Receiver<BulkBuffer> {
@@ -138,7 +141,7 @@ impl Artifacts {
                     let written = tokio::task::spawn_blocking(move || writing.write(&payload)).await;
                     match written.map_err(|_| NoProgram::Writer { artifact })?? {
                         Written::Whole(stored) => return Ok(stored),
-                        Written::Part(more) => incoming = Some(more),
+                        Written::Part(more) => incoming = Some(*more),
                     }
                 }
                 Asked::Refused(reason) => return Err(NoProgram::Refused { artifact, reason }),
@@ -181,7 +184,7 @@ struct Writing {
 }
 
 enum Written {
-    Part(Incoming),
+    Part(Box<Incoming>),
     Whole(Stored),
 }
 
@@ -195,7 +198,7 @@ impl Writing {
         incoming.write(payload.as_bytes())?;
         match incoming.bytes() >= self.total {
             true => incoming.finish().map(Written::Whole),
-            false => Ok(Written::Part(incoming)),
+            false => Ok(Written::Part(Box::new(incoming))),
         }
     }
 }

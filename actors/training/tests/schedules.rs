@@ -138,10 +138,10 @@ impl Driver {
         let report = tokio::time::timeout(PATIENCE, self.reports.1.recv()).await;
         let report = report.unwrap_or_else(|_| panic!("nothing happens any more: {}", self.told)).unwrap();
         match &report {
-            WorkerReport::Checkpoint(published) => {
-                if self.last.as_ref().is_none_or(|last| last.step <= published.checkpoint.step) {
-                    self.last = Some(published.checkpoint.clone());
-                }
+            WorkerReport::Checkpoint(published)
+                if self.last.as_ref().is_none_or(|last| last.step <= published.checkpoint.step) =>
+            {
+                self.last = Some(published.checkpoint.clone());
             }
             WorkerReport::EpochFinished(EpochFinished { epoch, samples, sample_digest, .. }) => {
                 let known = self.epochs.insert(*epoch, (*samples, *sample_digest));

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, reason = "it serves other tests too")]
 mod cluster;
 
 use std::path::PathBuf;
