@@ -7,6 +7,7 @@ use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
+use super::conv_pool::conv_pool;
 use super::{Model, NoParams};
 use crate::data::SampleShape;
 use crate::entry::EntryError;
@@ -55,8 +56,8 @@ impl Model for Cnn {
     fn forward(&self, samples: Tensor<4>) -> Tensor<2> {
         let [count, ..] = samples.dims();
         let images = samples.reshape([count, self.channels, self.side, self.side]);
-        let hidden = self.pool.forward(relu(self.conv1.forward(images)));
-        let hidden = self.pool.forward(relu(self.conv2.forward(hidden)));
+        let hidden = conv_pool(images, &self.conv1, &self.pool);
+        let hidden = conv_pool(hidden, &self.conv2, &self.pool);
         let hidden = relu(self.layer1.forward(hidden.flatten(1, 3)));
         self.layer2.forward(hidden)
     }

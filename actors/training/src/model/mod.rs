@@ -10,6 +10,7 @@
 //! Trainers know only [`Network`], which both kinds become.
 
 mod cnn;
+mod conv_pool;
 mod export;
 mod flat;
 mod initial;
