@@ -85,6 +85,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         strategy: Strategy::ParameterServer,
         compression: None,
         memory_mib: 1024,
+        replicas: 0,
     };
     codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")
 }
@@ -114,6 +115,7 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
         servers: vec![server.0],
         restore: None,
         losses_per_1000_h: 0,
+        replicas: Vec::new(),
     })
 }
 

@@ -216,6 +216,9 @@ pub struct WorkerBody {
     pub shards: Option<ShardsBody>,
     /// Whether it hosts the parameter server.
     pub server: bool,
+    /// Whether it holds a replica of the parameter server's state.
+    #[serde(default)]
+    pub replica: bool,
 }
 
 /// Neighbouring logical shards.

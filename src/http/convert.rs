@@ -87,6 +87,7 @@ impl From<WorkerView> for WorkerBody {
             state: worker.state.to_owned(),
             shards: worker.shards.map(|(from, to)| ShardsBody { from, to }),
             server: worker.server,
+            replica: worker.replica,
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct WorkerView {
     pub shards: Option<(u32, u32)>,
     /// Whether it hosts the parameter server.
     pub server: bool,
+    /// Whether it holds a replica of the parameter server's state.
+    pub replica: bool,
 }
 
 /// Where a training stands.

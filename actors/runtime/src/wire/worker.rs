@@ -86,6 +86,9 @@ pub struct Membership {
     pub restore: Option<CheckpointRef>,
     /// How often nodes such as the server's were lost, in 1,000 hours; 0 where none was seen.
     pub losses_per_1000_h: u32,
+    /// Whose processes hold a replica of the server's state. A server that was a replica before goes on from that, unless
+    /// `restore` is of a later step.
+    pub replicas: Vec<WorkerId>,
 }
 
 impl Membership {

@@ -17,17 +17,16 @@ use neap_scheduler::model::WorkerId;
 use super::batches::Batches;
 use super::exchange::{Exchange, Outcome, Refusal, Sum};
 use super::group::Group;
-use super::handover::{Incoming, parts_of};
 use super::link::LinkMessage;
 use super::payload::{Outgoing, Tail};
 use super::rendezvous::{Agreement, Rendezvous, Source, Standing};
-use super::replica::Replica;
 use super::{COLLECTIVE_QUEUE_MAX, CollectiveEvent, Links};
 use crate::links::{PanicGuard, ParameterValues};
 use crate::loader::{FeedError, JobData};
 use crate::reduction::{Floats, Part};
+use crate::replica::{Incoming, Replica, parts_of};
 use crate::server::{Due, Keeper, KeeperJob, Meter, RestoreError, ServerSetup};
-use crate::state::{Snapshot, StepError, TrainingState};
+use crate::state::{StepError, TrainingState};
 use crate::trainer::{Crew, compute_alone};
 
 /// The state of the thread.
@@ -413,7 +412,7 @@ impl CollectiveThread {
             self.keeper.submit(KeeperJob::Finish {
                 membership: turn.membership.epoch,
                 train_loss: replica.state.train_loss(),
-                snapshot: Snapshot { moments: Vec::new(), ..replica.state.snapshot() },
+                snapshot: replica.state.without_moments(),
             });
         }
     }

@@ -47,10 +47,10 @@ struct Serving {
 impl Serve for RelaxedServer {
     fn handle(&mut self, event: ServerEvent) {
         match event {
-            // A job whose workers do not wait for each other has one server.
+            // A job whose workers do not wait for each other has one server, and no replica of it.
             ServerEvent::Serve { membership, .. } => self.serve(membership),
-            ServerEvent::Told { .. } | ServerEvent::State { .. } => {}
-            ServerEvent::Retire => self.serving = None,
+            ServerEvent::Told { .. } | ServerEvent::Bulk { .. } => {}
+            ServerEvent::Retire | ServerEvent::Replicate { .. } => self.serving = None,
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
             ServerEvent::Coded(coded) => {

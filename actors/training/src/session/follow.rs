@@ -68,7 +68,7 @@ pub(super) async fn follow(
     }
 }
 
-/// The way from one server to another: sends what comes through `messages`, in order; ends when their sender is dropped.
+/// The way from one server to another, or between a server and its replica: sends what comes through `messages`, in order; ends when their sender is dropped.
 /// What a lost connection swallows is made up for under the next membership, so it is not tried again.
 pub(super) async fn link(
     node: Node,
@@ -102,7 +102,7 @@ async fn talk(node: &Node, server: ServerAddress, messages: &mut mpsc::Receiver<
         match next {
             None => return Ok(()),
             Some(ToServer::Message(message)) => actor.cast(message).await?,
-            Some(ToServer::State(header, state)) => actor.send_bulk(header, &state).await?,
+            Some(ToServer::Bulk(header, payload)) => actor.send_bulk(header, &payload).await?,
         }
     }
 }

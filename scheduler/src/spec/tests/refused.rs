@@ -563,7 +563,10 @@ fn training() {
             changed("backend: flex", "backend: cuda"),
             changed("strategy: ps", "strategy: allreduce"),
             changed("servers: 1", "servers: 65"),
+            changed("servers: 1", "replicas: 2"),
             changed("servers: 1", "replicas: 1"),
+            changed("servers: 1, placement: separate", "servers: 2, replicas: 1"),
+            changed("placement: separate, consistency: sync", "replicas: 1, consistency: async"),
             changed("servers: 1, placement: separate, consistency: sync", "servers: 2, consistency: async"),
             changed("consistency: sync", "consistency: async, staleness: 4"),
             changed("consistency: sync", "staleness: 4"),
@@ -597,8 +600,14 @@ fn training() {
             37:3 error[E042] train.ps: `strategy: allreduce` has no parameter server | remove `ps`, or write `strategy: ps`
             servers: 65
             37:17 error[E085] train.ps.servers: 65 is out of range | give a whole number from 1 to 64
+            replicas: 2
+            37:18 error[E085] train.ps.replicas: 2 is out of range | give a whole number from 0 to 1
             replicas: 1
-            37:8 error[E090] train.ps.replicas: `replicas` is not built yet | leave it out; a lost server's part goes on from the last checkpoint
+            37:18 error[E090] train.ps.replicas: replicas of a server on a node of its own are not built yet | leave `replicas` out, or write `placement: colocated`
+            servers: 2, replicas: 1
+            37:30 error[E090] train.ps.replicas: replicas of several parameter servers are not built yet | leave `replicas` out, or write `servers: 1`
+            replicas: 1, consistency: async
+            37:30 error[E090] train.ps.replicas: replicas of a server that does not wait for all workers are not built yet | leave `replicas` out, or write `consistency: sync`
             servers: 2, consistency: async
             37:17 error[E090] train.ps.servers: 2 parameter servers that do not wait for all workers are not built yet | leave `servers` out, or write `consistency: sync`
             consistency: async, staleness: 4
