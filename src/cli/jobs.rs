@@ -291,6 +291,7 @@ pub(super) mod tests {
                 samples: 1_500,
                 loss: 0.3127,
                 samples_per_second: 52_340.2,
+                pause_ms: 2,
             }),
             data: Some(DataBody { waited_share: 0.003, local_bytes: 1_204_500_000, remote_bytes: 0 }),
             epochs: Vec::new(),

@@ -94,8 +94,9 @@ impl From<WorkerView> for WorkerBody {
 
 impl From<ProgressView> for ProgressBody {
     fn from(progress: ProgressView) -> Self {
-        let ProgressView { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second } = progress;
-        Self { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second }
+        let ProgressView { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second, pause_ms } =
+            progress;
+        Self { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second, pause_ms }
     }
 }
 

@@ -260,6 +260,8 @@ pub struct Progress {
     pub loss: f64,
     /// Samples committed per second since the last report.
     pub samples_per_second: f64,
+    /// The longest time between two commits since the last report, in milliseconds.
+    pub pause_millis: u64,
 }
 
 /// What a worker's data cost it since it has had the data. The newest report counts.

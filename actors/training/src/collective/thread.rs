@@ -158,6 +158,7 @@ impl CollectiveThread {
             let _ = link.blocking_send(LinkMessage::Hello(hello.clone()));
         }
         let (strict, epoch) = (self.setup.job.strict, membership.epoch);
+        let meter = Meter::after(before.as_ref().and_then(|turn| turn.meter.last()));
         let batches = match before {
             // Batches do not depend on the membership: those prepared for the same shards are kept.
             Some(turn) if turn.batches.block() == group.block(group.me()) => turn.batches,
@@ -168,7 +169,7 @@ impl CollectiveThread {
             exchange: Exchange::new(group.clone(), self.setup.buffers.clone(), strict),
             incoming: Incoming::default(),
             batches,
-            meter: Meter::new(),
+            meter,
             leads_anew: membership.server == self.worker && !led,
             membership,
             links,
@@ -381,6 +382,8 @@ impl CollectiveThread {
                 None if save => self.save(),
                 None => {}
             }
+        } else {
+            turn.meter.pass();
         }
         self.go_on();
     }

@@ -2,6 +2,8 @@
 //! with the same optimiser, which leads to the same bits. Where the server is lost the control plane names this worker, and
 //! it serves from what it has.
 
+use std::time::Instant;
+
 use neap_runtime::BulkBuffer;
 use neap_runtime::wire::collective::{SlicePart, StateMark, StatePart};
 use neap_runtime::wire::training::{SegmentContent, SegmentHeader, SegmentMessage};
@@ -10,7 +12,7 @@ use neap_scheduler::elastic::{ReductionTree, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
 use super::mirror::Heard;
-use super::thread::{Server, ServerSetup};
+use super::thread::{Server, ServerSetup, Serving};
 use crate::collective::{PayloadError, cut_slices};
 use crate::links::{SegmentLink, ToServer};
 use crate::replica::{Incoming, Replica, StateError};
@@ -21,6 +23,8 @@ pub(super) struct Held {
     membership: Membership,
     server: SegmentLink,
     replica: Option<Replica>,
+    /// When it made its last step, which is about when the server did.
+    last_step: Option<Instant>,
     /// Buffers of the server's state on their way to this one.
     incoming: Incoming,
 }
@@ -60,6 +64,11 @@ impl Held {
         self.replica.filter(|replica| one_server && replica.state.step() >= saved)
     }
 
+    /// When the last step was made, where this replica made one.
+    pub(super) fn last_step(&self) -> Option<Instant> {
+        self.last_step
+    }
+
     /// Says which state it has. `false` where the server does not take it.
     fn report(&self) -> bool {
         let (membership, state) = (self.membership.epoch, self.replica.as_ref().map(Replica::mark));
@@ -87,6 +96,7 @@ impl Held {
         replica.state.check(node, sum.gradient.values().len(), &sum.samples)?;
         let commit = replica.state.insert(node, sum)?.ok_or(StrayError::Step)?;
         replica.committed(&commit, self.membership.epoch);
+        self.last_step = Some(Instant::now());
         Ok(())
     }
 
@@ -105,10 +115,13 @@ impl Server {
     /// Holds a replica of the server's state from now on; what this worker has itself may be that state already.
     pub(super) fn replicate(&mut self, membership: Membership, server: SegmentLink) {
         self.holding = None;
-        let served = self.serving.take().map(|serving| serving.own);
-        let mut replica = served.or_else(|| self.held.take().and_then(|held| held.replica));
+        let (mut replica, last_step) = match (self.serving.take(), self.held.take()) {
+            (Some(Serving { own, meter, .. }), _) => (Some(own), meter.last()),
+            (None, Some(Held { replica, last_step, .. })) => (replica, last_step),
+            (None, None) => (None, None),
+        };
         replica.iter_mut().for_each(|replica| replica.state.abandon_step());
-        self.held = Some(Held { membership, server, replica, incoming: Incoming::default() });
+        self.held = Some(Held { membership, server, replica, last_step, incoming: Incoming::default() });
         self.report_held();
     }
 

@@ -87,7 +87,7 @@ pub(super) struct Serving {
     pub(super) mirror: Mirror,
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
-    meter: Meter,
+    pub(super) meter: Meter,
     paces: PaceMeter,
     pub(super) others: Others,
     /// How the last step was made, for a server that has not heard of it.
@@ -251,6 +251,7 @@ impl Server {
                 serving.membership = membership;
             }
             None => {
+                let meter = Meter::after(held.as_ref().and_then(Held::last_step));
                 let replica = held.and_then(|held| held.go_on_as_server(&membership));
                 let Some(own) = replica.or_else(|| self.restored(&membership, own)) else { return };
                 self.tell_of_last_epoch(&own, membership.epoch);
@@ -259,7 +260,7 @@ impl Server {
                     own: own.with_buffers(self.setup.buffers.clone()),
                     mirror: Mirror::new(way),
                     received: BTreeSet::new(),
-                    meter: Meter::new(),
+                    meter,
                     paces: PaceMeter::new(Instant::now()),
                     others,
                     last_scale: None,
