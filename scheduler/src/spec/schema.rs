@@ -460,7 +460,7 @@ struct Train {
     micro_batch: Option<u32>,
     /// Into how many fixed parts each step is cut, whatever carries them; 8 where it is left out, at least
     /// `workers.max`.
-    #[schemars(default, range(min = 1, max = 10000))]
+    #[schemars(default, range(min = 1, max = 8000))]
     logical_shards: Option<u32>,
     /// Passes over the data.
     #[schemars(default, range(min = 1))]

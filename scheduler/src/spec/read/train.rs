@@ -9,7 +9,8 @@ use super::super::layout;
 use super::{artifact, compression, init, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
-const LOGICAL_SHARDS_MAX: u32 = 10_000;
+/// The losses of all of them, 8 bytes each, come in the header of one transfer, which holds 64 KiB.
+const LOGICAL_SHARDS_MAX: u32 = 8_000;
 const BATCH_MAX: u32 = 1 << 24;
 /// Each trainer has a connection to every server, and every step waits for all of them.
 const SERVERS_MAX: u32 = 64;

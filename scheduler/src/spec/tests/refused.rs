@@ -575,6 +575,7 @@ fn training() {
             changed("global_batch: 64", "global_batch: 66"),
             changed("global_batch: 64", "global_batch: 1.5"),
             changed("  global_batch: 64\n  logical_shards: 4", "  logical_shards: 5"),
+            changed("logical_shards: 4", "logical_shards: 8001"),
             changed("  epochs: 5\n", ""),
             changed("  epochs: 5\n", "  epochs: 5\n  steps: 9\n"),
             changed("  epochs: 5\n", "  epochs: 0\n"),
@@ -624,6 +625,8 @@ fn training() {
             38:17 error[E084] train.global_batch: expected a whole number, found `1.5` | give a whole number from 1 to 16777216
               logical_shards: 5
             38:19 error[E044] train.logical_shards: a global batch of 128 cannot be cut into 5 equal shards | set `global_batch` to 125 or 130
+            logical_shards: 8001
+            39:19 error[E085] train.logical_shards: 8001 is out of range | give a whole number from 1 to 8000
 
             33:1 error[E046] train: neither `epochs` nor `steps` is given | add `epochs: 5` or `steps: 1000`
               epochs: 5⏎  steps: 9⏎
