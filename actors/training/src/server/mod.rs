@@ -23,6 +23,7 @@
 //! from the job's seed. Gradients of another membership are refused here (invariant 5).
 
 mod actor;
+mod aftermath;
 mod checkpoint;
 mod collect;
 mod due;
@@ -49,6 +50,7 @@ use neap_scheduler::model::WorkerId;
 use tokio::sync::oneshot;
 
 pub(crate) use actor::{ServerActor, ServerMsg};
+pub(crate) use aftermath::tell_of;
 pub(crate) use checkpoint::RestoreError;
 pub(crate) use due::Due;
 pub(crate) use keeper::{Keeper, KeeperJob};

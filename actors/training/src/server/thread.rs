@@ -17,6 +17,7 @@ use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_scheduler::spec::Consistency;
 use tokio::sync::oneshot;
 
+use super::aftermath::tell_of;
 use super::checkpoint::{self, RestoreError};
 use super::collect::{Collecting, Purpose};
 use super::due::Due;
@@ -422,23 +423,12 @@ impl Server {
         let Some(serving) = &mut self.serving else { return };
         let Some(commit) = serving.mirror.counted() else { return };
         let membership = serving.membership.epoch;
-        if let Some(progress) = serving.meter.note(&commit, &self.setup.schedule, membership) {
-            self.setup.outbox.report_latest(WorkerReport::Progress(progress));
-        }
-        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
-        if let Some(workers) = serving.paces.due(now) {
+        if let Some(workers) = serving.paces.due(Instant::now()) {
             self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
-        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
-        match commit.epoch {
-            Some(summary) => {
-                if save {
-                    self.due.note_saved(now);
-                }
-                self.collect(Purpose::Epoch { summary, save });
-            }
-            None if save => self.save(),
-            None => {}
+        let wanted = tell_of(&commit, membership, &mut serving.meter, &mut self.due, &self.setup, &self.keeper);
+        if let Some(purpose) = wanted {
+            self.collect(purpose);
         }
     }
 
