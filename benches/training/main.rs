@@ -18,7 +18,9 @@
 
 mod alone;
 mod ours;
+mod processes;
 mod usage;
+mod work;
 
 use std::collections::BTreeMap;
 
@@ -40,12 +42,12 @@ struct Measurement {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if arguments.first().is_some_and(|argument| argument == ours::WORKER_ARGUMENT) {
-        return ours::run_worker_process();
+    if arguments.first().is_some_and(|argument| argument == processes::WORKER_ARGUMENT) {
+        return processes::run_worker_process();
     }
     let rounds = arguments.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    ours::write_data(folder.path());
+    work::write_data(folder.path());
     let mut rates: BTreeMap<&str, Vec<Measurement>> = BTreeMap::new();
     let only = arguments.get(1).cloned().unwrap_or_default();
     type Run = fn(&std::path::Path) -> Measurement;

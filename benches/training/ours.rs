@@ -1,120 +1,23 @@
 //! The workload `train`, in this process and in processes of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
-};
-use neap_runtime::wire::worker::{
-    Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
-    WorkerLaunch, WorkerProtocol, WorkerReport,
-};
-use neap_runtime::workload::{
-    LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload, Workloads, launch_frame, run_worker,
-};
-use neap_runtime::{Access, CertificateAuthority, Inbound, Node, NodeConfig, Role, codec};
-use neap_scheduler::elastic::assign;
-use neap_scheduler::model::{JobId, MembershipEpoch, NodeId, WorkerId};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::net::unix::pipe;
+use neap_runtime::wire::training::Param;
+use neap_runtime::wire::worker::{WorkerCommand, WorkerReport};
+use neap_runtime::workload::{ReportSender, WorkerContext, Workload};
+use neap_runtime::{CertificateAuthority, Node, NodeConfig, Role};
+use neap_scheduler::model::WorkerId;
 use tokio::sync::mpsc;
 
+use crate::processes::{Processes, loopback, membership, runtime};
+use crate::work::{JOB, Work, launch};
 use crate::{BATCH, Measurement, STEPS, usage};
 
-/// Tells this binary to be a worker process.
-pub(crate) const WORKER_ARGUMENT: &str = "worker-process";
-
-const JOB: JobId = JobId::new(1);
-const AGENT: Role = Role::Node(NodeId::new(1));
-
-/// Samples of the made-up data set: 50 steps an epoch.
-const SAMPLES: u32 = 6_400;
-
-/// Writes a data set of random 28×28 images.
-pub(crate) fn write_data(folder: &Path) {
-    let mut state = 1u64;
-    let mut byte = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    let write = |name: &str, header: &[u32], body: Vec<u8>| {
-        let header = header.iter().flat_map(|number| number.to_be_bytes());
-        std::fs::write(folder.join(name), header.chain(body).collect::<Vec<u8>>()).expect("a writable folder");
-    };
-    let pixels = (0..SAMPLES * 784).map(|_| byte()).collect();
-    write("train-images-idx3-ubyte", &[0x803, SAMPLES, 28, 28], pixels);
-    write("train-labels-idx1-ubyte", &[0x801, SAMPLES], (0..SAMPLES).map(|_| byte() % 10).collect());
-}
-
-fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
-    let launch = TrainLaunch {
-        job: JOB,
-        job_name: "bench".to_owned(),
-        spec_hash: "0".to_owned(),
-        entry: "mlp".to_owned(),
-        params: vec![("momentum".to_owned(), Param::Float(0.0))],
-        train_data: Data {
-            path: folder.display().to_string(),
-            format: Format::Idx,
-            part: Part::Train,
-            label: None,
-            target: None,
-            columns: Columns::default(),
-            order: Order { seed: Some(1), window: None, micro_shard: 256 },
-            prefetch: 4,
-        },
-        eval_data: None,
-        global_batch: BATCH as u32,
-        logical_shards,
-        micro_batch: None,
-        length: Length::Steps(STEPS as u64 + 1),
-        strict: true,
-        separate_server: false,
-        init: None,
-        consistency: Consistency::Sync,
-        seed: 1,
-        checkpoint_folder: folder.join("checkpoints").display().to_string(),
-        checkpoint_every: Every::Never,
-        checkpoint_keep: 2,
-        model_folder: folder.join("model").display().to_string(),
-        strategy: Strategy::ParameterServer,
-        compression: None,
-        memory_mib: 1024,
-    };
-    codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
-}
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
-}
-
-fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr), shards: u32) -> WorkerCommand {
-    let blocks = assign(shards, carriers.len() as u32);
-    let member = |(&(worker, addr), block): (&(WorkerId, SocketAddr), _)| {
-        let neap_scheduler::elastic::ShardRange { start: shard_start, end: shard_end } = block;
-        Member { worker, addr, shard_start, shard_end }
-    };
-    let mut members: Vec<Member> = carriers.iter().zip(blocks).map(member).collect();
-    if !carriers.contains(&server) {
-        members.push(Member { worker: server.0, addr: server.1, shard_start: 0, shard_end: 0 });
-    }
-    WorkerCommand::Membership(Membership {
-        epoch: MembershipEpoch(1),
-        members,
-        server: server.0,
-        servers: vec![server.0],
-        restore: None,
-        losses_per_1000_h: 0,
-    })
+fn work(logical_shards: u32) -> Work {
+    let params = vec![("momentum", Param::Float(0.0))];
+    Work { params, global_batch: BATCH as u32, logical_shards, steps: STEPS as u64 + 1 }
 }
 
 /// From the first committed step to the end of the job.
@@ -153,7 +56,7 @@ pub(crate) fn one_process(folder: &Path, shards: u32) -> Measurement {
         let context = WorkerContext {
             job: JOB,
             worker,
-            args: launch(folder, shards),
+            args: launch(folder, &work(shards)),
             compute_threads: 1,
             cache: folder.join("cache"),
             node: node.clone(),
@@ -171,118 +74,16 @@ pub(crate) fn one_process(folder: &Path, shards: u32) -> Measurement {
     })
 }
 
-/// Two trainer processes and a server process, on one machine over QUIC. This process plays their node agent.
+/// Two trainer processes and a server process, on one machine over QUIC.
 pub(crate) fn separate(folder: &Path) -> Measurement {
     const SHARDS: u32 = 2;
     runtime().block_on(async {
-        let authority = CertificateAuthority::load_or_create(&folder.join("ca")).expect("an authority");
-        let identity = authority.issue(AGENT).expect("an identity");
-        let node = Node::start(&identity, loopback(), NodeConfig::default()).expect("an endpoint");
-        let (hellos, mut up) = mpsc::channel(8);
-        let (sender, mut reports) = mpsc::channel(256);
-        let host = Host { hellos, reports: sender };
-        let (host, _) = Actor::spawn(None, host, ()).await.expect("an actor");
-        node.register::<WorkerHostProtocol, _>(WORKER_HOST_ACTOR, host, Access::workers_of(JOB)).expect("a free name");
-        let workers: Vec<WorkerId> = (1..=3).map(WorkerId::new).collect();
-        let children: Vec<Child> = workers
-            .iter()
-            .map(|&worker| {
-                let launch = WorkerLaunch {
-                    job: JOB,
-                    worker,
-                    identity: authority.issue(Role::Worker { job: JOB, worker }).expect("an identity"),
-                    node: NodeId::new(1),
-                    agent: node.local_addr(),
-                    bind: loopback(),
-                    compute_threads: 1,
-                    workload: TRAIN_WORKLOAD.to_owned(),
-                    args: launch(folder, SHARDS),
-                };
-                start_process(&launch)
-            })
-            .collect();
-        let mut addresses = Vec::new();
-        while addresses.len() < workers.len() {
-            addresses.push(up.recv().await.expect("workers come up"));
-        }
-        addresses.sort_unstable();
-        tell(&node, &membership(&addresses[..2], addresses[2], SHARDS)).await;
-        let pids: Vec<u32> = children.iter().map(Child::id).collect();
-        let measurement = measure(&mut reports, &pids).await;
-        tell(&node, &WorkerCommand::Stop { save: false }).await;
-        for mut child in children {
-            // Waiting closes the pipe by itself, and a worker whose pipe closes takes its agent for dead.
-            let life_line = child.stdin.take();
-            assert!(child.wait().is_ok_and(|status| status.success()), "a worker ends well");
-            drop(life_line);
-        }
-        node.shutdown().await;
+        let mut processes = Processes::start(folder, 3, &launch(folder, &work(SHARDS))).await;
+        let first = membership(&processes.addresses[..2], processes.addresses[2], SHARDS);
+        processes.tell(&first).await;
+        let pids = processes.pids();
+        let measurement = measure(&mut processes.reports, &pids).await;
+        processes.stop().await;
         measurement
     })
-}
-
-/// What this binary does as a worker process.
-pub(crate) fn run_worker_process() {
-    let workloads = Workloads::default().with(neap_training::workload(neap_training::Entries::builtin()));
-    let run = async {
-        let input = std::io::stdin().as_fd().try_clone_to_owned().expect("a standard input");
-        run_worker(workloads, pipe::Receiver::from_owned_fd(input).expect("a pipe")).await
-    };
-    if let Err(error) = runtime().block_on(run) {
-        eprintln!("{error}");
-        std::process::exit(1);
-    }
-}
-
-fn start_process(launch: &WorkerLaunch) -> Child {
-    let mut child = Command::new(std::env::current_exe().expect("this binary"))
-        .arg(WORKER_ARGUMENT)
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("a worker process");
-    let frame = launch_frame(launch).expect("a small launch");
-    // The pipe stays open as long as the child is kept: its end tells the worker to exit.
-    std::io::Write::write_all(child.stdin.as_mut().expect("piped"), &frame).expect("the worker reads its launch");
-    child
-}
-
-async fn tell(node: &Node, command: &WorkerCommand) {
-    for peer in node.peers() {
-        peer.actor::<WorkerProtocol>(WORKER_ACTOR).cast(command.clone()).await.expect("the worker listens");
-    }
-}
-
-/// Takes the workers' hellos and reports.
-struct Host {
-    hellos: mpsc::Sender<(WorkerId, SocketAddr)>,
-    reports: mpsc::Sender<WorkerReport>,
-}
-
-struct HostMsg(Inbound<WorkerHostProtocol>);
-
-impl From<Inbound<WorkerHostProtocol>> for HostMsg {
-    fn from(inbound: Inbound<WorkerHostProtocol>) -> Self {
-        Self(inbound)
-    }
-}
-
-impl Actor for Host {
-    type Msg = HostMsg;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<HostMsg>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle(&self, _: ActorRef<HostMsg>, message: HostMsg, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        if let Inbound::Call { request, reply, .. } = message.0 {
-            match request {
-                WorkerHostRequest::Hello(hello) => self.hellos.send((hello.worker, hello.addr)).await?,
-                WorkerHostRequest::Report(_, report) => self.reports.send(report).await?,
-            }
-            reply.send(());
-        }
-        Ok(())
-    }
 }

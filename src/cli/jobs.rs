@@ -203,13 +203,18 @@ fn workers(job: &JobBody) -> Listing {
     let mut listing = Listing::new(&["WORKER", "NODE", "STATE", "SHARDS", "SERVER", "PROCESS"]);
     for worker in &job.workers {
         let tone = if worker.state == "running" { Tone::Good } else { Tone::Busy };
+        let serves = match (worker.server, worker.replica) {
+            (true, _) => "yes",
+            (false, true) => "replica",
+            (false, false) => "-",
+        };
         let shards = worker.shards.map_or_else(dash, |shards| format!("{}..{}", shards.from, shards.to));
         listing.row([
             (worker.id.clone(), Tone::Plain),
             (worker.node.clone(), Tone::Plain),
             (worker.state.clone(), tone),
             (shards, Tone::Plain),
-            (if worker.server { "yes" } else { "-" }.to_owned(), Tone::Plain),
+            (serves.to_owned(), Tone::Plain),
             (worker.pid.map_or_else(dash, |pid| pid.to_string()), Tone::Plain),
         ]);
     }
@@ -274,6 +279,7 @@ pub(super) mod tests {
                 state: "running".to_owned(),
                 shards: Some(ShardsBody { from: 0, to: 8 }),
                 server: true,
+                replica: false,
             }],
             workers_wanted: WorkersWantedBody { min: 1, target: 1, max: 2 },
             membership_epoch: 1,
@@ -285,6 +291,7 @@ pub(super) mod tests {
                 samples: 1_500,
                 loss: 0.3127,
                 samples_per_second: 52_340.2,
+                pause_ms: 2,
             }),
             data: Some(DataBody { waited_share: 0.003, local_bytes: 1_204_500_000, remote_bytes: 0 }),
             epochs: Vec::new(),

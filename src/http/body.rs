@@ -216,6 +216,9 @@ pub struct WorkerBody {
     pub shards: Option<ShardsBody>,
     /// Whether it hosts the parameter server.
     pub server: bool,
+    /// Whether it holds a replica of the parameter server's state.
+    #[serde(default)]
+    pub replica: bool,
 }
 
 /// Neighbouring logical shards.
@@ -244,6 +247,9 @@ pub struct ProgressBody {
     pub loss: f64,
     /// Samples per second lately.
     pub samples_per_second: f64,
+    /// The longest time between two commits lately, in milliseconds.
+    #[serde(default)]
+    pub pause_ms: u64,
 }
 
 /// What a job's data cost, over all its workers.

@@ -87,14 +87,16 @@ impl From<WorkerView> for WorkerBody {
             state: worker.state.to_owned(),
             shards: worker.shards.map(|(from, to)| ShardsBody { from, to }),
             server: worker.server,
+            replica: worker.replica,
         }
     }
 }
 
 impl From<ProgressView> for ProgressBody {
     fn from(progress: ProgressView) -> Self {
-        let ProgressView { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second } = progress;
-        Self { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second }
+        let ProgressView { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second, pause_ms } =
+            progress;
+        Self { step, steps_total, epoch, epochs_total, samples, loss, samples_per_second, pause_ms }
     }
 }
 

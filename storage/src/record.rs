@@ -143,6 +143,9 @@ pub enum Record {
         /// Who has the other parts, in their order.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         more_servers: Vec<WorkerId>,
+        /// Who has a replica of what the server has.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replicas: Vec<WorkerId>,
         /// What the parameters start from; nothing where the server keeps what it has, or starts anew.
         restore: Option<CheckpointRecord>,
         /// When.

@@ -57,6 +57,7 @@ fn history() -> Vec<Record> {
             members: vec![MemberRecord { worker: WorkerId::new(1), node: NodeId::new(1), shards: (0, 8) }],
             server: WorkerId::new(1),
             more_servers: Vec::new(),
+            replicas: Vec::new(),
             restore: None,
             at: Millis::new(13),
             why: "started".to_owned(),

@@ -18,7 +18,8 @@ pub(crate) struct Digits {
     pub(crate) epochs: u32,
     pub(crate) placement: &'static str,
     pub(crate) servers: u32,
-    /// `ps`, with the two fields above, or `allreduce`.
+    pub(crate) replicas: u32,
+    /// `ps`, with the three fields above, or `allreduce`.
     pub(crate) strategy: &'static str,
     pub(crate) market: &'static str,
     /// Further lines at the top level of the job file.
@@ -33,6 +34,7 @@ impl Digits {
             epochs: 3,
             placement: "colocated",
             servers: 1,
+            replicas: 0,
             strategy: "ps",
             market: "spot",
             checkpoint: String::new(),
@@ -40,9 +42,9 @@ impl Digits {
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, placement, servers, strategy, market, checkpoint } = self;
+        let Self { name, workers, epochs, placement, servers, replicas, strategy, market, checkpoint } = self;
         let exchange = match *strategy {
-            "ps" => format!("ps: {{placement: {placement}, servers: {servers}}}"),
+            "ps" => format!("ps: {{placement: {placement}, servers: {servers}, replicas: {replicas}}}"),
             other => format!("strategy: {other}"),
         };
         let data = folder("examples/data/digits.csv");

@@ -19,6 +19,7 @@ mod cluster;
 mod elastic;
 mod market;
 mod money;
+mod pauses;
 mod reasons;
 mod recovery;
 mod uneven;

@@ -34,6 +34,36 @@ fn killing_the_parameter_server_costs_steps_and_nothing_else() {
     same(&killed, &undisturbed(&cluster));
 }
 
+/// Checkpoints are off: whatever the job went on from was in the replica.
+#[test]
+fn killing_the_parameter_server_and_then_its_replica_costs_no_committed_step() {
+    let cluster = Cluster::up();
+    let checkpoint = "checkpoint: {every: none}\n".to_owned();
+    cluster.submit(&Digits { epochs: 2 * EPOCHS, replicas: 1, checkpoint, ..Digits::new("replicated", "3") });
+    cluster.wait_for_workers("replicated", 3);
+    let step = |job: &Value| job["progress"]["step"].as_u64().unwrap();
+    let mut running = cluster.wait_for_step("replicated", 100);
+    for recovery in 1..=2 {
+        let (reached, server) = (step(&running), pid(&running, true));
+        kill(server);
+        running = cluster.wait_for("replicated", "another server", |job| {
+            let (serves, now) = (serving(job), job["progress"]["step"].as_u64().unwrap());
+            assert!(now >= reached, "from step {reached} back to {now}: {job:#}");
+            serves.is_some_and(|serves| serves != server) && now > reached && job["state"] == "running"
+        });
+        assert!(running["recoveries"].as_u64() >= Some(recovery), "{running:#}");
+    }
+    let replicated = cluster.finish("replicated");
+    assert!(replicated["cost"]["by_category_micro_usd"].get("lost").is_none(), "no work was lost: {replicated:#}");
+    same(&replicated, &cluster.run(&Digits { epochs: 2 * EPOCHS, ..Digits::new("undisturbed", "1") }));
+}
+
+/// The process of the server, where the job has one that is up.
+fn serving(job: &Value) -> Option<u64> {
+    let workers = job["workers"].as_array()?;
+    workers.iter().find(|worker| worker["server"] == true)?["pid"].as_u64()
+}
+
 #[test]
 fn killing_an_agent_loses_a_node_and_not_the_job() {
     let cluster = Cluster::up();

@@ -57,6 +57,7 @@ impl Controller {
             state,
             shards: member.map(|member| member.shards).filter(|shards| shards.0 < shards.1),
             server: job.membership.as_ref().is_some_and(|group| group.servers.contains(&worker.id)),
+            replica: job.membership.as_ref().is_some_and(|group| group.replicas.contains(&worker.id)),
         }
     }
 

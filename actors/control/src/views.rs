@@ -83,6 +83,8 @@ pub struct WorkerView {
     pub shards: Option<(u32, u32)>,
     /// Whether it hosts the parameter server.
     pub server: bool,
+    /// Whether it holds a replica of the parameter server's state.
+    pub replica: bool,
 }
 
 /// Where a training stands.
@@ -102,6 +104,8 @@ pub struct ProgressView {
     pub loss: f64,
     /// Samples per second lately.
     pub samples_per_second: f64,
+    /// The longest time between two commits lately, in milliseconds.
+    pub pause_ms: u64,
 }
 
 /// What a job's data cost, over all its workers.

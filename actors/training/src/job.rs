@@ -61,6 +61,8 @@ pub(crate) struct TrainJob {
     pub(crate) checkpoint_every: CheckpointEvery,
     /// How many are kept.
     pub(crate) checkpoint_keep: usize,
+    /// Whether another worker follows the parameter server's state.
+    pub(crate) has_replicas: bool,
     /// Where the model and its card go.
     pub(crate) model_folder: PathBuf,
     /// Bytes of memory that one data set may take; larger ones lie on disk.
@@ -121,6 +123,7 @@ impl TrainJob {
                 Every::Never => CheckpointEvery::Never,
             },
             checkpoint_keep: launch.checkpoint_keep as usize,
+            has_replicas: launch.replicas > 0,
             model_folder: launch.model_folder.into(),
             data_memory: (launch.memory_mib << 20) / DATA_MEMORY_PART,
         })

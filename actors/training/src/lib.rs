@@ -33,6 +33,8 @@ mod server;
 
 mod collective;
 
+mod replica;
+
 pub mod loader;
 
 mod books;

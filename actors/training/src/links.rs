@@ -30,8 +30,8 @@ pub(crate) const THREAD_QUEUE_MAX: usize = 256;
 /// abandoned meanwhile.
 pub(crate) const GRADIENTS_QUEUE_MAX: usize = 2;
 
-/// Messages that may wait to be sent to another server of the job. A step has one in each direction, and beside it at most a
-/// segment that was asked for.
+/// Messages that may wait to be sent to another server of the job, or to a replica. A step has one in each direction, and
+/// beside it at most a segment that was asked for, or the buffers of a state.
 pub(crate) const SEGMENT_QUEUE_MAX: usize = 16;
 
 /// Messages that may wait for the session.
@@ -92,7 +92,7 @@ impl TrainerLink {
     }
 }
 
-/// A server's way to another server of the job, through a task that sends.
+/// A server's way to another server of the job, or between a server and its replica, through a task that sends.
 #[derive(Clone)]
 pub(crate) struct SegmentLink(pub(crate) mpsc::Sender<ToServer>);
 
@@ -100,8 +100,8 @@ pub(crate) struct SegmentLink(pub(crate) mpsc::Sender<ToServer>);
 pub(crate) enum ToServer {
     /// A message.
     Message(SegmentMessage),
-    /// A segment's state.
-    State(SegmentHeader, Vec<BulkSlice>),
+    /// Floats, and what comes along.
+    Bulk(SegmentHeader, Vec<BulkSlice>),
 }
 
 impl SegmentLink {

@@ -197,12 +197,17 @@ impl TrainingState {
     /// What a checkpoint holds; of the parameters and the optimiser's buffers what lies in this state's segment.
     /// Parameters are shared, not copied: the next commit leaves them as they are.
     pub fn snapshot(&self) -> Snapshot {
+        Snapshot { moments: self.segment.optimiser().moments().to_vec(), ..self.without_moments() }
+    }
+
+    /// As [`Self::snapshot`], without the optimiser's buffers: what a model is made of.
+    pub fn without_moments(&self) -> Snapshot {
         let (epoch_loss, last_epoch_loss) = self.books.losses();
         Snapshot {
             step: self.step(),
             parameters: self.segment.parameters().clone(),
             optimiser_time: self.segment.optimiser().time(),
-            moments: self.segment.optimiser().moments().to_vec(),
+            moments: Vec::new(),
             epoch_loss,
             last_epoch_loss,
             relaxed: None,
@@ -239,6 +244,11 @@ impl TrainingState {
     /// Whether the step's gradient is complete.
     pub fn is_prepared(&self) -> bool {
         self.segment.sum().is_some()
+    }
+
+    /// The step's gradient with its losses and samples, once it is complete.
+    pub fn sum(&self) -> Option<&Part<Box<dyn Floats>>> {
+        self.segment.sum()
     }
 
     /// As [`Self::receive`], for a state that holds all parameters. The last part of a step commits it.

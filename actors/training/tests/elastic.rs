@@ -7,6 +7,7 @@ mod allreduce;
 mod cluster;
 mod compressed;
 mod relaxed;
+mod replicas;
 
 use cluster::Cluster;
 use neap_runtime::wire::training::{Every, Init, Length, Param};

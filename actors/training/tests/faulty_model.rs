@@ -102,6 +102,7 @@ fn launch(entry: &str, strategy: Strategy) -> TrainLaunch {
         strategy,
         compression: None,
         memory_mib: 64,
+        replicas: 0,
     }
 }
 
@@ -135,6 +136,7 @@ async fn failure(entry: &str, strategy: Strategy) -> String {
         servers: vec![worker],
         restore: None,
         losses_per_1000_h: 0,
+        replicas: Vec::new(),
     };
     commands.send(WorkerCommand::Membership(membership)).await.unwrap();
     let failed = async {

@@ -21,6 +21,8 @@ pub struct Grouping {
     pub members: Vec<(WorkerId, ShardRange)>,
     /// Whose processes hold the parameters, a segment each; the first one leads. Never empty.
     pub servers: Vec<WorkerId>,
+    /// Whose processes hold a replica of what the server holds; none of them is a server.
+    pub replicas: Vec<WorkerId>,
 }
 
 /// Where a job's parameter servers may be.
@@ -28,8 +30,12 @@ pub struct Grouping {
 pub struct ServerRule<'a> {
     /// Where they are now, in the order of their segments.
     pub current: &'a [WorkerId],
+    /// Where the replicas are now. The first one that is there takes the place of a server that is not.
+    pub replicas: &'a [WorkerId],
     /// How many there are at most, each in another worker's process.
     pub count: u32,
+    /// How many replicas there are at most, each in the process of a worker that is no server.
+    pub replica_count: u32,
     /// Whether they are in processes of their own.
     pub separate: bool,
     /// Whether servers that can all stay are joined by further ones, up to the count. That moves every segment.
@@ -38,14 +44,16 @@ pub struct ServerRule<'a> {
 
 /// Groups the candidates: blocks in the order of the workers' ids, so that a newcomer moves as few shards as can be; how
 /// long they are says [`balance`].
-/// Parameter servers stay where they are if they can; where one cannot, or they may grow, they are filled up with the oldest
-/// workers: bare servers where they are separate. `None` where nobody could carry a shard, or `separate` servers have no
+/// Parameter servers stay where they are if they can; where one cannot, or they may grow, they are filled up with the
+/// workers that hold replicas, then with the oldest ones: bare servers where they are separate. Replicas stay too, and are
+/// filled up in the same way from the workers that are no servers. `None` where nobody could carry a shard, or `separate` servers have no
 /// worker of their own.
 pub fn group(candidates: &[Candidate], logical_shards: u32, rule: ServerRule<'_>) -> Option<Grouping> {
     let mut trainers: Vec<WorkerId> = ids(candidates, false);
     let bare: Vec<WorkerId> = ids(candidates, true);
     trainers.truncate(logical_shards as usize);
     let servers = place_servers(if rule.separate { &bare } else { &trainers }, rule);
+    let replicas = place_replicas(&trainers, &servers, rule);
     let loads: Vec<Load> = trainers.iter().filter_map(|&worker| load(candidates, worker)).collect();
     let blocks = blocks(&balance(logical_shards, &loads));
     let mut members: Vec<_> = trainers.into_iter().zip(blocks).collect();
@@ -55,7 +63,7 @@ pub fn group(candidates: &[Candidate], logical_shards: u32, rule: ServerRule<'_>
     if rule.separate {
         members.extend(servers.iter().map(|&server| (server, ShardRange { start: 0, end: 0 })));
     }
-    Some(Grouping { members, servers })
+    Some(Grouping { members, servers, replicas })
 }
 
 fn place_servers(hosts: &[WorkerId], rule: ServerRule<'_>) -> Vec<WorkerId> {
@@ -64,10 +72,28 @@ fn place_servers(hosts: &[WorkerId], rule: ServerRule<'_>) -> Vec<WorkerId> {
     if all_stay && !rule.grow {
         return servers;
     }
-    let more: Vec<_> = hosts.iter().copied().filter(|host| !servers.contains(host)).collect();
-    servers.extend(more);
+    let replicas = rule.replicas.iter().filter(|replica| hosts.contains(replica));
+    fill_up(&mut servers, replicas.chain(hosts));
     servers.truncate(rule.count.max(1) as usize);
     servers
+}
+
+fn place_replicas(trainers: &[WorkerId], servers: &[WorkerId], rule: ServerRule<'_>) -> Vec<WorkerId> {
+    let free: Vec<_> = trainers.iter().filter(|trainer| !servers.contains(trainer)).collect();
+    let stay = rule.replicas.iter().filter(|replica| free.contains(replica));
+    let mut replicas = Vec::new();
+    fill_up(&mut replicas, stay.chain(free.iter().copied()));
+    replicas.truncate(rule.replica_count as usize);
+    replicas
+}
+
+/// Adds those that are not there yet, in order.
+fn fill_up<'a>(places: &mut Vec<WorkerId>, more: impl Iterator<Item = &'a WorkerId>) {
+    for &worker in more {
+        if !places.contains(&worker) {
+            places.push(worker);
+        }
+    }
 }
 
 fn load(candidates: &[Candidate], worker: WorkerId) -> Option<Load> {
@@ -96,8 +122,12 @@ mod tests {
             ..worker(number, false)
         };
         let lengths = |candidates: &[Candidate]| {
-            let grouping =
-                group(candidates, 8, ServerRule { current: &[], count: 1, separate: false, grow: false }).unwrap();
+            let grouping = group(
+                candidates,
+                8,
+                ServerRule { current: &[], replicas: &[], replica_count: 0, count: 1, separate: false, grow: false },
+            )
+            .unwrap();
             grouping.members.iter().map(|(_, block)| block.len()).collect::<Vec<_>>()
         };
         assert_eq!(lengths(&[of(2, 4, 3_000), of(1, 4, 1_000)]), [6, 2]);
@@ -112,7 +142,8 @@ mod tests {
     /// The servers of colocated jobs among these workers.
     fn servers(workers: &[u64], current: &[u64], count: u32, grow: bool) -> Vec<u64> {
         let candidates: Vec<_> = workers.iter().map(|&number| worker(number, false)).collect();
-        let rule = ServerRule { current: &server_ids(current), count, separate: false, grow };
+        let rule =
+            ServerRule { current: &server_ids(current), replicas: &[], replica_count: 0, count, separate: false, grow };
         group(&candidates, 8, rule).unwrap().servers.into_iter().map(WorkerId::number).collect()
     }
 
@@ -121,6 +152,32 @@ mod tests {
         assert_eq!(servers(&[3, 1, 2], &[2], 1, true), [2]);
         assert_eq!(servers(&[3, 1, 2], &[9], 1, false), [1]);
         assert_eq!(servers(&[1, 2, 3, 4], &[4, 2], 2, true), [4, 2]);
+    }
+
+    #[test]
+    fn a_replica_takes_the_servers_place_and_another_worker_the_replicas() {
+        let place = |workers: &[u64], current: &[u64], replicas: &[u64]| {
+            let (current, replicas) = (server_ids(current), server_ids(replicas));
+            let candidates: Vec<_> = workers.iter().map(|&number| worker(number, false)).collect();
+            let rule = ServerRule {
+                current: &current,
+                replicas: &replicas,
+                count: 1,
+                replica_count: 1,
+                separate: false,
+                grow: true,
+            };
+            let grouping = group(&candidates, 8, rule).unwrap();
+            let numbers = |ids: Vec<WorkerId>| ids.into_iter().map(WorkerId::number).collect::<Vec<_>>();
+            (numbers(grouping.servers), numbers(grouping.replicas))
+        };
+        assert_eq!(place(&[1, 2, 3], &[], &[]), (vec![1], vec![2]));
+        assert_eq!(place(&[1, 2, 3], &[2], &[3]), (vec![2], vec![3]), "both stay");
+        assert_eq!(place(&[1, 3, 4], &[2], &[3]), (vec![3], vec![1]), "the server is lost");
+        assert_eq!(place(&[1, 2, 4], &[2], &[3]), (vec![2], vec![1]), "the replica is lost");
+        assert_eq!(place(&[1, 4], &[2], &[3]), (vec![1], vec![4]), "both are lost");
+        assert_eq!(place(&[3], &[2], &[3]), (vec![3], vec![]), "nobody is left to hold a replica");
+        assert_eq!(place(&[1, 2], &[1], &[1]), (vec![1], vec![2]), "a server holds no replica of itself");
     }
 
     #[test]
@@ -146,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_separate_server_carries_no_shard() {
-        let rule = ServerRule { current: &[], count: 2, separate: true, grow: false };
+        let rule = ServerRule { current: &[], replicas: &[], replica_count: 0, count: 2, separate: true, grow: false };
         let grouping = group(&[worker(1, false), worker(2, true), worker(3, false)], 2, rule).unwrap();
         assert_eq!(grouping.servers, server_ids(&[2]));
         let lengths: Vec<_> = grouping.members.iter().map(|(id, block)| (id.number(), block.len())).collect();
@@ -157,7 +214,7 @@ mod tests {
     #[test]
     fn more_workers_than_shards_leave_some_out() {
         let many: Vec<_> = (1..6).map(|number| worker(number, false)).collect();
-        let rule = ServerRule { current: &[], count: 5, separate: false, grow: false };
+        let rule = ServerRule { current: &[], replicas: &[], replica_count: 0, count: 5, separate: false, grow: false };
         let grouping = group(&many, 2, rule).unwrap();
         assert_eq!((grouping.members.len(), grouping.servers.len()), (2, 2));
     }

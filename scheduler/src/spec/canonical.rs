@@ -16,7 +16,7 @@ impl JobSpec {
     /// determinism, seed, the weights it begins with and parameters (with their defaults); of own actors the main function
     /// and its parameters. It leaves out what must not change the result: name, description, labels, the number of workers,
     /// their resources, market and price, what happens on preemption and crashes, checkpoints, how gradients are exchanged,
-    /// and where and how many the parameter servers are.
+    /// and where and how many the parameter servers and their replicas are.
     ///
     /// One `key = value` per line, sorted by key; texts are quoted as in Rust, numbers written in full precision. The
     /// first line names the format; it changes when the meaning of a line does.

@@ -324,6 +324,8 @@ pub struct TrainSpec {
     pub server: ServerPlacement,
     /// In how many processes its parameters lie, as far as there are so many. Never changes the result.
     pub servers: u32,
+    /// How many workers hold a replica of what a server holds, as far as there are so many. Never changes the result.
+    pub replicas: u32,
     /// When workers wait for each other.
     pub consistency: Consistency,
     /// How gradients are made smaller on their way to it.

@@ -172,9 +172,9 @@ pub(super) const INIT: Layout =
 
 pub(super) const PS: Layout = Layout {
     path: "train.ps",
-    keys: &["servers", "placement", "consistency", "staleness", "compression", "topk_share"],
+    keys: &["servers", "replicas", "placement", "consistency", "staleness", "compression", "topk_share"],
     kinds: &[],
-    planned: &[("replicas", "leave it out; a lost server's part goes on from the last checkpoint")],
+    planned: &[],
 };
 
 pub(super) const ACTORS: Layout = Layout {

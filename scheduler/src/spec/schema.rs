@@ -460,7 +460,7 @@ struct Train {
     micro_batch: Option<u32>,
     /// Into how many fixed parts each step is cut, whatever carries them; 8 where it is left out, at least
     /// `workers.max`.
-    #[schemars(default, range(min = 1, max = 10000))]
+    #[schemars(default, range(min = 1, max = 8000))]
     logical_shards: Option<u32>,
     /// Passes over the data.
     #[schemars(default, range(min = 1))]
@@ -532,6 +532,11 @@ struct ParameterServer {
     /// out. With `separate` all of them share the node. Never changes the result.
     #[schemars(default, range(min = 1, max = 64))]
     servers: Option<u32>,
+    /// Whether another worker holds a replica of the server's state, from which a job goes on without losing a step when
+    /// the server is lost; 0 where it is left out. For one server in a worker's process, with `consistency: sync`. Never
+    /// changes the result.
+    #[schemars(default, range(min = 0, max = 1))]
+    replicas: Option<u32>,
     /// Where it lives; `colocated` where it is left out.
     #[schemars(default)]
     placement: Option<ServerPlacement>,

@@ -141,7 +141,9 @@ impl Controller {
         }
         let rule = ServerRule {
             current: entry.membership.as_ref().map_or(&[][..], |group| &group.servers),
+            replicas: entry.membership.as_ref().map_or(&[][..], |group| &group.replicas),
             count: entry.spec.train().map_or(1, |train| train.servers),
+            replica_count: entry.spec.train().map_or(0, |train| train.replicas),
             separate: entry.spec.separate_server(),
             grow,
         };
@@ -169,6 +171,7 @@ impl Controller {
             member.worker == *worker && member.shards == (block.start, block.end)
         };
         current.servers == wanted.servers
+            && current.replicas == wanted.replicas
             && current.members.len() == wanted.members.len()
             && current.members.iter().zip(&wanted.members).all(same)
     }
@@ -193,7 +196,10 @@ impl Controller {
                 || self.state.nodes.get(&member.node).is_some_and(|node| node.notice_until.is_some())
         };
         let serves = |member: &MemberRecord| current.servers.contains(&member.worker);
-        let server_leaves = current.members.iter().any(|member| serves(member) && leaves(member));
+        let replicates = |member: &MemberRecord| current.replicas.contains(&member.worker);
+        // A replica that stays has the state.
+        let kept = current.members.iter().any(|member| replicates(member) && !leaves(member));
+        let server_leaves = !kept && current.members.iter().any(|member| serves(member) && leaves(member));
         let someone_leaves = current.members.iter().any(leaves);
         if !(server_leaves || someone_leaves && entry.spec.checkpoint.on_notice) {
             return true;
@@ -254,7 +260,7 @@ impl Controller {
             Some(MemberRecord { worker, node: node_of(worker)?, shards: (block.start, block.end) })
         };
         let Some(members) = wanted.members.iter().map(member).collect::<Option<Vec<_>>>() else { return true };
-        let stays = entry.keeps_state(members.iter().map(|member| member.worker), &wanted.servers);
+        let stays = entry.leaves_state(members.iter().map(|member| member.worker), &wanted.servers);
         let restore = if stays { None } else { entry.checkpoint.clone() };
         let Some((&server, more_servers)) = wanted.servers.split_first() else { return true };
         let changed = Record::MembershipChanged {
@@ -263,6 +269,7 @@ impl Controller {
             members,
             server,
             more_servers: more_servers.to_vec(),
+            replicas: wanted.replicas.clone(),
             restore,
             at: clock::now(),
             why: why.clone(),
@@ -309,6 +316,7 @@ impl Controller {
             servers: current.servers.clone(),
             restore: restore.map(|checkpoint| CheckpointRef { name: checkpoint.uri.clone(), step: checkpoint.step }),
             losses_per_1000_h: self.losses_per_1000_h(entry, &self.running_times()),
+            replicas: current.replicas.clone(),
         })
     }
 }

@@ -118,6 +118,7 @@ impl Controller {
             samples: progress.samples,
             loss: progress.loss,
             samples_per_second: progress.samples_per_second,
+            pause_ms: progress.pause_millis,
         };
         self.live.progress.insert(job, view);
         self.note_pace(job, progress);

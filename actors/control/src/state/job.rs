@@ -110,6 +110,8 @@ pub(crate) struct MembershipEntry {
     pub(crate) members: Vec<MemberRecord>,
     /// The parameter servers, the first of them in the lead.
     pub(crate) servers: Vec<WorkerId>,
+    /// The workers that hold a replica of what the server holds.
+    pub(crate) replicas: Vec<WorkerId>,
     /// The first epoch since which these have been the servers without a break: what the lead says of an epoch in between
     /// still holds.
     pub(crate) server_since: MembershipEpoch,
@@ -233,7 +235,8 @@ impl JobEntry {
         if let Some(before) = self.membership.as_ref().filter(|before| before.servers == entry.servers) {
             entry.server_since = before.server_since;
         }
-        if self.membership.is_some() && !self.keeps_state(entry.members.iter().map(|one| one.worker), &entry.servers) {
+        let keeps = self.keeps_state(entry.members.iter().map(|one| one.worker), &entry.servers);
+        if self.membership.is_some() && !keeps {
             self.lose_unsaved(at);
         }
         let members: Vec<_> = entry
@@ -241,21 +244,38 @@ impl JobEntry {
             .iter()
             .map(|member| format!("{} {}..{}", member.worker, member.shards.0, member.shards.1))
             .collect();
-        let from = entry.restore.as_ref().map(|from| format!(", from step {}", from.step)).unwrap_or_default();
+        let from = entry
+            .restore
+            .as_ref()
+            .filter(|_| !keeps)
+            .map(|from| format!(", from step {}", from.step))
+            .unwrap_or_default();
         let servers: Vec<_> = entry.servers.iter().map(ToString::to_string).collect();
-        let text = format!("{}: {}; server {}{from}: {why}", entry.epoch, members.join(", "), servers.join(", "));
+        let replicas: String = entry.replicas.iter().map(|replica| format!(", replica {replica}")).collect();
+        let servers = servers.join(", ");
+        let text = format!("{}: {}; server {servers}{replicas}{from}: {why}", entry.epoch, members.join(", "));
         self.history.push(at, text);
         self.membership = Some(entry);
     }
 
     /// Whether the training state is with the workers of a new membership, so that no step is lost: with the same
-    /// parameter servers, or, in an all-reduce, with any worker that stays.
+    /// parameter servers, with a replica that serves from now on, or, in an all-reduce, with any worker that stays.
     pub(crate) fn keeps_state(&self, members: impl IntoIterator<Item = WorkerId>, servers: &[WorkerId]) -> bool {
         let Some(current) = &self.membership else { return false };
         match self.spec.train().map(|train| train.strategy) {
             Some(Strategy::AllReduce) => members.into_iter().any(|worker| self.is_member(worker)),
-            Some(Strategy::ParameterServer) | None => current.servers == servers,
+            Some(Strategy::ParameterServer) | None => {
+                current.servers == servers || matches!(servers, [server] if current.replicas.contains(server))
+            }
         }
+    }
+
+    /// Whether the training state is where it was, so that nobody needs a checkpoint to go on from. A replica that serves from
+    /// now on is told of one: it may not have got the whole state yet.
+    pub(crate) fn leaves_state(&self, members: impl IntoIterator<Item = WorkerId>, servers: &[WorkerId]) -> bool {
+        let moves = self.membership.as_ref().is_none_or(|current| current.servers != servers);
+        let served = self.spec.train().is_none_or(|train| train.strategy == Strategy::ParameterServer);
+        self.keeps_state(members, servers) && !(served && moves)
     }
 
     pub(super) fn finish_epoch(&mut self, epoch: &EpochRecord) {

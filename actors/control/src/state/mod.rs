@@ -254,11 +254,12 @@ impl ClusterState {
                 self.job_mut(*job)?.add_worker(entry);
             }
             Record::WorkerEnded { job, worker, at, why, .. } => self.job_mut(*job)?.end_worker(*worker, *at, why),
-            Record::MembershipChanged { job, epoch, members, server, more_servers, restore, at, why } => {
+            Record::MembershipChanged { job, epoch, members, server, more_servers, replicas, restore, at, why } => {
                 let entry = MembershipEntry {
                     epoch: *epoch,
                     members: members.clone(),
                     servers: std::iter::once(server).chain(more_servers).copied().collect(),
+                    replicas: replicas.clone(),
                     server_since: *epoch,
                     restore: restore.clone(),
                 };

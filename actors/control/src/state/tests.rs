@@ -129,6 +129,7 @@ impl History {
                     members: job.workers.values().map(member).collect(),
                     server: first.id,
                     more_servers: Vec::new(),
+                    replicas: Vec::new(),
                     restore: None,
                     at,
                     why: String::new(),

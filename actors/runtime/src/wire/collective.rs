@@ -107,7 +107,8 @@ pub struct SlicePart {
 pub struct StatePart {
     /// Which state.
     pub mark: StateMark,
-    /// Which buffer: 0 are the parameters, then come the optimiser's.
+    /// Which buffer: 0 are the parameters, then come the optimiser's; last the parameters at the end of `epoch_end`, where
+    /// that was an earlier step.
     pub buffer: u32,
     /// How many buffers the state has.
     pub buffers: u32,
@@ -117,7 +118,7 @@ pub struct StatePart {
     pub epoch_loss: f64,
     /// Mean loss of a sample in the epoch before.
     pub last_epoch_loss: f64,
-    /// The epoch that ended with the state's last step, if one did.
+    /// The last epoch that ended, if the sender knows of one.
     pub epoch_end: Option<EpochEnd>,
 }
 

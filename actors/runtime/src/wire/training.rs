@@ -8,6 +8,7 @@ use neap_scheduler::spec::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::collective::{SlicePart, StateMark, StatePart};
 use crate::remote::Protocol;
 
 /// The name of the training workload in the registry of workloads.
@@ -62,6 +63,8 @@ pub struct TrainLaunch {
     pub strategy: Strategy,
     /// How gradients are made smaller on their way to a server in another process.
     pub compression: Option<Compression>,
+    /// How many other workers hold a replica of the parameter server's state, as far as there are so many.
+    pub replicas: u32,
 }
 
 /// How gradients are made smaller.
@@ -309,6 +312,7 @@ impl TrainLaunch {
                 spec::Compression::TopK { share } => Compression::TopK { share },
             }),
             memory_mib: spec.resources.memory.0,
+            replicas: train.replicas,
         }
     }
 }
@@ -483,8 +487,9 @@ pub struct ParametersHeader {
     pub shard_end: u32,
 }
 
-/// Between the parameter servers of a job that has several. The first one of a membership leads: it keeps the job's books
-/// and decides when a step is made. Every server registers the actor `parameter-segment` for it.
+/// Between the parameter servers of a job that has several, and between a server and its replica. The first server of a
+/// membership leads: it keeps the job's books and decides when a step is made. Every worker registers the actor
+/// `parameter-segment` for it.
 #[derive(Debug)]
 pub struct SegmentProtocol;
 
@@ -540,15 +545,37 @@ pub enum SegmentMessage {
         /// Steps committed.
         step: u64,
     },
+    /// From a replica to its server: which state it has now. Said when it takes up a membership, and after every
+    /// [`SegmentContent::Step`] and every whole [`SegmentContent::Replica`].
+    Replicated {
+        /// The membership.
+        membership: MembershipEpoch,
+        /// Its state; nothing where it has none.
+        state: Option<StateMark>,
+    },
 }
 
-/// Announces a segment's state: the payload is its parameters and then each of the optimiser's buffers, as `f32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Announces what one server has for another, or for its replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentHeader {
     /// The membership; another one is refused.
     pub membership: MembershipEpoch,
-    /// Steps made.
+    /// Steps made; for [`SegmentContent::Step`] those before it.
     pub step: u64,
+    /// What the payload is.
+    pub content: SegmentContent,
+}
+
+/// What the payload behind a [`SegmentHeader`] is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum SegmentContent {
+    /// To the lead: a segment's state, its parameters and then each of the optimiser's buffers, as `f32`.
+    Segment,
+    /// To a replica: the sum of a step's gradients as `f32`, then the ids of the samples used, as `u32`, then the losses of
+    /// the logical shards, as `f64`. The replica makes the same step from it.
+    Step(SlicePart),
+    /// To a replica: a buffer of the server's state, as `f32`.
+    Replica(StatePart),
 }
 
 /// Trainer → data loader of another worker, for a node that cannot read the data itself. Every worker that can read it

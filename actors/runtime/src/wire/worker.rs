@@ -86,6 +86,9 @@ pub struct Membership {
     pub restore: Option<CheckpointRef>,
     /// How often nodes such as the server's were lost, in 1,000 hours; 0 where none was seen.
     pub losses_per_1000_h: u32,
+    /// Whose processes hold a replica of the server's state. A server that was a replica before goes on from that, unless
+    /// `restore` is of a later step.
+    pub replicas: Vec<WorkerId>,
 }
 
 impl Membership {
@@ -257,6 +260,8 @@ pub struct Progress {
     pub loss: f64,
     /// Samples committed per second since the last report.
     pub samples_per_second: f64,
+    /// The longest time between two commits since the last report, in milliseconds.
+    pub pause_millis: u64,
 }
 
 /// What a worker's data cost it since it has had the data. The newest report counts.

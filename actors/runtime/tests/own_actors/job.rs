@@ -102,6 +102,7 @@ impl Job {
             servers: vec![self.workers[lead].id],
             restore: None,
             losses_per_1000_h: 0,
+            replicas: Vec::new(),
         };
         for at in members {
             let command = WorkerCommand::Membership(membership.clone());

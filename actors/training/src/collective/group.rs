@@ -110,6 +110,7 @@ pub(super) mod tests {
             servers: vec![WorkerId::new(lead)],
             restore: None,
             losses_per_1000_h: 0,
+            replicas: Vec::new(),
         }
     }
 

@@ -4,28 +4,18 @@
 //! plane's next membership begins the step anew. Until then the connection is made again, and what was not sent is sent.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use neap_runtime::wire::collective::{COLLECTIVE_ACTOR, CollectiveHeader, CollectiveHello, CollectiveProtocol};
-use neap_runtime::{ConnectError, Node, RemoteError, RemoteRef, Role};
+use neap_runtime::{Node, RemoteRef, Role};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use tokio::sync::mpsc;
 
 use super::payload::Outgoing;
 use crate::links::Outbox;
-use crate::session::connect;
+use crate::session::{HELLO_TIMEOUT, RETRY_PAUSE, TRIES_MAX, WayError, connect};
 
 /// Messages that may wait for one link. Along the tree there are at most four; around a ring the thread waits.
 pub(crate) const LINK_QUEUE_MAX: usize = 8;
-
-/// How long a worker has to answer a hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Pause between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Tries after which a worker that was never reached counts as lost. It listens before the membership names it.
-const TRIES_MAX: u32 = 10;
 
 /// What goes to another worker.
 pub(crate) enum LinkMessage {
@@ -33,16 +23,6 @@ pub(crate) enum LinkMessage {
     Hello(CollectiveHello),
     /// Gradients, a segment of the sum, or a buffer of the state.
     Payload(Outgoing),
-}
-
-#[derive(Debug, thiserror::Error)]
-enum LinkError {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error(transparent)]
-    Remote(#[from] RemoteError),
-    #[error("the connection ended")]
-    Ended,
 }
 
 /// Sends what comes through `queue` to a worker; ends when its sender is dropped.
@@ -82,12 +62,12 @@ async fn forward(
     queue: &mut mpsc::Receiver<LinkMessage>,
     unsent: &mut Option<LinkMessage>,
     greeted: &mut bool,
-) -> Result<(), LinkError> {
+) -> Result<(), WayError> {
     loop {
         if unsent.is_none() {
             *unsent = tokio::select! {
                 next = queue.recv() => next,
-                _ = actor.peer().closed() => return Err(LinkError::Ended),
+                _ = actor.peer().closed() => return Err(WayError::Ended),
             };
         }
         match unsent {

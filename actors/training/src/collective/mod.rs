@@ -17,11 +17,9 @@ mod actor;
 mod batches;
 mod exchange;
 mod group;
-mod handover;
 mod link;
 mod payload;
 mod rendezvous;
-mod replica;
 mod ring;
 mod thread;
 mod tree;
@@ -36,6 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use actor::{CollectiveActor, CollectiveMsg};
 pub(crate) use link::{LINK_QUEUE_MAX, LinkMessage, run as run_link};
+pub(crate) use payload::{PayloadError, Piece, Tail, cut_slices, floats};
 pub(crate) use thread::CollectiveThread;
 
 /// The ways to the other workers of a membership.

@@ -43,6 +43,11 @@ impl Piece {
         let range = 0..values.len();
         Self { values, range }
     }
+
+    /// The values, for the transport; they are not copied.
+    pub(crate) fn slice(&self) -> BulkSlice {
+        BulkSlice::from_vec_range(self.values.clone(), self.range.clone())
+    }
 }
 
 /// Ids of samples and losses of shards.
@@ -58,6 +63,12 @@ impl Tail {
     fn words(&self) -> impl Iterator<Item = u32> {
         let losses = self.losses.iter().map(|loss| loss.to_bits()).flat_map(|bits| [bits as u32, (bits >> 32) as u32]);
         self.samples.iter().copied().chain(losses)
+    }
+
+    /// The words, for the transport.
+    pub(crate) fn slice(&self) -> BulkSlice {
+        let bytes: Vec<u8> = self.words().flat_map(u32::to_le_bytes).collect();
+        Bytes::from(bytes).into()
     }
 
     /// Reads `samples` ids and `losses` losses from exactly these words.
@@ -82,11 +93,7 @@ impl Tail {
 impl Outgoing {
     /// The payload, for the transport; floats are not copied.
     pub(crate) fn payload(&self) -> Vec<BulkSlice> {
-        let piece = |piece: &Piece| BulkSlice::from_vec_range(piece.values.clone(), piece.range.clone());
-        let mut payload: Vec<_> = self.pieces.iter().map(piece).collect();
-        let tail: Vec<u8> = self.tail.words().flat_map(u32::to_le_bytes).collect();
-        payload.push(Bytes::from(tail).into());
-        payload
+        self.pieces.iter().map(Piece::slice).chain([self.tail.slice()]).collect()
     }
 }
 

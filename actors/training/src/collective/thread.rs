@@ -10,25 +10,24 @@ use std::time::Instant;
 
 use neap_runtime::BulkBuffer;
 use neap_runtime::wire::collective::{CollectiveContent, CollectiveHeader, CollectiveHello};
-use neap_runtime::wire::worker::{FailureKind, Membership, WorkerReport};
+use neap_runtime::wire::worker::{FailureKind, Membership};
 use neap_scheduler::elastic::{ReductionTree, ShardRange};
 use neap_scheduler::model::WorkerId;
 
 use super::batches::Batches;
 use super::exchange::{Exchange, Outcome, Refusal, Sum};
 use super::group::Group;
-use super::handover::{Incoming, parts_of};
 use super::link::LinkMessage;
 use super::payload::{Outgoing, Tail};
 use super::rendezvous::{Agreement, Rendezvous, Source, Standing};
-use super::replica::Replica;
 use super::{COLLECTIVE_QUEUE_MAX, CollectiveEvent, Links};
 use crate::links::{PanicGuard, ParameterValues};
 use crate::loader::{FeedError, JobData};
 use crate::reduction::{Floats, Part};
-use crate::server::{Due, Keeper, KeeperJob, Meter, RestoreError, ServerSetup};
-use crate::state::{Snapshot, StepError, TrainingState};
-use crate::trainer::{Crew, compute_alone};
+use crate::replica::{Incoming, Replica, parts_of};
+use crate::server::{Due, Keeper, KeeperJob, Meter, RestoreError, ServerSetup, tell_of};
+use crate::state::{StepError, TrainingState};
+use crate::trainer::{Crew, DataTeller, compute_alone};
 
 /// The state of the thread.
 pub(crate) struct CollectiveThread {
@@ -43,6 +42,8 @@ pub(crate) struct CollectiveThread {
     turn: Option<Turn>,
     /// When the lead's next checkpoint is.
     due: Due,
+    /// Says what this worker's data cost.
+    teller: DataTeller,
 }
 
 /// What belongs to one membership.
@@ -86,8 +87,18 @@ impl CollectiveThread {
     ) -> std::io::Result<()> {
         let guard = PanicGuard { thread: "collective", session: setup.outbox.session.clone() };
         let due = Due::new(Instant::now());
-        let mut thread =
-            Self { worker, setup, data, crew, keeper, replica: None, hellos: BTreeMap::new(), turn: None, due };
+        let mut thread = Self {
+            worker,
+            setup,
+            data,
+            crew,
+            keeper,
+            replica: None,
+            hellos: BTreeMap::new(),
+            turn: None,
+            due,
+            teller: DataTeller::default(),
+        };
         let run = move || {
             let _guard = guard;
             compute_alone();
@@ -159,6 +170,7 @@ impl CollectiveThread {
             let _ = link.blocking_send(LinkMessage::Hello(hello.clone()));
         }
         let (strict, epoch) = (self.setup.job.strict, membership.epoch);
+        let meter = Meter::after(before.as_ref().and_then(|turn| turn.meter.last()));
         let batches = match before {
             // Batches do not depend on the membership: those prepared for the same shards are kept.
             Some(turn) if turn.batches.block() == group.block(group.me()) => turn.batches,
@@ -169,7 +181,7 @@ impl CollectiveThread {
             exchange: Exchange::new(group.clone(), self.setup.buffers.clone(), strict),
             incoming: Incoming::default(),
             batches,
-            meter: Meter::new(),
+            meter,
             leads_anew: membership.server == self.worker && !led,
             membership,
             links,
@@ -315,6 +327,7 @@ impl CollectiveThread {
         };
         let parameters = ParameterValues::Shared(replica.state.parameters().clone());
         let parts = self.crew.compute(turn.group.tree(), block, parameters, batch);
+        self.teller.tell(&self.data, turn.membership.epoch, &self.setup.outbox);
         let outcome = turn.exchange.start(step, parts);
         self.follow(outcome);
     }
@@ -366,22 +379,12 @@ impl CollectiveThread {
         replica.committed(&commit, turn.membership.epoch);
         if turn.leads(self.worker) {
             let membership = turn.membership.epoch;
-            if let Some(progress) = turn.meter.note(&commit, &self.setup.schedule, membership) {
-                self.setup.outbox.report_latest(WorkerReport::Progress(progress));
+            let wanted = tell_of(&commit, membership, &mut turn.meter, &mut self.due, &self.setup, &self.keeper);
+            if let Some(purpose) = wanted {
+                self.keeper.submit(purpose.job(membership, replica.state.snapshot()));
             }
-            let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
-            let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
-            match commit.epoch {
-                Some(summary) => {
-                    if save {
-                        self.due.note_saved(now);
-                    }
-                    let snapshot = replica.state.snapshot();
-                    self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
-                }
-                None if save => self.save(),
-                None => {}
-            }
+        } else {
+            turn.meter.pass();
         }
         self.go_on();
     }
@@ -413,7 +416,7 @@ impl CollectiveThread {
             self.keeper.submit(KeeperJob::Finish {
                 membership: turn.membership.epoch,
                 train_loss: replica.state.train_loss(),
-                snapshot: Snapshot { moments: Vec::new(), ..replica.state.snapshot() },
+                snapshot: replica.state.without_moments(),
             });
         }
     }

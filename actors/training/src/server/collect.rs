@@ -16,7 +16,7 @@ use crate::state::{EpochSummary, Snapshot};
 
 /// What a state is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// An epoch is complete; with `save` a checkpoint is due too.
     Epoch { summary: EpochSummary, save: bool },
     /// A checkpoint.
@@ -27,7 +27,7 @@ pub(super) enum Purpose {
 
 impl Purpose {
     /// What the keeper has to do with the state.
-    pub(super) fn job(self, membership: MembershipEpoch, snapshot: Snapshot) -> KeeperJob {
+    pub(crate) fn job(self, membership: MembershipEpoch, snapshot: Snapshot) -> KeeperJob {
         match self {
             Self::Epoch { summary, save } => KeeperJob::Epoch { membership, summary, snapshot, save },
             Self::Save => KeeperJob::Save { membership, snapshot },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use neap_runtime::BulkSlice;
-use neap_runtime::wire::training::{SegmentHeader, SegmentMessage};
+use neap_runtime::wire::training::{SegmentContent, SegmentHeader, SegmentMessage};
 use neap_runtime::wire::worker::Membership;
 use neap_scheduler::elastic::ReductionTree;
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
@@ -114,8 +114,8 @@ impl Holder {
         }
         let moments = self.segment.optimiser().moments().iter().map(|moment| Arc::new(moment.clone()));
         let buffers = std::iter::once(self.segment.parameters().clone()).chain(moments);
-        let header = SegmentHeader { membership: self.epoch(), step };
-        self.lead.send(ToServer::State(header, buffers.map(BulkSlice::from_vec).collect()))
+        let header = SegmentHeader { membership: self.epoch(), step, content: SegmentContent::Segment };
+        self.lead.send(ToServer::Bulk(header, buffers.map(BulkSlice::from_vec).collect()))
     }
 
     fn epoch(&self) -> MembershipEpoch {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use neap_runtime::BulkBuffer;
-use neap_runtime::wire::training::{SegmentHeader, SegmentMessage};
+use neap_runtime::wire::training::{SegmentContent, SegmentHeader, SegmentMessage};
 use neap_runtime::wire::worker::{FailureKind, Membership};
 use neap_scheduler::elastic::ReductionTree;
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
@@ -13,6 +13,7 @@ use super::collect::{Collecting, Purpose};
 use super::holder::{Holder, OutOfStep};
 use super::keeper::KeeperJob;
 use super::others::committed;
+use super::replicate::Stands;
 use super::thread::Server;
 use crate::links::SegmentLink;
 use crate::optimiser::Scale;
@@ -21,7 +22,7 @@ use crate::segment::{Prepared, Segment};
 impl Server {
     /// Holds a segment under another server's lead.
     pub(super) fn hold(&mut self, membership: Membership, place: usize, mut links: BTreeMap<WorkerId, SegmentLink>) {
-        self.serving = None;
+        (self.serving, self.held) = (None, None);
         let Some(lead) = links.remove(&membership.server) else {
             tracing::error!(lead = %membership.server, "no way to the lead of the parameter servers");
             return;
@@ -71,6 +72,13 @@ impl Server {
                     Err(error) => self.out_of_step(&error),
                 }
             }
+            SegmentMessage::Replicated { membership, state } => {
+                let stands = Stands { replica: from, membership, state };
+                if self.stands.as_ref().is_none_or(|known| known.membership <= membership) {
+                    self.stands = Some(stands);
+                    self.meet_replica();
+                }
+            }
             SegmentMessage::Collect { membership, step } => {
                 let Some(holder) = self.held_under(from, membership) else { return };
                 if !holder.send_state(step) {
@@ -89,7 +97,7 @@ impl Server {
     /// Lets those into the membership that have said where they stand, and asks them for what is missing.
     pub(super) fn join_ready(&mut self) {
         let Some(serving) = &mut self.serving else { return };
-        let (epoch, step) = (serving.membership.epoch, serving.state.step());
+        let (epoch, step) = (serving.membership.epoch, serving.own.state.step());
         self.ready.retain(|_, (membership, _)| *membership >= epoch);
         let here: Vec<(WorkerId, u64)> = self
             .ready
@@ -117,7 +125,7 @@ impl Server {
     fn note_prepared(&mut self, from: WorkerId, membership: MembershipEpoch, step: u64, prepared: Prepared) {
         let cut = self.cut();
         let Some(serving) = self.serving.as_mut() else { return };
-        if serving.membership.epoch != membership || serving.state.step() != step {
+        if serving.membership.epoch != membership || serving.own.state.step() != step {
             tracing::debug!(%from, "a prepared step of another membership refused");
             return;
         }
@@ -150,20 +158,28 @@ impl Server {
         let Some(serving) = &mut self.serving else { return };
         let membership = serving.membership.epoch;
         if serving.others.is_empty() {
-            return self.keeper.submit(purpose.job(membership, serving.state.snapshot()));
+            return self.keeper.submit(purpose.job(membership, serving.own.state.snapshot()));
         }
         if let Some(collecting) = &mut serving.collecting {
             return collecting.want(purpose);
         }
-        let mut collecting = Collecting::new(serving.state.snapshot());
+        let mut collecting = Collecting::new(serving.own.state.snapshot());
         collecting.want(purpose);
         let step = collecting.step();
         serving.collecting = Some(collecting);
         self.tell_others(&SegmentMessage::Collect { membership, step });
     }
 
+    /// Something has come from another server.
+    pub(super) fn take_bulk(&mut self, from: WorkerId, header: SegmentHeader, payload: BulkBuffer) {
+        match header.content {
+            SegmentContent::Segment => self.take_state(from, &header, payload),
+            SegmentContent::Step(_) | SegmentContent::Replica(_) => self.follow(from, header, payload),
+        }
+    }
+
     /// Another server has sent its part of the state that is being collected.
-    pub(super) fn take_state(&mut self, from: WorkerId, header: &SegmentHeader, payload: BulkBuffer) {
+    fn take_state(&mut self, from: WorkerId, header: &SegmentHeader, payload: BulkBuffer) {
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.membership.epoch == header.membership)
         else {
             return;

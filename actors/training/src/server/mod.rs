@@ -16,10 +16,14 @@
 //! decides when a step is made, and collects the segments for the keeper ([`collect`]). The others ([`holder`]) are never
 //! ahead of it.
 //!
-//! What survives: nothing in memory is needed, a server starts from a checkpoint or from the job's seed. Gradients of
-//! another membership are refused here (invariant 5).
+//! A single server may have a replica in another worker ([`mirror`]), which makes every step too ([`replicate`]); a step
+//! counts when both have made it.
+//!
+//! What survives: a replica, where there is one; otherwise nothing in memory is needed, a server starts from a checkpoint or
+//! from the job's seed. Gradients of another membership are refused here (invariant 5).
 
 mod actor;
+mod aftermath;
 mod checkpoint;
 mod collect;
 mod due;
@@ -28,9 +32,11 @@ mod holder;
 mod keeper;
 mod lead;
 mod meter;
+mod mirror;
 mod others;
 mod paces;
 mod relaxed;
+mod replicate;
 mod saver;
 mod segment_actor;
 mod thread;
@@ -44,6 +50,7 @@ use neap_scheduler::model::WorkerId;
 use tokio::sync::oneshot;
 
 pub(crate) use actor::{ServerActor, ServerMsg};
+pub(crate) use aftermath::tell_of;
 pub(crate) use checkpoint::RestoreError;
 pub(crate) use due::Due;
 pub(crate) use keeper::{Keeper, KeeperJob};
@@ -56,7 +63,7 @@ use crate::links::{Gradients, SegmentLink, TrainerLink};
 /// What the server's thread is told.
 pub(crate) enum ServerEvent {
     /// Command: hold the segment in this place under this membership. The first server leads and has a way to every other
-    /// one, the others have one to it.
+    /// one and to its replica, the others have one to it.
     Serve { membership: Membership, place: usize, links: BTreeMap<WorkerId, SegmentLink> },
     /// Command: other workers are the servers now.
     Retire,
@@ -66,10 +73,12 @@ pub(crate) enum ServerEvent {
     Gradients(Gradients),
     /// Event: gradients have come in, in the code of the job's compression.
     Coded(Gradients),
-    /// Event: another server of the job has said something.
+    /// Event: another server of the job, or this one's replica, has said something.
     Told { from: WorkerId, message: SegmentMessage },
-    /// Event: another server has sent its segment's state.
-    State { from: WorkerId, header: SegmentHeader, payload: BulkBuffer },
+    /// Command: hold a replica of the server's state under this membership, with a way to the server.
+    Replicate { membership: Membership, link: SegmentLink },
+    /// Event: another server, or the one that is replicated here, has sent something.
+    Bulk { from: WorkerId, header: SegmentHeader, payload: BulkBuffer },
     /// Command: save the state now, where this worker serves.
     Save,
     /// Command: finish what was begun, save the state before that where asked, then answer.

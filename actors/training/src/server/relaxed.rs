@@ -13,6 +13,7 @@ use neap_runtime::wire::worker::{FailureKind, Member, Membership, Paces, WorkerR
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
+use super::aftermath::tell_of;
 use super::checkpoint::RestoreError;
 use super::due::Due;
 use super::keeper::KeeperJob;
@@ -47,10 +48,10 @@ struct Serving {
 impl Serve for RelaxedServer {
     fn handle(&mut self, event: ServerEvent) {
         match event {
-            // A job whose workers do not wait for each other has one server.
+            // A job whose workers do not wait for each other has one server, and no replica of it.
             ServerEvent::Serve { membership, .. } => self.serve(membership),
-            ServerEvent::Told { .. } | ServerEvent::State { .. } => {}
-            ServerEvent::Retire => self.serving = None,
+            ServerEvent::Told { .. } | ServerEvent::Bulk { .. } => {}
+            ServerEvent::Retire | ServerEvent::Replicate { .. } => self.serving = None,
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
             ServerEvent::Coded(coded) => {
@@ -148,24 +149,12 @@ impl RelaxedServer {
     fn committed(&mut self, commit: &Commit) {
         let Some(serving) = &mut self.serving else { return };
         let membership = serving.membership.epoch;
-        if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
-            self.setup.outbox.report_latest(WorkerReport::Progress(progress));
-        }
-        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
-        if let Some(workers) = serving.paces.due(now) {
+        if let Some(workers) = serving.paces.due(Instant::now()) {
             self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
-        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
-        match commit.epoch {
-            Some(summary) => {
-                if save {
-                    self.due.note_saved(now);
-                }
-                let snapshot = serving.state.snapshot();
-                self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save });
-            }
-            None if save => self.save(),
-            None => {}
+        let wanted = tell_of(commit, membership, &mut serving.meter, &mut self.due, &self.setup, &self.keeper);
+        if let Some(purpose) = wanted {
+            self.keeper.submit(purpose.job(membership, serving.state.snapshot()));
         }
         self.finish_if_done();
     }

@@ -1,4 +1,4 @@
-//! The actor `parameter-segment`: takes what the job's servers tell each other from the wire and hands it to the thread.
+//! The actor `parameter-segment`: takes what the job's servers and replicas tell each other from the wire and hands it to the thread.
 
 use std::sync::mpsc::SyncSender;
 
@@ -9,7 +9,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::ServerEvent;
 
-/// Receives from the job's other servers.
+/// Receives from the job's other servers and replicas.
 pub(crate) struct SegmentActor {
     pub(crate) job: JobId,
     pub(crate) thread: SyncSender<ServerEvent>,
@@ -46,7 +46,7 @@ impl Actor for SegmentActor {
             }
             Inbound::Bulk { from, header, payload, credit: _ } => {
                 if let Some(from) = self.worker_of(&from) {
-                    self.tell(ServerEvent::State { from, header, payload });
+                    self.tell(ServerEvent::Bulk { from, header, payload });
                 }
             }
             Inbound::Call { .. } => {}

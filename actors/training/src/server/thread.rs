@@ -1,9 +1,11 @@
 //! The parameter server itself: owns the training state, commits steps, sends parameters.
 //!
 //! A thread feeds it with what comes from outside; the trainer of the same process comes in by itself. Whoever holds the
-//! lock never waits for the other: parameters are handed to the trainer's queue without waiting.
+//! lock never waits for the other: parameters are handed to the trainer's queue without waiting. A step that a replica has
+//! to make too is computed on before the replica has made it, and told of and followed by the next one after that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -15,15 +17,18 @@ use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use neap_scheduler::spec::Consistency;
 use tokio::sync::oneshot;
 
+use super::aftermath::tell_of;
 use super::checkpoint::{self, RestoreError};
 use super::collect::{Collecting, Purpose};
 use super::due::Due;
 use super::holder::Holder;
 use super::keeper::KeeperJob;
 use super::meter::Meter;
+use super::mirror::{Mirror, StepSum};
 use super::others::{Others, committed};
 use super::paces::PaceMeter;
 use super::relaxed::RelaxedServer;
+use super::replicate::{Held, Stands};
 use super::{Keeper, ServerEvent, gradients};
 use crate::finite::NotFinite;
 use crate::job::TrainJob;
@@ -31,6 +36,7 @@ use crate::links::{Gradients, Outbox, PanicGuard, SegmentLink, THREAD_QUEUE_MAX,
 use crate::model::Layout;
 use crate::optimiser::Scale;
 use crate::reduction::Buffers;
+use crate::replica::Replica;
 use crate::schedule::Schedule;
 use crate::segments::Cut;
 use crate::state::{Commit, PartError, Snapshot, StepError, TrainingState};
@@ -65,6 +71,10 @@ pub(super) struct Server {
     pub(super) serving: Option<Serving>,
     /// Where another server leads.
     pub(super) holding: Option<Holder>,
+    /// Where this worker holds a replica of another one's state.
+    pub(super) held: Option<Held>,
+    /// What this server's replica has last said, under the membership it knows; it may be ahead of this one's.
+    pub(super) stands: Option<Stands>,
     /// Other servers that have said where they stand, each under the membership it knows; it may be ahead of this one's.
     pub(super) ready: BTreeMap<WorkerId, (MembershipEpoch, u64)>,
     /// To be answered once the state that is being collected is with the keeper.
@@ -74,10 +84,11 @@ pub(super) struct Server {
 
 pub(super) struct Serving {
     pub(super) membership: Membership,
-    pub(super) state: TrainingState,
+    pub(super) own: Replica,
+    pub(super) mirror: Mirror,
     /// Who has sent the gradients of the current step.
     received: BTreeSet<WorkerId>,
-    meter: Meter,
+    pub(super) meter: Meter,
     paces: PaceMeter,
     pub(super) others: Others,
     /// How the last step was made, for a server that has not heard of it.
@@ -152,6 +163,8 @@ impl ServerHandle {
                 links: BTreeMap::new(),
                 serving: None,
                 holding: None,
+                held: None,
+                stands: None,
                 ready: BTreeMap::new(),
                 stopping: None,
                 due: Due::new(Instant::now()),
@@ -187,12 +200,13 @@ impl Serve for Server {
     fn handle(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Serve { membership, place, links } => self.serve(membership, place, links),
-            ServerEvent::Retire => (self.serving, self.holding) = (None, None),
+            ServerEvent::Retire => (self.serving, self.holding, self.held) = (None, None, None),
+            ServerEvent::Replicate { membership, link } => self.replicate(membership, link),
             ServerEvent::Attach { hello, link } => self.attach(&hello, link),
             ServerEvent::Gradients(gradients) => self.take_gradients(gradients),
             ServerEvent::Coded(coded) => self.take_coded(coded),
             ServerEvent::Told { from, message } => self.told(from, message),
-            ServerEvent::State { from, header, payload } => self.take_state(from, &header, payload),
+            ServerEvent::Bulk { from, header, payload } => self.take_bulk(from, header, payload),
             ServerEvent::Save => self.save(),
             ServerEvent::Stop { save, done } => {
                 if save {
@@ -217,36 +231,37 @@ impl Server {
         self.keeper.submit(KeeperJob::Fence(membership.epoch));
         self.due.note_losses(membership.losses_per_1000_h);
         self.holding = None;
+        let held = self.held.take();
         let segments = self.cut().segments(membership.servers.len().max(1));
         let own = segments.first().cloned().unwrap_or_default();
         let others = membership.servers.iter().zip(segments).skip(1);
         let others =
             Others::new(others.filter_map(|(&server, segment)| Some((server, segment, links.get(&server)?.clone()))));
+        let way = membership.replicas.first().and_then(|&replica| Some((replica, links.get(&replica)?.clone())));
         // The control plane names a checkpoint to servers that are new to it; what such ones still hold is stale.
         let stays =
             |serving: &&mut Serving| membership.restore.is_none() && serving.membership.servers == membership.servers;
         match self.serving.as_mut().filter(stays) {
             Some(serving) => {
-                serving.state.abandon_step();
+                serving.own.state.abandon_step();
                 serving.received.clear();
                 serving.paces = PaceMeter::new(Instant::now());
                 serving.others = others;
+                serving.mirror.adopt(way);
                 serving.collecting.iter_mut().for_each(Collecting::restart);
                 serving.membership = membership;
             }
             None => {
-                let ServerSetup { job, schedule, buffers, .. } = &self.setup;
-                let (cut, schedule, buffers) = (self.cut(), *schedule, buffers.clone());
-                let restored = self.setup.restore(&membership).and_then(|(name, whole)| {
-                    let state = TrainingState::restore_segment(schedule, job.update, cut, own, whole);
-                    state.ok_or_else(|| RestoreError::of_another_model(name))
-                });
-                let Some(state) = self.or_fail(restored) else { return };
+                let meter = Meter::after(held.as_ref().and_then(Held::last_step));
+                let replica = held.and_then(|held| held.go_on_as_server(&membership));
+                let Some(own) = replica.or_else(|| self.restored(&membership, own)) else { return };
+                self.tell_of_last_epoch(&own, membership.epoch);
                 self.serving = Some(Serving {
                     membership,
-                    state: state.with_buffers(buffers),
+                    own: own.with_buffers(self.setup.buffers.clone()),
+                    mirror: Mirror::new(way),
                     received: BTreeSet::new(),
-                    meter: Meter::new(),
+                    meter,
                     paces: PaceMeter::new(Instant::now()),
                     others,
                     last_scale: None,
@@ -255,7 +270,24 @@ impl Server {
             }
         }
         self.join_ready();
+        self.meet_replica();
         self.go_on();
+    }
+
+    /// The lead's state from the checkpoint that the membership names, or from the job's seed; ends the job where there is none.
+    fn restored(&self, membership: &Membership, range: Range<usize>) -> Option<Replica> {
+        let ServerSetup { job, schedule, .. } = &self.setup;
+        let restored = self.setup.restore(membership).and_then(|(name, whole)| {
+            let state = TrainingState::restore_segment(*schedule, job.update, self.cut(), range, whole);
+            state.ok_or_else(|| RestoreError::of_another_model(name))
+        });
+        self.or_fail(restored).map(|state| Replica::new(state, membership.epoch, None))
+    }
+
+    /// The server before may have been lost before it had evaluated the last epoch. Told twice, it is the same.
+    fn tell_of_last_epoch(&self, own: &Replica, membership: MembershipEpoch) {
+        let Some((summary, snapshot)) = own.last_epoch().cloned() else { return };
+        self.keeper.submit(KeeperJob::Epoch { membership, summary, snapshot, save: false });
     }
 
     pub(super) fn cut(&self) -> Cut {
@@ -282,7 +314,7 @@ impl Server {
     /// Sends the current parameters to all trainers of the membership, or to one of them.
     pub(super) fn send_parameters(&mut self, only: Option<WorkerId>) {
         let (membership, segment, step, parameters, mut paces) = match (&mut self.serving, &self.holding) {
-            (Some(Serving { membership, state, paces, .. }), _) => {
+            (Some(Serving { membership, own: Replica { state, .. }, paces, .. }), _) => {
                 (&*membership, 0, state.step(), state.parameters(), Some(paces))
             }
             (None, Some(holder)) if holder.is_settled() => {
@@ -308,7 +340,7 @@ impl Server {
 
     fn take_coded(&mut self, coded: Gradients) {
         let length = match (&self.serving, &self.holding) {
-            (Some(serving), _) => serving.state.range().len(),
+            (Some(serving), _) => serving.own.state.range().len(),
             (None, Some(holder)) => holder.segment.range().len(),
             (None, None) => return,
         };
@@ -354,58 +386,64 @@ impl Server {
 
     /// Commits the step where everything that belongs to it is there.
     pub(super) fn try_commit(&mut self) {
-        let Some(serving) = self.serving.as_mut().filter(|serving| serving.collecting.is_none()) else { return };
+        let free = |serving: &&mut Serving| serving.collecting.is_none() && serving.mirror.is_ready();
+        let Some(serving) = self.serving.as_mut().filter(free) else { return };
         let Some(others) = serving.others.prepared() else { return };
-        match serving.state.commit(others) {
+        let sum = StepSum::for_replica(&serving.mirror, &serving.own.state, &self.setup.buffers);
+        match serving.own.state.commit(others) {
             Ok(None) => {}
             Ok(Some((commit, scale))) => {
                 serving.received.clear();
                 serving.others.next_step();
                 serving.last_scale = Some(scale);
+                if self.setup.job.has_replicas {
+                    serving.own.committed(&commit, serving.membership.epoch);
+                }
                 let told = committed(serving.membership.epoch, commit.step, scale);
                 self.tell_others(&told);
-                self.committed(&commit);
+                self.committed(commit, sum);
             }
             Err(error) => self.refuse(error.into()),
         }
     }
 
-    fn committed(&mut self, commit: &Commit) {
+    fn committed(&mut self, commit: Commit, sum: Option<StepSum>) {
         // First what others wait for. What follows shares these parameters; the next commit leaves them as they are.
         self.send_parameters(None);
         let Some(serving) = &mut self.serving else { return };
-        let membership = serving.membership.epoch;
-        if let Some(progress) = serving.meter.note(commit, &self.setup.schedule, membership) {
-            self.setup.outbox.report_latest(WorkerReport::Progress(progress));
+        if let Err(lost) = serving.mirror.committed(serving.membership.epoch, commit, sum) {
+            self.setup.outbox.peer_lost(serving.membership.epoch, lost);
         }
-        let (now, epoch) = (Instant::now(), commit.epoch.map(|summary| summary.epoch));
-        if let Some(workers) = serving.paces.due(now) {
+        self.count();
+        self.finish_if_done();
+    }
+
+    /// The last commit counts once the replica has made it too, and everything follows from it that follows from a commit.
+    pub(super) fn count(&mut self) {
+        let Some(serving) = &mut self.serving else { return };
+        let Some(commit) = serving.mirror.counted() else { return };
+        let membership = serving.membership.epoch;
+        if let Some(workers) = serving.paces.due(Instant::now()) {
             self.setup.outbox.report_latest(WorkerReport::Paces(Paces { membership, workers }));
         }
-        let save = self.due.is_due(&self.setup.job, commit.step, epoch, now, self.keeper.checkpoint_cost());
-        match commit.epoch {
-            Some(summary) => {
-                if save {
-                    self.due.note_saved(now);
-                }
-                self.collect(Purpose::Epoch { summary, save });
-            }
-            None if save => self.save(),
-            None => {}
+        let wanted = tell_of(&commit, membership, &mut serving.meter, &mut self.due, &self.setup, &self.keeper);
+        if let Some(purpose) = wanted {
+            self.collect(purpose);
         }
-        self.finish_if_done();
     }
 
     fn go_on(&mut self) {
         let Some(serving) = &self.serving else { return };
         self.links.retain(|_, (membership, _)| *membership >= serving.membership.epoch);
         self.send_parameters(None);
+        self.count();
         self.finish_if_done();
     }
 
-    fn finish_if_done(&mut self) {
-        let Some(serving) = self.serving.as_ref().filter(|serving| serving.state.is_finished()) else { return };
-        self.collect(Purpose::Finish { train_loss: serving.state.train_loss() });
+    pub(super) fn finish_if_done(&mut self) {
+        let done = |serving: &&Serving| serving.own.state.is_finished() && serving.mirror.is_ready();
+        let Some(serving) = self.serving.as_ref().filter(done) else { return };
+        self.collect(Purpose::Finish { train_loss: serving.own.state.train_loss() });
     }
 
     fn save(&mut self) {
@@ -441,8 +479,8 @@ impl Serving {
     /// Takes in one trainer's gradients.
     fn accept(&mut self, gradients: Gradients, shards: u32) -> Result<(), Refusal> {
         if gradients.membership != self.membership.epoch
-            || gradients.step != self.state.step()
-            || self.state.is_finished()
+            || gradients.step != self.own.state.step()
+            || self.own.state.is_finished()
             || self.received.contains(&gradients.worker)
         {
             return Err(Refusal::Late);
@@ -452,7 +490,7 @@ impl Serving {
         let carried = gradients.parts.iter().map(|(_, part)| part.losses.len() as u32).sum();
         self.paces.received(gradients.worker, carried, Instant::now());
         for (node, part) in gradients.parts {
-            self.state.receive(node, part);
+            self.own.state.receive(node, part);
         }
         Ok(())
     }
@@ -464,7 +502,7 @@ impl Serving {
             if part.losses.len() != tree.covers(*node).len() as usize {
                 return Err(Refusal::Wrong(format!("{} sent {} losses", gradients.worker, part.losses.len())));
             }
-            self.state.check(*node, part.gradient.values().len(), &part.samples).map_err(|error| match error {
+            self.own.state.check(*node, part.gradient.values().len(), &part.samples).map_err(|error| match error {
                 PartError::Length { .. } => Refusal::Wrong(error.to_string()),
                 PartError::Samples { .. } => Refusal::Ledger(format!("worker {}: {error}", gradients.worker)),
             })?;

@@ -126,7 +126,7 @@ pub(super) struct Engines {
     server: Option<ServerHandle>,
     /// The trainer's ways to servers in other processes.
     followers: Vec<JoinHandle<()>>,
-    /// The ways from this process's server to the other servers.
+    /// The ways from this process's server or replica to the other servers.
     links: Vec<JoinHandle<()>>,
 }
 
@@ -250,24 +250,45 @@ impl Engines {
         }
     }
 
-    /// Serves where the membership says so, with a way to the other servers: to all of them for the first, to the first for
-    /// the others.
+    /// Serves where the membership says so, with a way to the other servers: to all of them and to the replica for the first,
+    /// to the first for the others.
     fn take_role(&mut self, membership: &Membership, outbox: &Outbox) -> Result<(), SessionError> {
-        let Some(place) = membership.segment_of(self.worker) else { return self.tell_server(ServerEvent::Retire) };
-        let others = if place == 0 { &membership.servers[1..] } else { &membership.servers[..1] };
+        let Some(place) = membership.segment_of(self.worker) else { return self.replicate(membership, outbox) };
+        let (others, replicas) = match place {
+            0 => (&membership.servers[1..], &membership.replicas[..]),
+            _ => (&membership.servers[..1], &[][..]),
+        };
         let mut links = BTreeMap::new();
-        for &worker in others {
-            let Some(address) = self.address_of(membership, worker) else {
+        for &worker in others.iter().chain(replicas) {
+            let Some(link) = self.link_to(membership, worker, outbox) else {
                 // Without all of its servers nothing is served: a step would be made in part.
-                tracing::error!(server = %worker, "a parameter server that is no member");
                 return self.tell_server(ServerEvent::Retire);
             };
-            let (messages, queue) = mpsc::channel(SEGMENT_QUEUE_MAX);
-            links.insert(worker, SegmentLink(messages));
-            let link = follow::link(self.node.clone(), address, membership.epoch, queue, outbox.clone());
-            self.links.push(tokio::spawn(link));
+            links.insert(worker, link);
         }
         self.tell_server(ServerEvent::Serve { membership: membership.clone(), place, links })
+    }
+
+    /// Holds a replica of the server's state where the membership says so.
+    fn replicate(&mut self, membership: &Membership, outbox: &Outbox) -> Result<(), SessionError> {
+        let replicates = membership.replicas.contains(&self.worker);
+        let link = if replicates { self.link_to(membership, membership.server, outbox) } else { None };
+        self.tell_server(match link {
+            Some(link) => ServerEvent::Replicate { membership: membership.clone(), link },
+            None => ServerEvent::Retire,
+        })
+    }
+
+    /// A new way from this process's server or replica to another one.
+    fn link_to(&mut self, membership: &Membership, worker: WorkerId, outbox: &Outbox) -> Option<SegmentLink> {
+        let Some(address) = self.address_of(membership, worker) else {
+            tracing::error!(server = %worker, "a parameter server or replica that is no member");
+            return None;
+        };
+        let (messages, queue) = mpsc::channel(SEGMENT_QUEUE_MAX);
+        let link = follow::link(self.node.clone(), address, membership.epoch, queue, outbox.clone());
+        self.links.push(tokio::spawn(link));
+        Some(SegmentLink(messages))
     }
 
     /// Where another member of the membership is.

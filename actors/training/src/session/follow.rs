@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 
 use crate::links::{Outbox, OutgoingGradients, ToServer};
 
-/// How long the server has to answer a hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long another worker has to answer a hello.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pause between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tries after which a server that was never reached counts as lost. It listens before the membership names it.
-const TRIES_MAX: u32 = 10;
+/// Tries after which a worker that was never reached counts as lost. It listens before the membership names it.
+pub(crate) const TRIES_MAX: u32 = 10;
 
 /// Where the server is.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +29,9 @@ pub(super) struct ServerAddress {
     pub(super) addr: SocketAddr,
 }
 
+/// Why another worker is not reached.
 #[derive(Debug, thiserror::Error)]
-enum FollowError {
+pub(crate) enum WayError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
@@ -68,7 +69,7 @@ pub(super) async fn follow(
     }
 }
 
-/// The way from one server to another: sends what comes through `messages`, in order; ends when their sender is dropped.
+/// The way from one server to another, or between a server and its replica: sends what comes through `messages`, in order; ends when their sender is dropped.
 /// What a lost connection swallows is made up for under the next membership, so it is not tried again.
 pub(super) async fn link(
     node: Node,
@@ -83,7 +84,7 @@ pub(super) async fn link(
     }
 }
 
-async fn talk(node: &Node, server: ServerAddress, messages: &mut mpsc::Receiver<ToServer>) -> Result<(), FollowError> {
+async fn talk(node: &Node, server: ServerAddress, messages: &mut mpsc::Receiver<ToServer>) -> Result<(), WayError> {
     let mut tries = 0;
     let peer = loop {
         match connect(node, server.addr, server.role).await {
@@ -97,12 +98,12 @@ async fn talk(node: &Node, server: ServerAddress, messages: &mut mpsc::Receiver<
     loop {
         let next = tokio::select! {
             next = messages.recv() => next,
-            _ = peer.closed() => return Err(FollowError::Ended),
+            _ = peer.closed() => return Err(WayError::Ended),
         };
         match next {
             None => return Ok(()),
             Some(ToServer::Message(message)) => actor.cast(message).await?,
-            Some(ToServer::State(header, state)) => actor.send_bulk(header, &state).await?,
+            Some(ToServer::Bulk(header, payload)) => actor.send_bulk(header, &payload).await?,
         }
     }
 }
@@ -111,7 +112,7 @@ async fn attach(
     node: &Node,
     server: ServerAddress,
     hello: &TrainerHello,
-) -> Result<RemoteRef<ServerProtocol>, FollowError> {
+) -> Result<RemoteRef<ServerProtocol>, WayError> {
     let peer = connect(node, server.addr, server.role).await?;
     let actor = peer.actor::<ServerProtocol>(SERVER_ACTOR);
     actor.call(hello.clone(), HELLO_TIMEOUT).await?;
@@ -136,11 +137,11 @@ pub(crate) async fn connect(node: &Node, addr: SocketAddr, role: Role) -> Result
 async fn forward(
     server: &RemoteRef<ServerProtocol>,
     gradients: &mut mpsc::Receiver<OutgoingGradients>,
-) -> Result<(), FollowError> {
+) -> Result<(), WayError> {
     loop {
         let next = tokio::select! {
             next = gradients.recv() => next,
-            _ = server.peer().closed() => return Err(FollowError::Ended),
+            _ = server.peer().closed() => return Err(WayError::Ended),
         };
         let Some(OutgoingGradients { header, gradients, samples }) = next else { return Ok(()) };
         let ids: Vec<u8> = bytemuck::cast_slice(&samples).to_vec();

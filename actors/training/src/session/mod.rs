@@ -33,7 +33,7 @@ use crate::job::TrainJob;
 use crate::links::{Outbox, SESSION_QUEUE_MAX, SessionEvent};
 use crate::loader::FetchError;
 use engines::{Actors, Engines};
-pub(crate) use follow::connect;
+pub(crate) use follow::{HELLO_TIMEOUT, RETRY_PAUSE, TRIES_MAX, WayError, connect};
 use reports::ReportPump;
 
 /// Why a session ended before it was told to.

@@ -13,6 +13,7 @@ mod actor;
 mod crew;
 mod gather;
 mod send;
+mod teller;
 mod thread;
 
 use neap_runtime::wire::training::ParametersHeader;
@@ -21,6 +22,7 @@ use neap_scheduler::model::MembershipEpoch;
 
 pub(crate) use actor::{TrainerActor, TrainerMsg};
 pub(crate) use crew::{Crew, compute_alone};
+pub(crate) use teller::DataTeller;
 pub(crate) use thread::{TrainerSetup, TrainerThread};
 
 use crate::links::{ParameterValues, ServerLink};

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::ParametersHeader;
-use neap_runtime::wire::worker::{DataUsed, FailureKind, WorkerReport};
+use neap_runtime::wire::worker::FailureKind;
 use neap_scheduler::elastic::{ReductionTree, ShardRange};
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 
 use super::crew::compute_alone;
 use super::gather::Gather;
 use super::send::{Coder, Sender};
+use super::teller::DataTeller;
 use super::{Crew, TrainerEvent};
 use crate::compress::{Compression, Residuals};
 use crate::links::{Outbox, PanicGuard, ParameterValues, ServerLink, THREAD_QUEUE_MAX};
-use crate::loader::{Feed, FeedError, FetchError, JobData, Totals};
+use crate::loader::{Feed, FeedError, FetchError, JobData};
 use crate::reduction::Buffers;
 use crate::schedule::Schedule;
 use crate::segments::Cut;
@@ -31,16 +31,12 @@ pub(crate) struct TrainerSetup {
     pub(crate) outbox: Outbox,
 }
 
-/// How often a trainer says what its data cost.
-const DATA_USED_EVERY: Duration = Duration::from_millis(500);
-
 /// The state of the trainer's thread.
 pub(crate) struct TrainerThread {
     setup: TrainerSetup,
     crew: Crew,
     assignment: Option<Assignment>,
-    /// When it last said what the data cost.
-    told: Option<Instant>,
+    teller: DataTeller,
 }
 
 struct Assignment {
@@ -63,7 +59,7 @@ impl TrainerThread {
     /// Where the thread cannot be started.
     pub(crate) fn start(setup: TrainerSetup, crew: Crew, events: Receiver<TrainerEvent>) -> std::io::Result<()> {
         let guard = PanicGuard { thread: "trainer", session: setup.outbox.session.clone() };
-        let mut trainer = Self { setup, crew, assignment: None, told: None };
+        let mut trainer = Self { setup, crew, assignment: None, teller: DataTeller::default() };
         let run = move || {
             let _guard = guard;
             compute_alone();
@@ -119,23 +115,7 @@ impl TrainerThread {
         let coder =
             self.setup.compression.map(|compression| Coder { compression, residuals: &mut assignment.residuals });
         sender.send(&assignment.servers, cut, parts, coder, &self.setup.buffers);
-        self.tell_data_used(header.membership);
-    }
-
-    /// Says what the data cost so far, now and then.
-    fn tell_data_used(&mut self, membership: MembershipEpoch) {
-        if self.told.is_some_and(|told| told.elapsed() < DATA_USED_EVERY) {
-            return;
-        }
-        self.told = Some(Instant::now());
-        let Totals { time, waited, local_bytes, remote_bytes } = self.setup.data.usage().totals();
-        self.setup.outbox.report_latest(WorkerReport::DataUsed(DataUsed {
-            membership,
-            millis: time.as_millis() as u64,
-            waited_millis: waited.as_millis() as u64,
-            local_bytes,
-            remote_bytes,
-        }));
+        self.teller.tell(&self.setup.data, header.membership, &self.setup.outbox);
     }
 
     fn fail(&mut self, error: FeedError) {

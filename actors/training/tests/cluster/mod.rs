@@ -34,6 +34,8 @@ pub(crate) struct Cluster {
     epoch: u64,
     /// How many of the carriers serve, the one that is named first.
     pub(crate) servers: usize,
+    /// How many of the carriers that do not serve hold a replica of the server's state.
+    pub(crate) replicas: usize,
 }
 
 pub(crate) struct Worker {
@@ -50,7 +52,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let authority = CertificateAuthority::load_or_create(&folder.path().join("ca")).unwrap();
         let launch = launch(folder.path());
-        Self { folder, launch, authority, workers: Vec::new(), epoch: 0, servers: 1 }
+        Self { folder, launch, authority, workers: Vec::new(), epoch: 0, servers: 1, replicas: 0 }
     }
 
     /// Starts a worker with the cluster's launch; returns its index.
@@ -89,15 +91,19 @@ impl Cluster {
             members.push((server, ShardRange { start: 0, end: 0 }));
         }
         let others = carriers.iter().copied().filter(|&at| at != server);
-        let servers: Vec<_> = std::iter::once(server).chain(others).take(self.servers).collect();
-        self.announce(&members, &servers, restore).await;
+        let mut servers: Vec<_> = std::iter::once(server).chain(others).collect();
+        let mut replicas = servers.split_off(self.servers.min(servers.len()));
+        replicas.truncate(self.replicas);
+        self.announce(&members, &servers, &replicas, restore).await;
     }
 
-    /// Announces a membership: each worker with the shards it carries, and the servers in the order of their segments.
+    /// Announces a membership: each worker with the shards it carries, the servers in the order of their segments, and the
+    /// replicas.
     pub(crate) async fn announce(
         &mut self,
         members: &[(usize, ShardRange)],
         servers: &[usize],
+        replicas: &[usize],
         restore: Option<CheckpointRef>,
     ) {
         self.epoch += 1;
@@ -108,6 +114,7 @@ impl Cluster {
             servers: servers.iter().map(|&at| self.workers[at].id).collect(),
             restore,
             losses_per_1000_h: 0,
+            replicas: replicas.iter().map(|&at| self.workers[at].id).collect(),
         };
         for &(at, _) in members {
             self.workers[at].commands.send(WorkerCommand::Membership(membership.clone())).await.unwrap();
@@ -221,5 +228,6 @@ fn launch(folder: &Path) -> TrainLaunch {
         strategy: Strategy::ParameterServer,
         compression: None,
         memory_mib: 64,
+        replicas: 0,
     }
 }

@@ -9,10 +9,14 @@ use super::super::layout;
 use super::{artifact, compression, init, missing, params};
 
 const LOGICAL_SHARDS: u32 = 8;
-const LOGICAL_SHARDS_MAX: u32 = 10_000;
+/// The losses of all of them, 8 bytes each, come in the header of one transfer, which holds 64 KiB.
+const LOGICAL_SHARDS_MAX: u32 = 8_000;
 const BATCH_MAX: u32 = 1 << 24;
 /// Each trainer has a connection to every server, and every step waits for all of them.
 const SERVERS_MAX: u32 = 64;
+
+/// A step waits for the replica of the one before. A second one would protect against the loss of two workers at once.
+const REPLICAS_MAX: u32 = 1;
 
 /// How far ahead a logical shard may be where `consistency: ssp` does not say it.
 const STALENESS: u32 = 4;
@@ -80,13 +84,14 @@ fn train_block(
     backend?;
     no_server?;
     enough?;
-    let ParameterServers { placement, servers, consistency } = server?.unwrap_or_default();
+    let ParameterServers { placement, servers, replicas, consistency } = server?.unwrap_or_default();
     Ok(TrainSpec {
         entry: entry?.name.clone(),
         artifact: artifact?.map(|artifact| artifact.hash),
         strategy: strategy?,
         server: placement,
         servers,
+        replicas,
         compression: compression?,
         consistency,
         global_batch: batch?,
@@ -122,31 +127,56 @@ fn no_server(train: &Block<'_>, strategy: Option<Strategy>, faults: &mut Faults)
 struct ParameterServers {
     placement: ServerPlacement,
     servers: u32,
+    replicas: u32,
     consistency: Consistency,
 }
 
 impl Default for ParameterServers {
     fn default() -> Self {
-        Self { placement: ServerPlacement::Colocated, servers: 1, consistency: Consistency::Sync }
+        Self { placement: ServerPlacement::Colocated, servers: 1, replicas: 0, consistency: Consistency::Sync }
     }
 }
 
 fn parameter_server(field: &Field<'_>, faults: &mut Faults) -> Result<ParameterServers, Reported> {
     let block = field.block(faults, &layout::PS)?;
     let servers = block.optional(faults, "servers", |field, faults| field.whole_u32(faults, 1..=SERVERS_MAX));
+    let replicas = block.optional(faults, "replicas", |field, faults| field.whole_u32(faults, 0..=REPLICAS_MAX));
     let placement = block.optional(faults, "placement", |field, faults| {
         let built = [("colocated", ServerPlacement::Colocated), ("separate", ServerPlacement::Separate)];
         field.choice(faults, Code::BadValue, &built, &[])
     });
     let consistency = consistency(&block, faults);
-    let servers = servers?.unwrap_or(1);
+    let (servers, replicas) = (servers?.unwrap_or(1), replicas?.unwrap_or(0));
     let (placement, consistency) = (placement?.unwrap_or(ServerPlacement::Colocated), consistency?);
     if let (2.., true, Some(field)) = (servers, consistency != Consistency::Sync, block.get("servers")) {
         let message = format!("{servers} parameter servers that do not wait for all workers are not built yet");
         let help = "leave `servers` out, or write `consistency: sync`";
         return Err(field.fault(faults, Code::NotBuiltYet, message, help));
     }
-    Ok(ParameterServers { placement, servers, consistency })
+    if let (1.., Some(field)) = (replicas, block.get("replicas")) {
+        replicable(&field, placement, servers, consistency, faults)?;
+    }
+    Ok(ParameterServers { placement, servers, replicas, consistency })
+}
+
+/// A replica follows one server, step by step, from another worker's process.
+fn replicable(
+    replicas: &Field<'_>,
+    placement: ServerPlacement,
+    servers: u32,
+    consistency: Consistency,
+    faults: &mut Faults,
+) -> Result<(), Reported> {
+    let (what, instead) = match (placement, consistency, servers) {
+        (_, Consistency::Ssp { .. } | Consistency::Async, _) => {
+            ("a server that does not wait for all workers", "write `consistency: sync`")
+        }
+        (_, _, 2..) => ("several parameter servers", "write `servers: 1`"),
+        (ServerPlacement::Separate, ..) => ("a server on a node of its own", "write `placement: colocated`"),
+        _ => return Ok(()),
+    };
+    let message = format!("replicas of {what} are not built yet");
+    Err(replicas.fault(faults, Code::NotBuiltYet, message, format!("leave `replicas` out, or {instead}")))
 }
 
 /// `consistency`, with the bound that only `ssp` has.

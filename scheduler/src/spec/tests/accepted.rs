@@ -101,6 +101,7 @@ fn the_smallest_file_gets_the_defaults() {
         strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
         servers: 1,
+        replicas: 0,
         compression: None,
         consistency: Consistency::Sync,
         global_batch: 128,
@@ -404,6 +405,7 @@ train.seed = 0
         SMALL.replace(
             "epochs: 2",
             "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate, servers: 3}",
+            "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {replicas: 1}",
         ),
         SMALL.replace("epochs: 2", "epochs: 2, strategy: allreduce, determinism: strict"),
     ];
@@ -420,6 +422,9 @@ fn servers_are_counted() {
     let servers =
         |ps: &str| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}"))).train().unwrap().servers;
     assert_eq!((servers("{servers: 3}"), servers("{placement: separate}")), (3, 1));
+    let replicas =
+        |ps: &str| accepted(&SMALL.replace("epochs: 2", &format!("epochs: 2, ps: {ps}"))).train().unwrap().replicas;
+    assert_eq!((replicas("{replicas: 1}"), replicas("{replicas: 0, servers: 3}"), replicas("{}")), (1, 0, 0));
 }
 
 #[test]

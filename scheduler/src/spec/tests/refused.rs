@@ -563,7 +563,10 @@ fn training() {
             changed("backend: flex", "backend: cuda"),
             changed("strategy: ps", "strategy: allreduce"),
             changed("servers: 1", "servers: 65"),
+            changed("servers: 1", "replicas: 2"),
             changed("servers: 1", "replicas: 1"),
+            changed("servers: 1, placement: separate", "servers: 2, replicas: 1"),
+            changed("placement: separate, consistency: sync", "replicas: 1, consistency: async"),
             changed("servers: 1, placement: separate, consistency: sync", "servers: 2, consistency: async"),
             changed("consistency: sync", "consistency: async, staleness: 4"),
             changed("consistency: sync", "staleness: 4"),
@@ -572,6 +575,7 @@ fn training() {
             changed("global_batch: 64", "global_batch: 66"),
             changed("global_batch: 64", "global_batch: 1.5"),
             changed("  global_batch: 64\n  logical_shards: 4", "  logical_shards: 5"),
+            changed("logical_shards: 4", "logical_shards: 8001"),
             changed("  epochs: 5\n", ""),
             changed("  epochs: 5\n", "  epochs: 5\n  steps: 9\n"),
             changed("  epochs: 5\n", "  epochs: 0\n"),
@@ -597,8 +601,14 @@ fn training() {
             37:3 error[E042] train.ps: `strategy: allreduce` has no parameter server | remove `ps`, or write `strategy: ps`
             servers: 65
             37:17 error[E085] train.ps.servers: 65 is out of range | give a whole number from 1 to 64
+            replicas: 2
+            37:18 error[E085] train.ps.replicas: 2 is out of range | give a whole number from 0 to 1
             replicas: 1
-            37:8 error[E090] train.ps.replicas: `replicas` is not built yet | leave it out; a lost server's part goes on from the last checkpoint
+            37:18 error[E090] train.ps.replicas: replicas of a server on a node of its own are not built yet | leave `replicas` out, or write `placement: colocated`
+            servers: 2, replicas: 1
+            37:30 error[E090] train.ps.replicas: replicas of several parameter servers are not built yet | leave `replicas` out, or write `servers: 1`
+            replicas: 1, consistency: async
+            37:30 error[E090] train.ps.replicas: replicas of a server that does not wait for all workers are not built yet | leave `replicas` out, or write `consistency: sync`
             servers: 2, consistency: async
             37:17 error[E090] train.ps.servers: 2 parameter servers that do not wait for all workers are not built yet | leave `servers` out, or write `consistency: sync`
             consistency: async, staleness: 4
@@ -615,6 +625,8 @@ fn training() {
             38:17 error[E084] train.global_batch: expected a whole number, found `1.5` | give a whole number from 1 to 16777216
               logical_shards: 5
             38:19 error[E044] train.logical_shards: a global batch of 128 cannot be cut into 5 equal shards | set `global_batch` to 125 or 130
+            logical_shards: 8001
+            39:19 error[E085] train.logical_shards: 8001 is out of range | give a whole number from 1 to 8000
 
             33:1 error[E046] train: neither `epochs` nor `steps` is given | add `epochs: 5` or `steps: 1000`
               epochs: 5⏎  steps: 9⏎

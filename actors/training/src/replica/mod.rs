@@ -1,7 +1,12 @@
-//! The training state as every worker of an all-reduce has it, and which one it is.
+//! A training state that more than one worker has, and which one it is: that of every worker of an all-reduce, or a parameter
+//! server's and its replica's.
+
+mod handover;
 
 use neap_runtime::wire::collective::StateMark;
 use neap_scheduler::model::MembershipEpoch;
+
+pub(crate) use handover::{Incoming, StateError, parts_of};
 
 use crate::reduction::Buffers;
 use crate::state::{Commit, EpochSummary, Snapshot, TrainingState};
@@ -17,9 +22,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// A state, and the epoch that ended with its last step.
-    pub(crate) fn new(state: TrainingState, membership: MembershipEpoch, epoch_end: Option<EpochSummary>) -> Self {
-        let last_epoch = epoch_end.map(|summary| (summary, without_moments(&state)));
+    /// A state, and the last epoch that ended with the parameters at its end, where they are known.
+    pub(crate) fn new(
+        state: TrainingState,
+        membership: MembershipEpoch,
+        last_epoch: Option<(EpochSummary, Snapshot)>,
+    ) -> Self {
         Self { state, membership, last_epoch }
     }
 
@@ -38,7 +46,7 @@ impl Replica {
     pub(crate) fn committed(&mut self, commit: &Commit, membership: MembershipEpoch) {
         self.membership = membership;
         if let Some(summary) = commit.epoch {
-            self.last_epoch = Some((summary, without_moments(&self.state)));
+            self.last_epoch = Some((summary, self.state.without_moments()));
         }
     }
 
@@ -46,14 +54,4 @@ impl Replica {
     pub(crate) fn last_epoch(&self) -> Option<&(EpochSummary, Snapshot)> {
         self.last_epoch.as_ref()
     }
-
-    /// The epoch that ended with the last step, if one did.
-    pub(crate) fn epoch_end(&self) -> Option<EpochSummary> {
-        let last = self.last_epoch.as_ref().filter(|(_, snapshot)| snapshot.step == self.state.step());
-        last.map(|(summary, _)| *summary)
-    }
-}
-
-fn without_moments(state: &TrainingState) -> Snapshot {
-    Snapshot { moments: Vec::new(), ..state.snapshot() }
 }

@@ -7,19 +7,23 @@ use neap_runtime::BulkBuffer;
 use neap_runtime::wire::collective::{EpochEnd, StateMark, StatePart};
 use neap_scheduler::model::WorkerId;
 
-use super::payload::{Piece, floats};
-use super::replica::Replica;
+use super::Replica;
+use crate::collective::{Piece, floats};
 use crate::job::TrainJob;
+use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
 use crate::state::{EpochSummary, Snapshot, TrainingState};
 
-/// Buffers a state may have: the parameters and what the optimisers keep beside them.
+/// Buffers a state may have: the parameters, what the optimisers keep beside them, and the parameters of an earlier step.
 const STATE_BUFFERS_MAX: u32 = 8;
 
 /// A state in the form it travels in.
 pub(crate) fn parts_of(replica: &Replica) -> Vec<(StatePart, Piece)> {
     let Snapshot { parameters, moments, optimiser_time, epoch_loss, last_epoch_loss, .. } = replica.state.snapshot();
-    let buffers: Vec<_> = std::iter::once(parameters).chain(moments.into_iter().map(Arc::new)).collect();
+    let earlier = replica.last_epoch().filter(|(_, end)| end.step != replica.state.step());
+    let earlier = earlier.map(|(_, end)| end.parameters.clone());
+    let state = std::iter::once(parameters).chain(moments.into_iter().map(Arc::new));
+    let buffers: Vec<_> = state.chain(earlier).collect();
     let count = buffers.len() as u32;
     let part = |buffer: u32| StatePart {
         mark: replica.mark(),
@@ -28,7 +32,7 @@ pub(crate) fn parts_of(replica: &Replica) -> Vec<(StatePart, Piece)> {
         optimiser_time,
         epoch_loss,
         last_epoch_loss,
-        epoch_end: replica.epoch_end().map(|summary| EpochEnd {
+        epoch_end: replica.last_epoch().map(|(summary, _)| EpochEnd {
             epoch: summary.epoch,
             samples: summary.samples,
             sample_digest: summary.sample_digest,
@@ -88,10 +92,13 @@ impl Incoming {
         if !parts.iter().all(alike) {
             return Err(wrong());
         }
+        let kept = Optimiser::new(job.update.optimiser, 0).moments().len();
+        let earlier = if payloads.len() > 1 + kept { payloads.pop() } else { None };
         let moments = payloads.split_off(1);
+        let parameters = Arc::new(payloads.remove(0));
         let snapshot = Snapshot {
             step: first.mark.step,
-            parameters: Arc::new(payloads.remove(0)),
+            parameters: parameters.clone(),
             optimiser_time: first.optimiser_time,
             moments,
             epoch_loss: first.epoch_loss,
@@ -99,13 +106,17 @@ impl Incoming {
             relaxed: None,
         };
         let state = TrainingState::restore(schedule, job.update, length, snapshot).ok_or_else(wrong)?;
-        let epoch_end = first.epoch_end.map(|end| EpochSummary {
-            epoch: end.epoch,
-            samples: end.samples,
-            sample_digest: end.sample_digest,
-            train_loss: end.train_loss,
+        let last_epoch = first.epoch_end.map(|end| {
+            let step = match earlier.is_some() {
+                true => (u64::from(end.epoch) + 1).saturating_mul(schedule.steps_per_epoch()),
+                false => first.mark.step,
+            };
+            let EpochEnd { epoch, samples, sample_digest, train_loss } = end;
+            let parameters = earlier.map_or(parameters, Arc::new);
+            let end = Snapshot { step, parameters, ..state.without_moments() };
+            (EpochSummary { epoch, samples, sample_digest, train_loss }, end)
         });
         let StateMark { membership, .. } = first.mark;
-        Ok(Some(Replica::new(state, membership, epoch_end)))
+        Ok(Some(Replica::new(state, membership, last_epoch)))
     }
 }
