@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::bulk::BULK_BYTES_MAX;
-use crate::frame::{self, Forget, Open, Refusal, tag};
+use crate::frame::{self, Forget, ForgetAfter, Open, Refusal, tag};
 use crate::inbound::INITIAL_CREDIT;
 use crate::lock;
 use crate::remote::RemoteError;
@@ -33,6 +33,8 @@ pub(crate) struct OutChannel {
     /// Closed (in the sense of the semaphore) once the peer has answered, either way.
     answered: Semaphore,
     bulk_bytes_max: OnceLock<u64>,
+    /// Bulk transfers ever begun. They may still be under way when the last reference is gone.
+    transfers: AtomicU64,
     closed: OnceLock<(RemoteError, Instant)>,
 }
 
@@ -46,6 +48,7 @@ impl OutChannel {
             bulk_bytes: Semaphore::new(0),
             answered: Semaphore::new(0),
             bulk_bytes_max: OnceLock::new(),
+            transfers: AtomicU64::new(0),
             closed: OnceLock::new(),
         }
     }
@@ -63,6 +66,11 @@ impl OutChannel {
     pub(crate) fn credit(&self, messages: u32, bulk_bytes: u64) {
         add_permits(&self.messages, u64::from(messages));
         add_permits(&self.bulk_bytes, bulk_bytes);
+    }
+
+    /// A transfer begins, and will get to the peer whatever becomes of the reference that sends it.
+    pub(crate) fn begin_transfer(&self) {
+        self.transfers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Nothing more can be sent. Whoever waits for credit gets `error`.
@@ -215,18 +223,25 @@ impl Outgoing {
         Ok(channel)
     }
 
-    /// Tells the peer that a channel number will not be used again.
+    /// Tells the peer that a channel number will not be used again, for more than what is under way.
     fn forget(&self, channel: &OutChannel) {
         if lock(&self.table).channels.remove(&channel.id).is_some() {
-            self.send_forget(channel.id);
+            self.send_forget(channel);
         }
     }
 
-    fn send_forget(&self, channel: u32) {
-        let sent = self
-            .writer
-            .push_notice(Urgency::Batch, |buffer| frame::put_struct(buffer, tag::FORGET, &Forget { channel }));
-        debug_assert!(sent.is_ok(), "one number always fits into a frame");
+    fn send_forget(&self, channel: &OutChannel) {
+        let sent = match channel.transfers.load(Ordering::Relaxed) {
+            0 => {
+                let forget = Forget { channel: channel.id };
+                self.writer.push_notice(Urgency::Batch, |buffer| frame::put_struct(buffer, tag::FORGET, &forget))
+            }
+            transfers => {
+                let forget = ForgetAfter { channel: channel.id, transfers };
+                self.writer.push_notice(Urgency::Batch, |buffer| frame::put_struct(buffer, tag::FORGET_AFTER, &forget))
+            }
+        };
+        debug_assert!(sent.is_ok(), "two numbers always fit into a frame");
     }
 
     /// The channel with this number, if it is still of use.
@@ -239,7 +254,7 @@ impl Outgoing {
         let channel = lock(&self.table).channels.remove(&id).and_then(|channel| channel.upgrade());
         if let Some(channel) = channel {
             channel.close(refusal.into_error(&channel.actor, channel.protocol));
-            self.send_forget(id);
+            self.send_forget(&channel);
         }
     }
 

@@ -211,7 +211,7 @@ impl<P: Protocol> RemoteRef<P> {
 
     /// Sends a header and a payload on a stream of its own, without copying the payload; waits while the actor has no
     /// credit to give. Returns when all of it was handed to the transport. Once begun, a transfer is finished even where
-    /// the caller stops waiting.
+    /// the caller stops waiting, and arrives even where the last reference to the actor is dropped meanwhile.
     ///
     /// # Errors
     ///
@@ -228,6 +228,7 @@ impl<P: Protocol> RemoteRef<P> {
         let message = acquire(&channel, channel.messages.acquire().await)?;
         let bytes = acquire(&channel, channel.bulk_bytes.acquire_many(room).await)?;
         let stream = self.peer.connection().open_uni().await.map_err(|_| self.peer.down_error())?;
+        channel.begin_transfer();
         message.forget();
         bytes.forget();
         let mut chunks = vec![head.freeze()];

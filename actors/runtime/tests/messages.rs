@@ -190,6 +190,28 @@ async fn a_transfer_whose_sender_stops_waiting_still_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_arrives_although_its_reference_is_gone_and_gives_its_channel_back() {
+    let pair = pair_with(NodeConfig { bulk_bytes_per_peer: 8 << 20, ..NodeConfig::default() }).await;
+    let limits = MailboxLimits { messages: 16, bulk_bytes: 2 << 20 };
+    let (_, mut heard, gate) = listen_gated(&pair.node, "listener", limits).await;
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    let floats: Arc<Vec<f32>> = Arc::new((0..300_000).map(|number| number as f32).collect());
+    // More often than a peer may have channels open, and than its budget has room for: each one is given back.
+    for round in 0..5_000 {
+        let floats = if round % 100 == 0 { floats.clone() } else { Arc::new(vec![1.0; round % 3]) };
+        let payload = [BulkSlice::from_vec(floats.clone())];
+        pair.peer.actor::<Chat>("listener").send_bulk(round.to_string(), &payload).await.unwrap();
+        match soon(heard.recv()).await.unwrap() {
+            Heard::Bulk(_, header, payload) => {
+                assert_eq!(header, round.to_string());
+                assert!(payload.as_f32().unwrap() == floats.as_slice());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_answered_while_bulk_is_under_way() {
     let pair = pair().await;
     let (_, mut heard) = listen(&pair.node, "sink").await;
