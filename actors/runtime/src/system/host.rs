@@ -16,7 +16,9 @@ use super::actor::ChildExit;
 use super::children::{AddError, ChildSpec, Children, Directive, Effect, Exit, Moment, Parent, StartFailure};
 use super::context::SpawnError;
 use super::directory::Place;
+use super::leave::{Held, left_until};
 use super::node::System;
+use super::placement::Placement;
 use super::running::Running;
 use super::shell::{STOP_GRACE, ShellMsg};
 use crate::identity::Role;
@@ -64,6 +66,8 @@ pub(super) enum HostMsg {
     /// Event: another worker is gone, under this membership. What ran there begins again under a later one: then nothing of
     /// the old incarnation counts any more, wherever it still runs.
     WorkerLost { worker: WorkerId, under: MembershipEpoch },
+    /// Event: a worker of the job, perhaps this one, has to go.
+    Leaves { worker: WorkerId, held: Held },
     /// Command: the main function runs here from now on, and wants to know when a child of its fails for good.
     Main(mpsc::Sender<String>),
 }
@@ -124,7 +128,7 @@ impl ractor::Actor for Host {
             HostMsg::Spawn { spec, info, reply } => state.spawn(spec, info, reply),
             HostMsg::StartOver { child, incarnation, outcome } => state.start_over(child, incarnation, outcome),
             HostMsg::Retry { child, incarnation } => {
-                let effects = state.children.retry(child, incarnation, &state.system.usable_workers());
+                let effects = state.children.retry(child, incarnation, &state.system.seats());
                 state.perform(effects, STOP_GRACE);
             }
             HostMsg::Failed { of, why, reply } => {
@@ -150,6 +154,7 @@ impl ractor::Actor for Host {
                 state.answer_waiting();
             }
             HostMsg::WorkerLost { worker, under } => state.worker_lost(worker, under),
+            HostMsg::Leaves { worker, held: _held } => state.leaves(worker),
             HostMsg::Main(escalations) => state.main = Some(escalations),
         }
         Ok(())
@@ -158,12 +163,15 @@ impl ractor::Actor for Host {
 
 impl HostState {
     fn spawn(&mut self, spec: ChildSpec, info: StartInfo, reply: oneshot::Sender<Result<u64, SpawnError>>) {
-        let name = spec.name.clone();
+        let (name, placement) = (spec.name.clone(), spec.placement);
         let added = match self.children.len() {
             CHILDREN_MAX.. => Err(SpawnError::TooMany(CHILDREN_MAX)),
-            _ => self.children.add(spec, &self.system.usable_workers()).map_err(|error| match error {
-                AddError::NameTaken => SpawnError::NameTaken(name),
-                AddError::NoWorker => SpawnError::NoWorker(name),
+            _ => self.children.add(spec, &self.system.seats()).map_err(|error| match (error, placement) {
+                (AddError::NameTaken, _) => SpawnError::NameTaken(name),
+                (AddError::NoWorker, Placement::Node(node)) => {
+                    SpawnError::Node { name, node, fault: self.system.fault_of(node) }
+                }
+                (AddError::NoWorker, _) => SpawnError::NoWorker(name),
             }),
         };
         match added {
@@ -187,6 +195,26 @@ impl HostState {
             Err(failure) => self.children.start_failed(child, incarnation, failure, moment),
         };
         self.perform(effects, STOP_GRACE);
+        // What began on a worker that has to go meanwhile hears of it now.
+        for worker in self.system.workers() {
+            if self.system.leaves(worker).is_some() {
+                self.leaves(worker);
+            }
+        }
+    }
+
+    fn leaves(&mut self, worker: WorkerId) {
+        let effects = match self.system.leaves(self.system.worker()) {
+            Some(_) => self.children.home_leaves(),
+            None => self.children.worker_leaves(worker, &self.system.staying_seats()),
+        };
+        self.perform(effects, STOP_GRACE);
+    }
+
+    fn left(&mut self, of: Incarnation) {
+        let moment = self.moment();
+        let effects = self.children.left(of.child, of.incarnation, &self.system.seats(), moment);
+        self.perform(effects, STOP_GRACE);
     }
 
     fn failed(&mut self, of: Incarnation, why: &str) -> Directive {
@@ -200,13 +228,22 @@ impl HostState {
         self.system.remove(running);
         let effects = self.children.parent_gone(Parent::Actor(running.number));
         self.perform(effects, STOP_GRACE);
-        let (of, failed) = (running.of, running.failure());
-        if of.home == self.system.worker() {
-            self.ended(of, failed);
-            return;
+        let (of, failed, left) = (running.of, running.failure(), running.has_left());
+        match (of.home == self.system.worker(), left) {
+            (true, true) => self.left(of),
+            (true, false) => self.ended(of, failed),
+            (false, _) => {
+                let (system, held) = (self.system.clone(), self.system.hold());
+                tokio::spawn(async move {
+                    let request = match left {
+                        true => HostRequest::Left { of },
+                        false => HostRequest::Ended { of, failed: failed.as_deref().map(crate::frame::short) },
+                    };
+                    system.report_end(of, request).await;
+                    drop(held);
+                });
+            }
         }
-        let system = self.system.clone();
-        tokio::spawn(async move { system.report_end(of, failed).await });
     }
 
     fn ended(&mut self, of: Incarnation, failed: Option<String>) {
@@ -253,6 +290,9 @@ impl HostState {
                     });
                 }
                 Effect::Stop { child, incarnation, worker } => self.stop(child, incarnation, worker, grace),
+                Effect::Leave { child, incarnation, worker, stays } => {
+                    self.tell_to_leave(self.incarnation(child, incarnation), worker, stays);
+                }
                 Effect::Exited { child, parent, name, exit } => self.exited(child, parent, name, exit),
                 Effect::Escalate { parent, why } => self.escalate(parent, why),
             }
@@ -289,6 +329,25 @@ impl HostState {
         tokio::spawn(async move {
             // A worker that does not answer is lost soon, and its actors with it.
             let _ = system.ask(worker, HostRequest::Stop { of, grace_ms }, HOST_TIMEOUT).await;
+        });
+    }
+
+    /// Tells a child that its worker, or this one, has to go.
+    fn tell_to_leave(&self, of: Incarnation, worker: WorkerId, stays: bool) {
+        let (system, held) = (self.system.clone(), self.system.hold());
+        let Some(deadline) = system.leaves(system.worker()).or_else(|| system.leaves(worker)) else { return };
+        tokio::spawn(async move {
+            if worker == system.worker() {
+                system.leave_here(of, stays, deadline).await;
+            } else {
+                let left = left_until(deadline);
+                let request = HostRequest::Leave { of, stays, left_ms: left.as_millis() as u64 };
+                if let Err(error) = system.ask(worker, request, left + HOST_TIMEOUT).await {
+                    // It is lost with its worker then, if not before.
+                    tracing::debug!(%error, %worker, "an actor did not hear in time that a node has to go");
+                }
+            }
+            drop(held);
         });
     }
 
@@ -375,6 +434,17 @@ impl HostState {
                 self.ended(of, failed);
                 reply.send(HostReply::Done);
             }
+            HostRequest::Leave { of, stays, left_ms } if of.home == from => {
+                let deadline = Instant::now() + Duration::from_millis(left_ms);
+                later(reply, credit, async move {
+                    system.leave_here(of, stays, deadline.into()).await;
+                    HostReply::Done
+                });
+            }
+            HostRequest::Left { of } if of.home == me => {
+                self.left(of);
+                reply.send(HostReply::Done);
+            }
             HostRequest::Locate { child } => {
                 later(reply, credit, async move { system.directory().locate(child).await });
             }
@@ -387,7 +457,9 @@ impl HostState {
             HostRequest::Start(_)
             | HostRequest::Stop { .. }
             | HostRequest::Failed { .. }
-            | HostRequest::Ended { .. } => {
+            | HostRequest::Ended { .. }
+            | HostRequest::Leave { .. }
+            | HostRequest::Left { .. } => {
                 tracing::warn!(%from, "a worker spoke of an actor that is not its own or not supervised here");
                 reply.send(HostReply::Refused("the actor is supervised by another worker".to_owned()));
             }
