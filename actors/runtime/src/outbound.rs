@@ -86,6 +86,12 @@ impl OutChannel {
         self.bulk_bytes_max.get().is_some() && self.closed.get().is_none()
     }
 
+    /// Whether nothing more can be sent. Asked under the writer's lock, it is known before the peer is told that the channel
+    /// is forgotten: a message either goes ahead of that or is not sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
     /// Why it is closed. For those whom a semaphore turned away.
     pub(crate) fn error(&self) -> RemoteError {
         self.closed.get().map_or_else(|| RemoteError::PeerDown("unknown".to_owned()), |(error, _)| error.clone())

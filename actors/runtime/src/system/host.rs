@@ -1,5 +1,7 @@
 //! The host of own actors, one in every worker: supervises what this worker's actors started, wherever it runs, and
-//! starts here what other workers ask for. What follows from an event is decided in [`super::children`].
+//! starts here what other workers ask for (`asked`). What follows from an event is decided in [`super::children`].
+
+mod asked;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,9 +23,8 @@ use super::node::System;
 use super::placement::Placement;
 use super::running::Running;
 use super::shell::{STOP_GRACE, ShellMsg};
-use crate::identity::Role;
-use crate::remote::{Credit, Inbound, ReplyTo};
-use crate::wire::actors::{ActorHostProtocol, HostCall, HostCast, HostReply, HostRequest, Incarnation, StartActor};
+use crate::remote::Inbound;
+use crate::wire::actors::{ActorHostProtocol, HostReply, HostRequest, Incarnation, StartActor};
 
 /// Actors that a worker may supervise; more are refused.
 const CHILDREN_MAX: usize = 65_536;
@@ -392,87 +393,6 @@ impl HostState {
             let _ = waiting.reply.send(());
         }
     }
-
-    fn remote(&mut self, inbound: Inbound<ActorHostProtocol>) {
-        match inbound {
-            Inbound::Call { from: Role::Worker { worker, .. }, request, reply, credit } => {
-                let HostCall { epoch, request } = request;
-                let current = self.system.epoch();
-                // Where this worker is the one that is behind, it is asked again once it has caught up.
-                match epoch == current {
-                    true => self.asked(worker, request, reply, credit),
-                    false => reply.send(HostReply::Stale(current)),
-                }
-            }
-            Inbound::Cast { from: Role::Worker { worker, .. }, message: HostCast::CloseStream(stream), .. } => {
-                self.system.streams().close(stream, worker);
-            }
-            _ => {}
-        }
-    }
-
-    fn asked(&mut self, from: WorkerId, request: HostRequest, reply: ReplyTo<ActorHostProtocol>, credit: Credit) {
-        let (me, system) = (self.system.worker(), self.system.clone());
-        match request {
-            HostRequest::Start(start) if start.of.home == from => {
-                later(reply, credit, async move {
-                    match system.start_here(start).await {
-                        Ok(()) => HostReply::Done,
-                        Err(why) => HostReply::Refused(crate::frame::short(&why)),
-                    }
-                });
-            }
-            HostRequest::Stop { of, grace_ms } if of.home == from => {
-                stop_here(&system, of, Duration::from_millis(grace_ms));
-                reply.send(HostReply::Done);
-            }
-            HostRequest::Failed { of, why } if of.home == me => reply.send(match self.failed(of, &why) {
-                Directive::Restart(pause) => HostReply::Restart(pause),
-                Directive::End => HostReply::End,
-            }),
-            HostRequest::Ended { of, failed } if of.home == me => {
-                self.ended(of, failed);
-                reply.send(HostReply::Done);
-            }
-            HostRequest::Leave { of, stays, left_ms } if of.home == from => {
-                let deadline = Instant::now() + Duration::from_millis(left_ms);
-                later(reply, credit, async move {
-                    system.leave_here(of, stays, deadline.into()).await;
-                    HostReply::Done
-                });
-            }
-            HostRequest::Left { of } if of.home == me => {
-                self.left(of);
-                reply.send(HostReply::Done);
-            }
-            HostRequest::Locate { child } => {
-                later(reply, credit, async move { system.directory().locate(child).await });
-            }
-            HostRequest::AwaitEnd { child } => {
-                later(reply, credit, async move { system.directory().await_end(child).await });
-            }
-            HostRequest::NextItems { stream } => {
-                later(reply, credit, async move { system.streams().next(stream, from).await });
-            }
-            HostRequest::Start(_)
-            | HostRequest::Stop { .. }
-            | HostRequest::Failed { .. }
-            | HostRequest::Ended { .. }
-            | HostRequest::Leave { .. }
-            | HostRequest::Left { .. } => {
-                tracing::warn!(%from, "a worker spoke of an actor that is not its own or not supervised here");
-                reply.send(HostReply::Refused("the actor is supervised by another worker".to_owned()));
-            }
-        }
-    }
-}
-
-/// Answers in a task of its own; the asker's credit is held that long, which bounds how many there are.
-fn later(reply: ReplyTo<ActorHostProtocol>, credit: Credit, answer: impl Future<Output = HostReply> + Send + 'static) {
-    tokio::spawn(async move {
-        let _credit = credit;
-        reply.send(answer.await);
-    });
 }
 
 async fn start_on(system: &System, worker: WorkerId, start: StartActor) -> Result<(), StartFailure> {

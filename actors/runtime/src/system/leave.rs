@@ -28,6 +28,9 @@ use crate::lock;
 use crate::wire::actors::Incarnation;
 use crate::wire::worker::WorkerNode;
 
+/// No notice is longer.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
 /// Where the workers of the job run or ran, and which of them have to go.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
@@ -76,6 +79,11 @@ impl fmt::Debug for Notice {
     }
 }
 
+/// The moment after so many milliseconds, or after [`LONGEST`]: where a peer says nonsense, the clock does not overflow.
+pub(super) fn after_millis(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms).min(LONGEST)
+}
+
 pub(super) fn left_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
@@ -102,14 +110,13 @@ impl System {
 
     /// Takes in where the job's workers run and which of them have to go. Whether this one has to.
     pub(super) fn learn(&self, workers: &[WorkerNode]) -> bool {
-        let now = Instant::now();
         let mut newly = Vec::new();
         {
             let mut standing = lock(&self.0.standing);
             for worker in workers {
                 standing.nodes.insert(worker.worker, worker.node);
                 if let Some(ms) = worker.leaves_in_ms
-                    && standing.leaving.insert(worker.worker, now + Duration::from_millis(ms)).is_none()
+                    && standing.leaving.insert(worker.worker, after_millis(ms)).is_none()
                 {
                     newly.push(worker.worker);
                 }
