@@ -23,7 +23,7 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use neap::runtime::system::{Actor, Context, Fault, Handle, ItemSender, Never, Placement, Program, Spawn};
+use neap::actors::{Actor, Context, Fault, Handle, ItemSender, Never, Placement, Program, Spawn};
 use serde::{Deserialize, Serialize};
 
 const MAPPERS: u32 = 8;
@@ -117,6 +117,12 @@ impl Actor for Reducer {
             }
             context.save(&self.sums).await?;
         }
+        Ok(())
+    }
+
+    /// Nothing is left to save: what it has answered is saved already.
+    async fn notice(&mut self, left: Duration, context: &mut Context) -> Result<(), Fault> {
+        println!("{}: {} chunks saved, its node goes in {} s", context.path(), self.sums.chunks.len(), left.as_secs());
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Programs of one's own, looked at from outside before a job brings them along: is it a program for this machine, does it
-//! link Neap, what can it train?
+//! link Neap, what can it do?
 //!
-//! The file is read first, and only what shows Neap's mark is run, once, to print its entries: a script, a system tool or a
+//! The file is read first, and only what shows Neap's mark is run, once, to say what it has: a script, a system tool or a
 //! program for another machine never is.
 
 mod ask;
@@ -57,7 +57,8 @@ impl Artifact {
             message: fault.to_string(),
             help: "build the program again with this version of neap".to_owned(),
         })?;
-        Ok(Self { hash, path, program, info: ArtifactInfo { hash, entries } })
+        let info = ArtifactInfo { hash, entries, mains: program.mains.clone() };
+        Ok(Self { hash, path, program, info })
     }
 
     /// Has the program measure how fast it trains a job on this machine; `None` where it is not here.

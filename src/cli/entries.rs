@@ -1,4 +1,4 @@
-//! `neap entries`: what can be trained, by this program or by another that links Neap. Also what such a program answers when
+//! `neap entries`: what can be trained or run, by this program or by another that links Neap. Also what such a program answers when
 //! it is asked as an artifact.
 
 use std::fs::File;
@@ -25,16 +25,23 @@ pub(super) fn entries(shell: &Shell, artifact: Option<&str>) -> Result<Exit, Cli
     let artifact = artifact.map(|named| find(shell, named)).transpose()?;
     let program = match &artifact {
         Some(artifact) => artifact.program.clone(),
-        None => ProgramBody::of(&shell.program.entries().infos()),
+        None => own(shell),
     };
-    let names: Vec<&str> = program.entries.iter().map(|entry| entry.name.as_str()).collect();
+    let entries = program.entries.iter().map(|entry| &entry.name);
+    let names: Vec<&str> = entries.chain(&program.mains).map(String::as_str).collect();
     let hash = artifact.as_ref().map(|artifact| artifact.hash);
     let document = json!({ "artifact": hash, "program": program });
     shell.output.document(&document, &names.join("\n"), || {
         let head = hash.map(|hash| format!("{hash}\n\n")).unwrap_or_default();
-        harmless(&(head + &program.entries.iter().map(entry_text).collect::<Vec<_>>().join("\n")))
+        let mains = program.mains.iter().map(|main| format!("{main} (main function of own actors)\n"));
+        harmless(&(head + &program.entries.iter().map(entry_text).chain(mains).collect::<Vec<_>>().join("\n")))
     })?;
     Ok(Exit::Ok)
+}
+
+/// What this program says about itself.
+fn own(shell: &Shell) -> ProgramBody {
+    ProgramBody::of(&shell.program.entries().infos(), shell.program.mains())
 }
 
 fn find(shell: &Shell, named: &str) -> Result<Artifact, CliError> {
@@ -94,9 +101,9 @@ pub(super) fn hand_in(shell: &Shell, client: &Client, artifact: &Artifact) -> Re
     Ok(())
 }
 
-/// Prints what this program can train, for whoever brings it along.
+/// Prints what this program can do, for whoever brings it along.
 pub(super) fn describe(shell: &Shell) -> Result<Exit, CliError> {
-    say(shell, &ProgramBody::of(&shell.program.entries().infos()))
+    say(shell, &own(shell))
 }
 
 /// Prints how fast this program trains the job on its standard input: the time to measure for, then the launch.

@@ -308,7 +308,7 @@ fn an_artifact_that_a_job_brings_along_reads() {
         param("bias", KindRecord::Bool, None),
     ];
     let entries = vec![EntryRecord { name: "mine".to_owned(), default_batch: 64, params }];
-    let brought = ArtifactRecord { hash: ContentHash::new([7; 32]), launch_version: 1, entries };
+    let brought = ArtifactRecord { hash: ContentHash::new([7; 32]), launch_version: 1, entries, mains: Vec::new() };
     let record = Record::decode(line).unwrap();
     assert!(
         matches!(&record, Record::JobSubmitted { artifact: Some(artifact), .. } if *artifact == brought),

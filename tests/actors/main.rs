@@ -13,6 +13,11 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// `neap` itself, which knows nothing of the example.
+fn plain() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_neap"))
+}
+
 /// The example's binary: `cargo test` builds it beside that of `neap`.
 fn binary() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_neap")).with_file_name("examples").join("custom_actor");
@@ -23,17 +28,19 @@ fn binary() -> PathBuf {
 /// A cluster of the example's binary that goes away with the test.
 struct Cluster {
     folder: TempDir,
+    /// What is control plane, nodes and command line.
+    binary: PathBuf,
 }
 
 impl Cluster {
-    fn up() -> Self {
-        let cluster = Self { folder: tempfile::tempdir().unwrap() };
+    fn up(binary: PathBuf) -> Self {
+        let cluster = Self { folder: tempfile::tempdir().unwrap(), binary };
         cluster.neap(&["up", "--http", "127.0.0.1:0"], 0);
         cluster
     }
 
     fn neap(&self, args: &[&str], code: i32) -> String {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.args(args).env("NEAP_HOME", self.path("home")).env_remove("NEAP_LOG").stdin(Stdio::null());
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -43,7 +50,7 @@ impl Cluster {
     }
 
     fn json(&self, args: &[&str]) -> Value {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.args(args).args(["-o", "json"]).env("NEAP_HOME", self.path("home")).stdin(Stdio::null());
         serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
     }
@@ -94,7 +101,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let down =
-            Command::new(binary()).args(["down", "--timeout", "20s"]).env("NEAP_HOME", self.path("home")).status();
+            Command::new(&self.binary).args(["down", "--timeout", "20s"]).env("NEAP_HOME", self.path("home")).status();
         assert!(down.is_ok_and(|down| down.success()) || std::thread::panicking(), "the cluster did not end");
     }
 }
@@ -130,7 +137,7 @@ fn counted_alone() -> BTreeMap<String, u64> {
 
 #[test]
 fn words_are_counted_exactly_although_a_worker_and_then_the_lead_are_killed() {
-    let cluster = Cluster::up();
+    let cluster = Cluster::up(binary());
     cluster.neap(&["run", "-d", "-q", &cluster.job_file("")], 0);
     let job = cluster.wait_for_chunks(40);
     let kill = |pid: &str| assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
@@ -146,8 +153,49 @@ fn words_are_counted_exactly_although_a_worker_and_then_the_lead_are_killed() {
 }
 
 #[test]
+fn a_program_of_actors_travels_to_nodes_that_have_never_seen_it() {
+    let cluster = Cluster::up(plain());
+    let program = binary().display().to_string();
+    let job = |program: &str| cluster.job_file(&format!("  artifact: {program:?}\n"));
+    // Without the program there is no such main function, and nobody runs anything to find that out.
+    let shown = cluster.neap(&["validate", &cluster.job_file("")], 2);
+    assert!(shown.contains("E040"), "{shown}");
+    let shown = cluster.neap(&["run", "--wait", &job(&program)], 0);
+    assert!(shown.contains("handing in"), "{shown}");
+    let done = cluster.json(&["status", "words"]);
+    let alone = counted_alone();
+    assert_eq!(done["answer"]["words"].as_u64(), Some(alone.values().sum()), "{done:#}");
+    assert!(cluster.counts() == alone, "the counts differ");
+    // The control plane has it now, under its content, and says what is in it.
+    let entries = cluster.json(&["entries", &program]);
+    let hash = entries["artifact"].as_str().unwrap();
+    assert_eq!(entries["program"]["mains"], serde_json::json!(["word-count"]));
+    let kept = cluster.json(&["entries", hash]);
+    assert_eq!(kept["program"]["mains"], serde_json::json!(["word-count"]));
+    cluster.neap(&["validate", &job(hash)], 0);
+}
+
+#[test]
+fn actors_of_a_node_that_is_taken_back_move_before_it_goes() {
+    let cluster = Cluster::up(binary());
+    cluster.neap(&["run", "-d", "-q", &cluster.job_file("")], 0);
+    let job = cluster.wait_for_chunks(20);
+    let workers = job["workers"].as_array().unwrap();
+    let goes = workers.iter().find(|worker| worker["server"] == Value::Bool(false)).unwrap();
+    let node = goes["node"].as_str().unwrap();
+    cluster.neap(&["node", "preempt", node, "--notice", "60s"], 0);
+    cluster.neap(&["wait", "words"], 0);
+    let log = cluster.neap(&["logs", "words"], 0);
+    assert!(log.lines().any(|line| line.contains("chunks saved, its node goes in")), "{log}");
+    let done = cluster.json(&["status", "words"]);
+    assert_eq!(done["answer"]["words"].as_u64(), Some(counted_alone().values().sum()), "{done:#}");
+    assert!(cluster.counts() == counted_alone(), "the counts differ");
+    assert_eq!(done["recoveries"].as_u64(), Some(0), "nothing was lost that had to be recovered: {done:#}");
+}
+
+#[test]
 fn a_main_function_that_cannot_go_on_fails_the_job_with_its_reason() {
-    let cluster = Cluster::up();
+    let cluster = Cluster::up(binary());
     let text = std::fs::read_to_string(cluster.job_file("")).unwrap();
     let path = cluster.path("bad.yaml");
     let run = |text: String| {

@@ -17,6 +17,14 @@ fn a_model_of_ones_own_is_trained_by_a_job_that_brings_it_along() {
 }
 
 #[test]
+fn actors_of_ones_own_count_words_and_leave_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let shown = done(Command::new(example("custom_actor")).env("TMPDIR", temp.path())).expect(0);
+    assert!(shown.stdout.contains("word-count") && shown.stdout.contains('$'), "no bill: {shown:?}");
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "something is left");
+}
+
+#[test]
 fn a_policy_of_ones_own_is_compared_with_those_built_in() {
     let shown = done(&mut Command::new(example("custom_policy"))).expect(0);
     let wait = |policy: &str| -> f64 {

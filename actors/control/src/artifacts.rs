@@ -3,8 +3,7 @@
 //! The actor only decides who waits: a piece is read and sent by a task of its own, with the request's credit in its
 //! hand, so that a node asks for no more than a few at a time. Nothing here runs a program; they are bytes.
 //!
-//! The way to a node's agent is kept as long as its connection lives. A reference that is dropped closes its channel, and a
-//! piece that is still on its way then reaches nobody.
+//! The way to a node's agent is kept as long as its connection lives, so that a piece costs no channel of its own.
 
 use std::collections::BTreeMap;
 use std::fs::File;

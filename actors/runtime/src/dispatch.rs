@@ -154,6 +154,13 @@ impl Dispatcher {
                 self.forget(channel);
                 Ok(())
             }
+            tag::FORGET_AFTER => {
+                let frame::ForgetAfter { channel: id, transfers } = parse(body)?;
+                if self.channel(id).is_none_or(|channel| channel.ends_after(transfers)) {
+                    self.forget(id);
+                }
+                Ok(())
+            }
             tag::SPAWN => {
                 self.spawn(parse(body)?);
                 Ok(())
@@ -202,6 +209,9 @@ impl Dispatcher {
             self.lost_cast(None);
             return Ok(None);
         };
+        if channel.received() {
+            self.forget(id);
+        }
         let credit = self.take_credit(&channel)?;
         let room = channel.take_bulk(bytes).ok_or_else(|| Violation::Credit(channel.entry.name.clone()))?;
         Ok(Some((credit, room, channel)))
@@ -299,6 +309,7 @@ impl Dispatcher {
             channels.insert(id, channel.clone());
         }
         self.notice(Urgency::Now, tag::OPENED, &Opened { channel: id, messages: channel.messages_max(), bulk_bytes });
+        channel.entry.add_channel(&channel);
         Ok(())
     }
 

@@ -55,6 +55,8 @@ pub(crate) mod tag {
     pub(crate) const UNSUPPORTED: u16 = 15;
     /// channel `u32`, payload length `u64`, header; only on a stream of its own, where the payload follows.
     pub(crate) const BULK: u16 = 16;
+    /// [`super::ForgetAfter`].
+    pub(crate) const FORGET_AFTER: u16 = 17;
 }
 
 /// Which versions of the protocol a side speaks.
@@ -92,6 +94,15 @@ pub(crate) struct Closed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forget {
     pub(crate) channel: u32,
+}
+
+/// As [`Forget`], once all bulk transfers of the channel are here: they travel on streams of their own, and this overtakes
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForgetAfter {
+    pub(crate) channel: u32,
+    /// How many transfers were ever begun on it.
+    pub(crate) transfers: u64,
 }
 
 /// A call, spawn or watch has no answer.

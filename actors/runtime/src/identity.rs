@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use neap_scheduler::model::{JobId, NodeId, WorkerId};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -272,8 +272,24 @@ impl CertificateAuthority {
     }
 
     fn create(dir: &Path, certificate_path: &Path, key_path: &Path) -> Result<(), IdentityError> {
-        let make = certificate_error("make a certificate authority");
         fs::create_dir_all(dir).map_err(file_error("make folder", dir))?;
+        let (certificate, key) = Self::make()?;
+        // The key last: a folder with both is whole.
+        write_private(certificate_path, certificate.pem().as_bytes())?;
+        write_private(key_path, key.serialize_pem().as_bytes())?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(file_error("sync folder", dir))
+    }
+
+    /// An authority that ends with the process.
+    pub(crate) fn in_memory() -> Result<Self, IdentityError> {
+        let (certificate, key) = Self::make()?;
+        let issuer =
+            Issuer::from_ca_cert_der(certificate.der(), key).map_err(certificate_error("read the authority"))?;
+        Ok(Self { certificate: certificate.der().to_vec(), issuer })
+    }
+
+    fn make() -> Result<(Certificate, KeyPair), IdentityError> {
+        let make = certificate_error("make a certificate authority");
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "neap cluster");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -281,10 +297,7 @@ impl CertificateAuthority {
         set_validity(&mut params, AUTHORITY_VALID);
         let key = KeyPair::generate().map_err(&make)?;
         let certificate = params.self_signed(&key).map_err(make)?;
-        // The key last: a folder with both is whole.
-        write_private(certificate_path, certificate.pem().as_bytes())?;
-        write_private(key_path, key.serialize_pem().as_bytes())?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(file_error("sync folder", dir))
+        Ok((certificate, key))
     }
 
     fn load(certificate_path: &Path, key_path: &Path) -> Result<Self, IdentityError> {

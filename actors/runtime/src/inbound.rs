@@ -1,16 +1,17 @@
 //! The receiving half of a channel: where messages of one peer for one actor arrive, and how its credit goes back.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::BufMut;
 use ractor::ActorRef;
 
 use crate::bulk::BulkBuffer;
 use crate::codec::{self, CodecError};
-use crate::frame::{self, BULK_HEADER_BYTES_MAX, FRAME_BYTES_MAX, Failed, Refusal, tag};
+use crate::frame::{self, BULK_HEADER_BYTES_MAX, Closed, FRAME_BYTES_MAX, Failed, Refusal, tag};
 use crate::identity::Role;
+use crate::lock;
 use crate::registry::Entry;
 use crate::remote::{Credit, Inbound, Protocol, ReplyTo};
 use crate::writer::{Urgency, Writer};
@@ -76,6 +77,20 @@ pub(crate) struct InChannel {
     /// Of those, messages handled whose credit was not yet sent.
     messages_returned: AtomicU32,
     bulk_bytes_held: AtomicU64,
+    transfers: Mutex<Transfers>,
+}
+
+/// How many bulk transfers have come in on a channel, and after how many its number is not used any more.
+#[derive(Debug, Default)]
+struct Transfers {
+    received: u64,
+    last: Option<u64>,
+}
+
+impl Transfers {
+    fn are_all_here(&self) -> bool {
+        self.last.is_some_and(|last| self.received >= last)
+    }
 }
 
 impl InChannel {
@@ -90,6 +105,7 @@ impl InChannel {
             messages_held: AtomicU32::new(0),
             messages_returned: AtomicU32::new(0),
             bulk_bytes_held: AtomicU64::new(0),
+            transfers: Mutex::default(),
         }
     }
 
@@ -111,6 +127,27 @@ impl InChannel {
     pub(crate) fn take_bulk(self: &Arc<Self>, bytes: u64) -> Option<BulkRoom> {
         let held = self.bulk_bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         (held <= self.bulk_bytes_max).then(|| BulkRoom { channel: self.clone(), bytes })
+    }
+
+    /// Tells the sender that the actor takes no more messages. What it has sent until it knows is still taken.
+    pub(crate) fn close(&self) {
+        let closed = Closed { channel: self.id, refusal: Refusal::NoSuchActor };
+        let sent = self.writer.push_notice(Urgency::Now, |buffer| frame::put_struct(buffer, tag::CLOSED, &closed));
+        debug_assert!(sent.is_ok(), "a short refusal always fits into a frame");
+    }
+
+    /// One more transfer has come in; whether the channel is of no use any more.
+    pub(crate) fn received(&self) -> bool {
+        let mut transfers = lock(&self.transfers);
+        transfers.received += 1;
+        transfers.are_all_here()
+    }
+
+    /// After so many transfers the sender does not use the channel any more; whether that is so already.
+    pub(crate) fn ends_after(&self, last: u64) -> bool {
+        let mut transfers = lock(&self.transfers);
+        transfers.last = Some(last);
+        transfers.are_all_here()
     }
 
     /// Gives credit back in batches of a quarter of the window: one frame for many messages, and the sender never waits

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::bulk::BULK_BYTES_MAX;
-use crate::frame::{self, Forget, Open, Refusal, tag};
+use crate::frame::{self, Forget, ForgetAfter, Open, Refusal, tag};
 use crate::inbound::INITIAL_CREDIT;
 use crate::lock;
 use crate::remote::RemoteError;
@@ -33,6 +33,8 @@ pub(crate) struct OutChannel {
     /// Closed (in the sense of the semaphore) once the peer has answered, either way.
     answered: Semaphore,
     bulk_bytes_max: OnceLock<u64>,
+    /// Bulk transfers ever begun. They may still be under way when the last reference is gone.
+    transfers: AtomicU64,
     closed: OnceLock<(RemoteError, Instant)>,
 }
 
@@ -46,6 +48,7 @@ impl OutChannel {
             bulk_bytes: Semaphore::new(0),
             answered: Semaphore::new(0),
             bulk_bytes_max: OnceLock::new(),
+            transfers: AtomicU64::new(0),
             closed: OnceLock::new(),
         }
     }
@@ -65,6 +68,11 @@ impl OutChannel {
         add_permits(&self.bulk_bytes, bulk_bytes);
     }
 
+    /// A transfer begins, and will get to the peer whatever becomes of the reference that sends it.
+    pub(crate) fn begin_transfer(&self) {
+        self.transfers.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Nothing more can be sent. Whoever waits for credit gets `error`.
     pub(crate) fn close(&self, error: RemoteError) {
         let _ = self.closed.set((error, Instant::now()));
@@ -76,6 +84,12 @@ impl OutChannel {
     /// Whether the peer has said that it leads to an actor, and nothing else since.
     pub(crate) fn is_open(&self) -> bool {
         self.bulk_bytes_max.get().is_some() && self.closed.get().is_none()
+    }
+
+    /// Whether nothing more can be sent. Asked under the writer's lock, it is known before the peer is told that the channel
+    /// is forgotten: a message either goes ahead of that or is not sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
     }
 
     /// Why it is closed. For those whom a semaphore turned away.
@@ -215,18 +229,25 @@ impl Outgoing {
         Ok(channel)
     }
 
-    /// Tells the peer that a channel number will not be used again.
+    /// Tells the peer that a channel number will not be used again, for more than what is under way.
     fn forget(&self, channel: &OutChannel) {
         if lock(&self.table).channels.remove(&channel.id).is_some() {
-            self.send_forget(channel.id);
+            self.send_forget(channel);
         }
     }
 
-    fn send_forget(&self, channel: u32) {
-        let sent = self
-            .writer
-            .push_notice(Urgency::Batch, |buffer| frame::put_struct(buffer, tag::FORGET, &Forget { channel }));
-        debug_assert!(sent.is_ok(), "one number always fits into a frame");
+    fn send_forget(&self, channel: &OutChannel) {
+        let sent = match channel.transfers.load(Ordering::Relaxed) {
+            0 => {
+                let forget = Forget { channel: channel.id };
+                self.writer.push_notice(Urgency::Batch, |buffer| frame::put_struct(buffer, tag::FORGET, &forget))
+            }
+            transfers => {
+                let forget = ForgetAfter { channel: channel.id, transfers };
+                self.writer.push_notice(Urgency::Batch, |buffer| frame::put_struct(buffer, tag::FORGET_AFTER, &forget))
+            }
+        };
+        debug_assert!(sent.is_ok(), "two numbers always fit into a frame");
     }
 
     /// The channel with this number, if it is still of use.
@@ -239,7 +260,7 @@ impl Outgoing {
         let channel = lock(&self.table).channels.remove(&id).and_then(|channel| channel.upgrade());
         if let Some(channel) = channel {
             channel.close(refusal.into_error(&channel.actor, channel.protocol));
-            self.send_forget(id);
+            self.send_forget(&channel);
         }
     }
 

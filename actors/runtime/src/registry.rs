@@ -19,7 +19,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatu
 
 use crate::frame::{self, Exit, Exited, Refusal, tag};
 use crate::identity::Role;
-use crate::inbound::Receiver;
+use crate::inbound::{InChannel, Receiver};
 use crate::lock;
 use crate::writer::{Urgency, Writer};
 
@@ -145,6 +145,23 @@ impl Registration {
         }
         self.entry.end(&Exit::Stopped(Some("no longer registered".to_owned())));
     }
+
+    /// Takes no more senders, and tells those that there are to send no more: they get [`crate::RemoteError::NoSuchActor`].
+    /// What they sent before is still handed to the actor.
+    pub fn close(&self) {
+        let channels = {
+            let mut channels = lock(&self.entry.channels);
+            channels.closed = true;
+            channels.open.clone()
+        };
+        channels.iter().filter_map(Weak::upgrade).for_each(|channel| channel.close());
+    }
+
+    /// After [`Self::close`]: whether all senders know, and everything that they sent is handled.
+    pub fn is_quiet(&self) -> bool {
+        // A message that waits keeps its credit, and the credit its channel.
+        lock(&self.entry.channels).open.iter().all(|channel| channel.strong_count() == 0)
+    }
 }
 
 /// A registered actor.
@@ -156,6 +173,14 @@ pub(crate) struct Entry {
     actor: ActorCell,
     ended: AtomicBool,
     watchers: Mutex<Vec<Watcher>>,
+    channels: Mutex<Channels>,
+}
+
+/// Over which channels peers send to an actor.
+#[derive(Default)]
+struct Channels {
+    open: Vec<Weak<InChannel>>,
+    closed: bool,
 }
 
 /// A peer that wants to know when an actor ends.
@@ -168,6 +193,16 @@ impl Entry {
     /// Whether messages still have somewhere to go.
     pub(crate) fn is_alive(&self) -> bool {
         !self.ended.load(Ordering::Relaxed) && self.actor.get_status() < ActorStatus::Stopping
+    }
+
+    /// Notes that a peer can send over this channel; tells it at once where it must not any more.
+    pub(crate) fn add_channel(&self, channel: &Arc<InChannel>) {
+        let mut channels = lock(&self.channels);
+        channels.open.retain(|known| known.strong_count() > 0);
+        channels.open.push(Arc::downgrade(channel));
+        if channels.closed {
+            channel.close();
+        }
     }
 
     /// Adds a watcher; `false` where the actor has ended.
@@ -253,6 +288,7 @@ impl Registry {
             actor,
             ended: AtomicBool::new(false),
             watchers: Mutex::default(),
+            channels: Mutex::default(),
         });
         let mut actors = lock(&self.actors);
         if actors.get(name).is_some_and(|other| other.is_alive()) {
@@ -272,9 +308,9 @@ impl Registry {
         Ok(())
     }
 
-    /// The living actor of this name.
+    /// The living actor of this name, unless it takes no more senders.
     pub(crate) fn actor(&self, name: &str) -> Option<Arc<Entry>> {
-        lock(&self.actors).get(name).filter(|entry| entry.is_alive()).cloned()
+        lock(&self.actors).get(name).filter(|entry| entry.is_alive() && !lock(&entry.channels).closed).cloned()
     }
 
     pub(crate) fn factory(&self, name: &str) -> Option<Arc<Factory>> {

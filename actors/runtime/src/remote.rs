@@ -9,6 +9,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -175,12 +176,13 @@ impl<P: Protocol> RemoteRef<P> {
             Ok(permit) => permit,
             Err(_) => acquire(&channel, channel.messages.acquire().await)?,
         };
-        let fill = |buffer: &mut BytesMut| put_cast(buffer, &channel, &message);
+        let late = AtomicBool::new(false);
+        let fill = |buffer: &mut BytesMut| unless_closed(&channel, &late, || put_cast(buffer, &channel, &message));
         let pushed = match self.peer.writer().push(Urgency::Batch, fill) {
             Err(PushError::Full) => self.peer.writer().push_wait(Urgency::Batch, fill).await,
             other => other,
         };
-        self.sent(permit, pushed)
+        self.sent(&channel, permit, pushed, &late)
     }
 
     /// As [`Self::cast`], but never waits.
@@ -195,8 +197,12 @@ impl<P: Protocol> RemoteRef<P> {
             Err(TryAcquireError::NoPermits) => return Err(self.busy()),
             Err(TryAcquireError::Closed) => return Err(channel.error()),
         };
-        let pushed = self.peer.writer().push(Urgency::Batch, |buffer| put_cast(buffer, &channel, &message));
-        self.sent(permit, pushed)
+        let late = AtomicBool::new(false);
+        let pushed = self
+            .peer
+            .writer()
+            .push(Urgency::Batch, |buffer| unless_closed(&channel, &late, || put_cast(buffer, &channel, &message)));
+        self.sent(&channel, permit, pushed, &late)
     }
 
     /// Sends a request and waits for its answer, credit included, for at most `timeout`.
@@ -211,7 +217,7 @@ impl<P: Protocol> RemoteRef<P> {
 
     /// Sends a header and a payload on a stream of its own, without copying the payload; waits while the actor has no
     /// credit to give. Returns when all of it was handed to the transport. Once begun, a transfer is finished even where
-    /// the caller stops waiting.
+    /// the caller stops waiting, and arrives even where the last reference to the actor is dropped meanwhile.
     ///
     /// # Errors
     ///
@@ -228,6 +234,7 @@ impl<P: Protocol> RemoteRef<P> {
         let message = acquire(&channel, channel.messages.acquire().await)?;
         let bytes = acquire(&channel, channel.bulk_bytes.acquire_many(room).await)?;
         let stream = self.peer.connection().open_uni().await.map_err(|_| self.peer.down_error())?;
+        channel.begin_transfer();
         message.forget();
         bytes.forget();
         let mut chunks = vec![head.freeze()];
@@ -253,21 +260,31 @@ impl<P: Protocol> RemoteRef<P> {
             Err(_) => acquire(channel, channel.messages.acquire().await)?,
         };
         let mut pending = self.peer.outgoing().begin_call(&self.slot)?;
-        let pushed = self.peer.writer().push_wait(Urgency::Now, |buffer| {
+        let (id, late) = (pending.id, AtomicBool::new(false));
+        let put = |buffer: &mut BytesMut| {
             frame::put(buffer, tag::CALL, |buffer| {
                 buffer.put_u32_le(channel.id);
-                buffer.put_u64_le(pending.id);
+                buffer.put_u64_le(id);
                 codec::encode_into(request, buffer)
             })
-        });
-        self.sent(permit, pushed.await)?;
+        };
+        let fill = |buffer: &mut BytesMut| unless_closed(channel, &late, || put(buffer));
+        let pushed = self.peer.writer().push_wait(Urgency::Now, fill).await;
+        self.sent(channel, permit, pushed, &late)?;
         let answer = pending.answer().await?;
         codec::decode::<P::Reply, FRAME_BYTES_MAX>(&answer).map_err(|error| RemoteError::Codec(error.to_string()))
     }
 
     /// Credit is used up only by a message that was taken.
-    fn sent(&self, permit: SemaphorePermit<'_>, pushed: Result<(), PushError>) -> Result<(), RemoteError> {
+    fn sent(
+        &self,
+        channel: &OutChannel,
+        permit: SemaphorePermit<'_>,
+        pushed: Result<(), PushError>,
+        late: &AtomicBool,
+    ) -> Result<(), RemoteError> {
         match pushed {
+            Ok(()) if late.load(Ordering::Relaxed) => Err(channel.error()),
             Ok(()) => {
                 permit.forget();
                 Ok(())
@@ -288,6 +305,21 @@ fn acquire<'a>(
     permit: Result<SemaphorePermit<'a>, AcquireError>,
 ) -> Result<SemaphorePermit<'a>, RemoteError> {
     permit.map_err(|_| channel.error())
+}
+
+/// Puts a message, unless its channel was closed meanwhile and it came `late`.
+fn unless_closed(
+    channel: &OutChannel,
+    late: &AtomicBool,
+    put: impl FnOnce() -> Result<(), CodecError>,
+) -> Result<(), CodecError> {
+    match channel.is_closed() {
+        true => {
+            late.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        false => put(),
+    }
 }
 
 fn put_cast<T: Serialize>(buffer: &mut BytesMut, channel: &OutChannel, message: &T) -> Result<(), CodecError> {

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{
-    Answer, Ask, Chat, Heard, Other, SOON, Say, listen, listen_gated, loopback, pair, pair_with, soon, start, worker,
+    Answer, Ask, Chat, Heard, Listener, Other, SOON, Say, listen, listen_gated, loopback, pair, pair_with, soon, start,
+    worker,
 };
 use neap_runtime::{Access, BulkSlice, MailboxLimits, NodeConfig, RemoteError, Role};
 use neap_scheduler::model::JobId;
+use ractor::Actor;
 use tokio::sync::Semaphore;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,6 +189,59 @@ async fn a_transfer_whose_sender_stops_waiting_still_arrives() {
         Heard::Bulk(_, _, payload) => assert!(payload.as_f32().unwrap() == floats.as_slice()),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_arrives_although_its_reference_is_gone_and_gives_its_channel_back() {
+    let pair = pair_with(NodeConfig { bulk_bytes_per_peer: 8 << 20, ..NodeConfig::default() }).await;
+    let limits = MailboxLimits { messages: 16, bulk_bytes: 2 << 20 };
+    let (_, mut heard, gate) = listen_gated(&pair.node, "listener", limits).await;
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    let floats: Arc<Vec<f32>> = Arc::new((0..300_000).map(|number| number as f32).collect());
+    // More often than a peer may have channels open, and than its budget has room for: each one is given back.
+    for round in 0..5_000 {
+        let floats = if round % 100 == 0 { floats.clone() } else { Arc::new(vec![1.0; round % 3]) };
+        let payload = [BulkSlice::from_vec(floats.clone())];
+        pair.peer.actor::<Chat>("listener").send_bulk(round.to_string(), &payload).await.unwrap();
+        match soon(heard.recv()).await.unwrap() {
+            Heard::Bulk(_, header, payload) => {
+                assert_eq!(header, round.to_string());
+                assert!(payload.as_f32().unwrap() == floats.as_slice());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_parts_from_its_senders_still_gets_what_they_sent() {
+    let pair = pair().await;
+    let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let (actor, _) = Actor::spawn(None, Listener { heard: sender, gate: gate.clone() }, ()).await.unwrap();
+    let registration = pair.node.register::<Chat, _>("listener", actor, Access::only(|_| true)).unwrap();
+    let listener = pair.peer.actor::<Chat>("listener");
+    let mut sent = 0;
+    let refused = loop {
+        match listener.try_cast(Say::Number(sent)) {
+            Ok(()) => sent += 1,
+            Err(RemoteError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(refused) => break refused,
+        }
+        if sent == 10 {
+            registration.close();
+        }
+    };
+    assert_eq!(refused, RemoteError::NoSuchActor { actor: "listener".to_owned() });
+    assert!(!registration.is_quiet(), "{sent} messages wait");
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    for expected in 0..sent {
+        assert!(matches!(soon(heard.recv()).await.unwrap(), Heard::Number(_, number) if number == expected));
+    }
+    while !registration.is_quiet() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(heard.try_recv().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,8 @@ mod tests {
         assert_eq!(named("artifact: \"file:///opt/mine\""), path("/opt/mine"));
         let hash = ContentHash::new([9; 32]);
         assert_eq!(named(&format!("artifact: \"{hash}\"")), Some(ArtifactPlace::Content(hash)));
+        let of_actors = artifact_of("version: 1\nkind: actors\nactors: {main: count, artifact: mine}\n");
+        assert_eq!(of_actors, path("/jobs/mine"));
     }
 
     #[test]

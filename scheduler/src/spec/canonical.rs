@@ -13,8 +13,8 @@ impl JobSpec {
     ///
     /// It covers the data sets (path, format, part, label and other columns, order) and of the training: entry, artifact
     /// (its content, wherever it lies), global batch, micro batch, logical shards, length, consistency, compression,
-    /// determinism, seed, the weights it begins with and parameters (with their defaults); of own actors the main function
-    /// and its parameters. It leaves out what must not change the result: name, description, labels, the number of workers,
+    /// determinism, seed, the weights it begins with and parameters (with their defaults); of own actors the artifact,
+    /// the main function and its parameters. It leaves out what must not change the result: name, description, labels, the number of workers,
     /// their resources, market and price, what happens on preemption and crashes, checkpoints, how gradients are exchanged,
     /// and where and how many the parameter servers and their replicas are.
     ///
@@ -80,6 +80,7 @@ fn init_lines(init: &InitSpec, lines: &mut Vec<String>) {
 }
 
 fn actors_lines(actors: &ActorsSpec, lines: &mut Vec<String>) {
+    lines.extend(actors.artifact.iter().map(|hash| format!("actors.artifact = {hash}")));
     lines.push(format!("actors.main = {:?}", actors.main));
     lines.extend(actors.params.iter().map(|(name, value)| format!("actors.params.{name:?} = {}", param(value))));
 }

@@ -50,9 +50,9 @@ codes! {
     DataMissing = "E032", "a data set is missing",
         "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
     UnknownEntry = "E040", "unknown train entry or main function",
-        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or with `train.artifact` an entry that this program registered (`neap entries` and `neap entries PROGRAM` list them). `actors.main` names a main function that the program registered.";
+        "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or with `train.artifact` an entry that this program registered (`neap entries` and `neap entries PROGRAM` list them). `actors.main` names a main function that the program registered: this one, or the one of `actors.artifact`.";
     Artifact = "E041", "the artifact cannot be used",
-        "`train.artifact` is a program of your own that registers its entries and calls `neap::main` or `neap::worker_main`: a path (relative ones start at the job file's folder) or `blake3:…` of one that the control plane has. It is built for the machines that run it, and with the version of Neap that runs them. `neap entries PROGRAM` shows what it has.";
+        "`train.artifact` and `actors.artifact` are a program of your own that registers its entries or main functions and calls `neap::main` or `neap::worker_main`: a path (relative ones start at the job file's folder) or `blake3:…` of one that the control plane has. It is built for the machines that run it, and with the version of Neap that runs them. `neap entries PROGRAM` shows what it has.";
     ServerBlock = "E042", "settings of a parameter server without one",
         "With `strategy: allreduce` the workers add up their gradients among themselves, so a block `train.ps` has nothing to describe. Remove it, or use `strategy: ps`.";
     Staleness = "E043", "a bound of staleness without an exchange that has one",

@@ -16,13 +16,15 @@ pub struct ParseContext {
     pub artifact: Option<Result<ArtifactInfo, ArtifactFault>>,
 }
 
-/// A program that trains: an artifact as far as job files are checked against it.
+/// A program that a job brings along, as far as job files are checked against it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArtifactInfo {
     /// Its content.
     pub hash: ContentHash,
     /// What it can train.
     pub entries: Vec<EntryInfo>,
+    /// The main functions of its own actors.
+    pub mains: Vec<String>,
 }
 
 /// Where an artifact is.

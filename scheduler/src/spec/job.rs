@@ -66,7 +66,10 @@ impl JobSpec {
 
     /// The program that it brings along.
     pub fn artifact(&self) -> Option<ContentHash> {
-        self.train().and_then(|train| train.artifact)
+        match &self.work {
+            Work::Train(train) => train.artifact,
+            Work::Actors(actors) => actors.artifact,
+        }
     }
 
     /// Whether it needs a node for its parameter server, beside those of its workers.
@@ -80,6 +83,8 @@ impl JobSpec {
 pub struct ActorsSpec {
     /// The registered name of its main function.
     pub main: String,
+    /// The program that has it, where the job brings one along.
+    pub artifact: Option<ContentHash>,
     /// What the main function is given.
     pub params: BTreeMap<String, ParamValue>,
 }

@@ -177,12 +177,8 @@ pub(super) const PS: Layout = Layout {
     planned: &[],
 };
 
-pub(super) const ACTORS: Layout = Layout {
-    path: "actors",
-    keys: &["main", "params"],
-    kinds: &[],
-    planned: &[("artifact", "leave it out; submit the job with the program that has the main function")],
-};
+pub(super) const ACTORS: Layout =
+    Layout { path: "actors", keys: &["main", "artifact", "params"], kinds: &[], planned: &[] };
 
 /// Every block with fixed keys.
 pub(super) const ALL: &[Layout] = &[

@@ -127,6 +127,10 @@ struct Job {
 struct Actors {
     /// The registered name of its main function.
     main: String,
+    /// The program that has it, where it is not the one that the job is handed in to: a path, or `blake3:…` of one that the
+    /// control plane has.
+    #[schemars(default)]
+    artifact: Option<String>,
     /// What the main function is given.
     #[schemars(default)]
     params: BTreeMap<String, Param>,

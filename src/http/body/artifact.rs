@@ -7,7 +7,7 @@ use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamKind, ParamValue};
 use neap_training::measure::Measured;
 use serde::{Deserialize, Serialize};
 
-/// Entries of one program, at most.
+/// Entries, and main functions, of one program, at most.
 const ENTRIES_MAX: usize = 256;
 
 /// Settings of one entry, at most.
@@ -19,7 +19,7 @@ const CHOICES_MAX: usize = 256;
 /// The longest name of an entry or a setting, and the longest word.
 const NAME_BYTES_MAX: usize = 128;
 
-/// What a program can train.
+/// What a program can do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgramBody {
@@ -29,6 +29,9 @@ pub struct ProgramBody {
     pub launch_version: u32,
     /// What it can train.
     pub entries: Vec<EntryBody>,
+    /// The main functions of its own actors, as in `actors.main`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mains: Vec<String>,
 }
 
 /// How fast a program trains a job.
@@ -128,12 +131,13 @@ pub enum ValueBody {
 pub struct ProgramFault(String);
 
 impl ProgramBody {
-    /// What this build says about itself, with these entries.
-    pub fn of(entries: &[EntryInfo]) -> Self {
+    /// What this build says about itself, with these entries and main functions.
+    pub fn of(entries: &[EntryInfo], mains: Vec<String>) -> Self {
         Self {
             neap: env!("CARGO_PKG_VERSION").to_owned(),
             launch_version: neap_runtime::workload::LAUNCH_VERSION,
             entries: entries.iter().map(EntryBody::from).collect(),
+            mains,
         }
     }
 
@@ -144,6 +148,8 @@ impl ProgramBody {
     /// [`ProgramFault`] beyond the limits, and for names that could steer a terminal.
     pub fn infos(&self) -> Result<Vec<EntryInfo>, ProgramFault> {
         at_most(self.entries.len(), ENTRIES_MAX, "entries")?;
+        at_most(self.mains.len(), ENTRIES_MAX, "main functions")?;
+        self.mains.iter().try_for_each(|main| name(main))?;
         for entry in &self.entries {
             name(&entry.name)?;
             at_most(entry.params.len(), PARAMS_MAX, "settings of an entry")?;
@@ -256,19 +262,24 @@ mod tests {
     #[test]
     fn what_a_program_says_reads_back_the_same() {
         let infos = Entries::builtin().infos();
-        let text = serde_json::to_string(&ProgramBody::of(&infos)).unwrap();
+        let text = serde_json::to_string(&ProgramBody::of(&infos, vec!["word-count".to_owned()])).unwrap();
         let read: ProgramBody = serde_json::from_str(&text).unwrap();
         assert_eq!(read.infos().unwrap(), infos);
+        assert_eq!(read.mains, ["word-count"]);
     }
 
     #[test]
     fn a_description_beyond_the_limits_is_refused() {
         let entry = EntryBody { name: "mine".to_owned(), default_batch: 8, params: Vec::new() };
-        let program = |entries| ProgramBody { neap: "0.1.0".to_owned(), launch_version: 1, entries };
+        let program = |entries| ProgramBody { neap: "0.1.0".to_owned(), launch_version: 1, entries, mains: Vec::new() };
         assert!(program(vec![entry.clone()]).infos().is_ok());
         assert!(program(vec![entry.clone(); ENTRIES_MAX + 1]).infos().unwrap_err().to_string().contains("257 entries"));
         let steering = EntryBody { name: "mine\u{1b}[2J".to_owned(), ..entry.clone() };
         assert!(program(vec![steering]).infos().is_err());
+        let mains = |mains| ProgramBody { mains, ..program(Vec::new()) };
+        assert!(mains(vec!["word-count".to_owned()]).infos().is_ok());
+        assert!(mains(vec!["main".to_owned(); ENTRIES_MAX + 1]).infos().is_err());
+        assert!(mains(vec!["main\r".to_owned()]).infos().is_err());
         assert!(program(vec![EntryBody { default_batch: 0, ..entry }]).infos().is_err());
     }
 }

@@ -9,6 +9,6 @@ impl From<ArtifactRecord> for ProgramBody {
     fn from(record: ArtifactRecord) -> Self {
         let entries = record.entries.iter().map(|entry| EntryBody::from(&EntryInfo::from(entry))).collect();
         // Which version built it is not kept: what counts is the launch that it reads.
-        Self { neap: String::new(), launch_version: record.launch_version, entries }
+        Self { neap: String::new(), launch_version: record.launch_version, entries, mains: record.mains }
     }
 }

@@ -101,7 +101,8 @@ async fn describe(
     let stored = find(&api, hash).await?.ok_or(ApiError::NoArtifact(hash))?;
     let infos = program.infos().map_err(|fault| ApiError::Body(fault.to_string()))?;
     let entries = infos.iter().map(EntryRecord::from).collect();
-    let record = ArtifactRecord { hash, launch_version: program.launch_version, entries };
+    let (launch_version, mains) = (program.launch_version, program.mains.clone());
+    let record = ArtifactRecord { hash, launch_version, entries, mains };
     let text = serde_json::to_vec(&record).map_err(|error| ApiError::Body(error.to_string()))?;
     let store = api.control.artifacts().clone();
     written(tokio::task::spawn_blocking(move || store.describe(hash, &text)).await)?;

@@ -1,4 +1,4 @@
-//! The stored form of an artifact: its content, and what its owner said that it can train.
+//! The stored form of an artifact: its content, and what its owner said that it can do.
 
 use neap_scheduler::model::ContentHash;
 use neap_scheduler::spec::{ArtifactInfo, EntryInfo, ParamInfo, ParamKind, ParamValue};
@@ -13,6 +13,9 @@ pub struct ArtifactRecord {
     pub launch_version: u32,
     /// What it can train.
     pub entries: Vec<EntryRecord>,
+    /// The main functions of its own actors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mains: Vec<String>,
 }
 
 /// Something that a program can train.
@@ -82,7 +85,8 @@ pub enum ValueRecord {
 impl ArtifactRecord {
     /// As job files are checked against it.
     pub fn info(&self) -> ArtifactInfo {
-        ArtifactInfo { hash: self.hash, entries: self.entries.iter().map(EntryInfo::from).collect() }
+        let entries = self.entries.iter().map(EntryInfo::from).collect();
+        ArtifactInfo { hash: self.hash, entries, mains: self.mains.clone() }
     }
 }
 

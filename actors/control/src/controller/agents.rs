@@ -1,5 +1,7 @@
 //! Agents: joining, registering, leases, silence, and what the provider sees of their nodes.
 
+use std::collections::BTreeSet;
+
 use neap_runtime::Role;
 use neap_runtime::remote::Inbound;
 use neap_runtime::wire::agent::{AgentCommand, AgentReply, AgentRequest, ControlProtocol, Register, RunningWorker};
@@ -193,6 +195,10 @@ impl Controller {
     }
 
     pub(super) async fn provider_says(&mut self, event: ProviderEvent) -> Changed {
+        let noticed = match &event {
+            ProviderEvent::Notice { node, .. } => Some(*node),
+            _ => None,
+        };
         let records = match event {
             ProviderEvent::Started(node) => {
                 self.node_record(node, NodeState::Booting, "the provider started it").into_iter().collect()
@@ -205,6 +211,10 @@ impl Controller {
         };
         if !records.is_empty() && !self.commit_event(records).await {
             tracing::error!("an event of the provider was not written down; the next start finds it out by looking");
+        }
+        if let Some(node) = noticed {
+            let jobs: BTreeSet<JobId> = self.state.workers_on(node).into_iter().map(|(job, _)| job).collect();
+            jobs.into_iter().for_each(|job| self.tell_nodes(job, None));
         }
         Changed::Yes
     }

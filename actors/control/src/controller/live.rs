@@ -63,6 +63,8 @@ pub(crate) struct Live {
     pub(crate) agent_pids: BTreeMap<NodeId, u32>,
     pub(crate) workers: BTreeMap<WorkerId, LiveWorker>,
     pub(crate) retiring: BTreeSet<WorkerId>,
+    /// Workers of own actors that have to go and are ready to.
+    pub(super) vacated: BTreeSet<WorkerId>,
     /// Workers that were told to end.
     pub(crate) ending: BTreeSet<WorkerId>,
     pub(crate) progress: BTreeMap<JobId, ProgressView>,
@@ -121,6 +123,7 @@ impl Live {
             agent_pids: BTreeMap::new(),
             workers: BTreeMap::new(),
             retiring: BTreeSet::new(),
+            vacated: BTreeSet::new(),
             ending: BTreeSet::new(),
             progress: BTreeMap::new(),
             data_used: BTreeMap::new(),
@@ -175,6 +178,7 @@ impl Live {
                 self.workers.remove(worker);
                 self.paces.remove(worker);
                 self.retiring.remove(worker);
+                self.vacated.remove(worker);
                 self.ending.remove(worker);
                 self.touch(*job);
             }

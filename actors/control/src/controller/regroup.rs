@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand};
+use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand, WorkerNode};
 use neap_scheduler::elastic::{Candidate, Grouping, Load, ServerRule, group};
-use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeState, RecoverReason, WorkerId};
+use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeId, NodeState, RecoverReason, WorkerId};
 use neap_scheduler::spec::Strategy;
 use neap_storage::record::{MemberRecord, Record};
 
@@ -17,6 +17,9 @@ use crate::state::{JobEntry, WorkerEntry};
 /// How long a planned change waits for the checkpoint it asked for. A step and a local write take far less; whoever has
 /// to go may go without it, at the price of the steps since the last one.
 const SAVE_WAIT: Millis = Millis::new(4_000);
+
+/// How long before a node is taken back its own actors are no longer waited for: time for the membership without it.
+const VACATE_MARGIN: Millis = Millis::new(1_000);
 
 impl Controller {
     /// Brings a job's membership in line with the workers that are there.
@@ -204,18 +207,43 @@ impl Controller {
         if !(server_leaves || someone_leaves && entry.spec.checkpoint.on_notice) {
             return true;
         }
+        let leaving: Vec<(WorkerId, NodeId)> =
+            current.members.iter().filter(|member| leaves(member)).map(|member| (member.worker, member.node)).collect();
+        if entry.spec.train().is_none() {
+            return self.vacated(job, epoch, &leaving);
+        }
         let saving = self.ask_to_save(job, epoch, lead);
         saving.done || saving.until <= clock::now()
     }
 
+    /// Whether the own actors of the workers that have to go have heard of it and moved, or had their time.
+    fn vacated(&mut self, job: JobId, epoch: MembershipEpoch, leaving: &[(WorkerId, NodeId)]) -> bool {
+        if leaving.iter().all(|(worker, _)| self.live.vacated.contains(worker)) {
+            return true;
+        }
+        let now = clock::now();
+        if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
+            return saving.until <= now;
+        }
+        let ends =
+            leaving.iter().map(|(_, node)| match self.state.nodes.get(node).and_then(|node| node.notice_until) {
+                Some(deadline) => Millis::new(deadline.get().saturating_sub(VACATE_MARGIN.get())),
+                None => now + SAVE_WAIT,
+            });
+        let until = ends.min().unwrap_or(now);
+        self.live.saving.insert(job, Saving { epoch, until, done: false });
+        self.tell_nodes(job, None);
+        until <= now
+    }
+
     /// Asks a job's server for a checkpoint, once a membership; how that stands.
     pub(super) fn ask_to_save(&mut self, job: JobId, epoch: MembershipEpoch, server: WorkerId) -> Saving {
-        if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
-            return *saving;
-        }
         if self.state.jobs.get(&job).is_some_and(|job| job.spec.train().is_none()) {
             // Own actors save their states when they have something to save.
             return Saving { epoch, until: clock::now(), done: true };
+        }
+        if let Some(saving) = self.live.saving.get(&job).filter(|saving| saving.epoch == epoch) {
+            return *saving;
         }
         let saving = Saving { epoch, until: clock::now() + SAVE_WAIT, done: false };
         self.live.saving.insert(job, saving);
@@ -291,9 +319,31 @@ impl Controller {
     /// Tells the members (or one of them) who carries the job.
     pub(super) fn tell_membership(&self, job: JobId, only: Option<WorkerId>) {
         let Some(membership) = self.membership_message(job) else { return };
+        self.tell_nodes(job, only);
         let told = membership.members.iter().map(|member| member.worker);
         for worker in told.filter(|worker| only.is_none_or(|only| only == *worker)).collect::<Vec<_>>() {
             self.tell_worker(job, worker, WorkerCommand::Membership(membership.clone()));
+        }
+    }
+
+    /// Tells the members of a job of own actors (or one of them) where all of them run, and which of them have to go.
+    pub(super) fn tell_nodes(&self, job: JobId, only: Option<WorkerId>) {
+        let Some(entry) = self.state.jobs.get(&job).filter(|entry| entry.spec.train().is_none()) else { return };
+        let Some(group) = &entry.membership else { return };
+        let now = clock::now();
+        let leaves_in = |member: &MemberRecord| {
+            let notice = self.state.nodes.get(&member.node).and_then(|node| node.notice_until);
+            let retired = self.live.retiring.contains(&member.worker).then_some(SAVE_WAIT);
+            notice.map(|deadline| deadline.since(now)).or(retired).map(Millis::get)
+        };
+        let nodes: Vec<WorkerNode> = group
+            .members
+            .iter()
+            .map(|member| WorkerNode { worker: member.worker, node: member.node, leaves_in_ms: leaves_in(member) })
+            .collect();
+        let told = group.members.iter().map(|member| member.worker);
+        for worker in told.filter(|worker| only.is_none_or(|only| only == *worker)) {
+            self.tell_worker(job, worker, WorkerCommand::Nodes(nodes.clone()));
         }
     }
 

@@ -97,6 +97,10 @@ impl Controller {
             WorkerReport::Stopped { .. } => self.stopped(job),
             WorkerReport::ActorsRunning { .. } => self.actors_run(job),
             WorkerReport::ActorsFinished { result, .. } => self.actors_finished(job, result),
+            WorkerReport::Vacated { .. } => {
+                self.live.vacated.insert(worker);
+                Vec::new()
+            }
             WorkerReport::Failed { kind, message, .. } => {
                 let reason = match kind {
                     FailureKind::User => FailReason::UserError,
@@ -207,7 +211,7 @@ fn may_say(job: &JobEntry, worker: WorkerId, report: &WorkerReport) -> bool {
     let epoch = epoch_of(report);
     match report {
         WorkerReport::PeerLost { .. } => epoch == job.epoch() && job.is_member(worker),
-        WorkerReport::Failed { .. } | WorkerReport::DataUsed(_) => job.is_member(worker),
+        WorkerReport::Failed { .. } | WorkerReport::DataUsed(_) | WorkerReport::Vacated { .. } => job.is_member(worker),
         _ => job.serves_since(worker, epoch),
     }
 }
@@ -224,7 +228,8 @@ fn epoch_of(report: &WorkerReport) -> MembershipEpoch {
         | WorkerReport::Stopped { epoch }
         | WorkerReport::Failed { epoch, .. }
         | WorkerReport::ActorsRunning { epoch, .. }
-        | WorkerReport::ActorsFinished { epoch, .. } => *epoch,
+        | WorkerReport::ActorsFinished { epoch, .. }
+        | WorkerReport::Vacated { epoch } => *epoch,
     }
 }
 

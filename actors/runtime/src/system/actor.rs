@@ -1,6 +1,7 @@
 //! What one writes: an actor with its messages.
 
 use std::future::Future;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,8 @@ pub struct ChildExit {
 /// that a caller should see belongs into [`Self::Reply`].
 ///
 /// ```
-/// use neap_runtime::system::{Actor, Context, Fault, Never};
+/// use neap_runtime::system::{Actor, Context, Fault, Never, Program, Spawn};
+/// # use std::time::Duration;
 ///
 /// struct Counter(u64);
 ///
@@ -59,6 +61,19 @@ pub struct ChildExit {
 ///         Ok(self.0)
 ///     }
 /// }
+///
+/// async fn count(context: Context, (): ()) -> Result<u64, Fault> {
+///     let counter = context.spawn::<Counter>(Spawn::named("counter"), &40).await?;
+///     counter.send(&2).await?;
+///     Ok(counter.call(&(), Duration::from_secs(10)).await?)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Fault> {
+/// let program = Program::default().actor::<Counter>().main("count", count);
+/// assert_eq!(program.run_alone::<u64>("count", ()).await?, 42);
+/// # Ok(())
+/// # }
 /// ```
 pub trait Actor: Sized + Send + 'static {
     /// The name it is registered under; part of the addresses of its kind.
@@ -108,6 +123,18 @@ pub trait Actor: Sized + Send + 'static {
         _child: ChildExit,
         _context: &mut Context,
     ) -> impl Future<Output = Result<(), Fault>> + Send {
+        async { Ok(()) }
+    }
+
+    /// A node has to go: the one it runs on, or the one that supervises it. `left` is the time until then, at most. Save
+    /// here what must survive ([`Context::save`]).
+    ///
+    /// Heard as soon as the message at hand is handled. Where there is another worker to run on, no more messages come in,
+    /// those that wait are handled, and it hears of it once more, as the last thing it does here ([`Self::stop`] is not
+    /// called): then it starts there. Where there is none it goes on, and ends with the node.
+    ///
+    /// An error has the actor begin anew.
+    fn notice(&mut self, _left: Duration, _context: &mut Context) -> impl Future<Output = Result<(), Fault>> + Send {
         async { Ok(()) }
     }
 

@@ -7,6 +7,7 @@
 //!                     ▲    │ stop        │ stop                            ▼
 //!                     │    └──────▶ Stopping ──ended──▶ (gone)         Waiting ──pause over──▶ Starting
 //!                     └──────────────────────────────────────────────────┘
+//!      Up ──its worker has to go──▶ Leaving ──left──▶ Starting, elsewhere and at once
 //! ```
 //!
 //! A child that panics or gives an error stays `Up`: it is started again where it is, with the messages that wait for it.
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use neap_scheduler::model::{Millis, WorkerId};
 
-use super::placement::{Load, Placement, place};
+use super::placement::{Load, Placement, Seat, place};
 use super::supervision::{History, OnFailure, Verdict};
 
 /// Whose child an actor is: the main function's, or that of an actor of this worker, by its number here.
@@ -71,6 +72,8 @@ pub(crate) enum Effect {
     RetryAfter { child: u64, incarnation: u32, pause: Duration },
     /// Tell it to end.
     Stop { child: u64, incarnation: u32, worker: WorkerId },
+    /// Tell it that a node has to go; unless it stays, it leaves its worker, to start elsewhere.
+    Leave { child: u64, incarnation: u32, worker: WorkerId, stays: bool },
     /// It is gone for good.
     Exited { child: u64, parent: Parent, name: String, exit: Exit },
     /// Its parent fails.
@@ -97,8 +100,13 @@ pub(crate) enum StartFailure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Starting { worker: WorkerId, stop: bool },
+    Starting {
+        worker: WorkerId,
+        stop: bool,
+    },
     Up(WorkerId),
+    /// Up, and told to leave.
+    Leaving(WorkerId),
     Waiting,
     Stopping(WorkerId),
 }
@@ -110,13 +118,17 @@ struct Child {
     incarnation: u32,
     /// Whether it has ever been up: a first start that fails is its parent's to know, not a failure to be repaired.
     was_up: bool,
+    /// Whether this incarnation was told that a node has to go.
+    noticed: bool,
     history: History,
 }
 
 impl Child {
     fn worker(&self) -> Option<WorkerId> {
         match self.state {
-            State::Starting { worker, .. } | State::Up(worker) | State::Stopping(worker) => Some(worker),
+            State::Starting { worker, .. } | State::Up(worker) | State::Leaving(worker) | State::Stopping(worker) => {
+                Some(worker)
+            }
             State::Waiting => None,
         }
     }
@@ -152,14 +164,14 @@ impl Children {
     }
 
     /// A new child on one of the workers.
-    pub(crate) fn add(&mut self, spec: ChildSpec, workers: &[WorkerId]) -> Result<(u64, Vec<Effect>), AddError> {
+    pub(crate) fn add(&mut self, spec: ChildSpec, seats: &[Seat]) -> Result<(u64, Vec<Effect>), AddError> {
         if self.children.values().any(|child| child.spec.parent == spec.parent && child.spec.name == spec.name) {
             return Err(AddError::NameTaken);
         }
-        let worker = place(spec.placement, &self.loads(workers, &spec.kind)).ok_or(AddError::NoWorker)?;
+        let worker = place(spec.placement, &self.loads(seats, &spec.kind)).ok_or(AddError::NoWorker)?;
         self.last += 1;
         let state = State::Starting { worker, stop: false };
-        let child = Child { spec, state, incarnation: 1, was_up: false, history: History::default() };
+        let child = Child { spec, state, incarnation: 1, was_up: false, noticed: false, history: History::default() };
         self.children.insert(self.last, child);
         Ok((self.last, vec![Effect::Start { child: self.last, incarnation: 1, worker }]))
     }
@@ -199,7 +211,7 @@ impl Children {
     /// A child that runs has failed; where it goes on, it does so in its place.
     pub(crate) fn failed(&mut self, id: u64, incarnation: u32, why: &str, moment: Moment) -> (Directive, Vec<Effect>) {
         let Some(child) = self.current(id, incarnation) else { return (Directive::End, Vec::new()) };
-        if !matches!(child.state, State::Up(_) | State::Starting { stop: false, .. }) {
+        if !matches!(child.state, State::Up(_) | State::Leaving(_) | State::Starting { stop: false, .. }) {
             return (Directive::End, Vec::new());
         }
         match child.history.failed(child.spec.on_failure, moment.now, moment.draw) {
@@ -234,17 +246,41 @@ impl Children {
     }
 
     /// The pause before a start is over.
-    pub(crate) fn retry(&mut self, id: u64, incarnation: u32, workers: &[WorkerId]) -> Vec<Effect> {
-        let waits = self.current(id, incarnation).is_some_and(|child| child.state == State::Waiting);
-        let Some(child) = self.children.get(&id).filter(|_| waits) else { return Vec::new() };
-        let loads = self.loads(workers, &child.spec.kind);
-        let Some(worker) = place(child.spec.placement, &loads) else {
-            return self.gone(id, Exit::Failed("the worker it has to run on is gone".to_owned()));
-        };
-        let Some(child) = self.children.get_mut(&id) else { return Vec::new() };
-        child.incarnation += 1;
-        child.state = State::Starting { worker, stop: false };
-        vec![Effect::Start { child: id, incarnation: child.incarnation, worker }]
+    pub(crate) fn retry(&mut self, id: u64, incarnation: u32, seats: &[Seat]) -> Vec<Effect> {
+        match self.current(id, incarnation).map(|child| child.state) {
+            Some(State::Waiting) => self.again(id, seats).unwrap_or_else(|| {
+                self.gone(id, Exit::Failed("the worker or node it has to run on is gone".to_owned()))
+            }),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A worker has to go: what runs there leaves for one of the seats, where it can.
+    pub(crate) fn worker_leaves(&mut self, worker: WorkerId, seats: &[Seat]) -> Vec<Effect> {
+        let there: Vec<u64> = self.up(|child| child.state == State::Up(worker));
+        let mut effects = Vec::new();
+        for id in there {
+            let Some(child) = self.children.get(&id) else { continue };
+            let stays = place(child.spec.placement, &self.loads(seats, &child.spec.kind)).is_none();
+            effects.extend(self.notice(id, stays));
+        }
+        effects
+    }
+
+    /// The worker of this host has to go: what it supervises ends with it, wherever it runs.
+    pub(crate) fn home_leaves(&mut self) -> Vec<Effect> {
+        self.up(|child| matches!(child.state, State::Up(_))).into_iter().flat_map(|id| self.notice(id, true)).collect()
+    }
+
+    /// A child has left its worker. It starts elsewhere, and no failure counts.
+    pub(crate) fn left(&mut self, id: u64, incarnation: u32, seats: &[Seat], moment: Moment) -> Vec<Effect> {
+        match self.current(id, incarnation).map(|child| child.state) {
+            Some(State::Leaving(_)) => self
+                .again(id, seats)
+                .unwrap_or_else(|| self.moves(id, "there is no worker for it any more".to_owned(), moment)),
+            Some(State::Stopping(_)) => self.gone(id, Exit::Stopped),
+            _ => Vec::new(),
+        }
     }
 
     /// A child is to end.
@@ -256,7 +292,7 @@ impl Children {
                 child.state = State::Starting { worker, stop: true };
                 Vec::new()
             }
-            State::Up(worker) => {
+            State::Up(worker) | State::Leaving(worker) => {
                 child.state = State::Stopping(worker);
                 vec![Effect::Stop { child: id, incarnation, worker }]
             }
@@ -276,17 +312,46 @@ impl Children {
         self.children.iter().filter(|(_, child)| child.spec.parent == parent).map(|(id, _)| *id).collect()
     }
 
+    /// Children that were not told yet that a node has to go.
+    fn up(&self, which: impl Fn(&Child) -> bool) -> Vec<u64> {
+        self.children.iter().filter(|(_, child)| !child.noticed && which(child)).map(|(id, _)| *id).collect()
+    }
+
+    fn notice(&mut self, id: u64, stays: bool) -> Vec<Effect> {
+        let Some(child) = self.children.get_mut(&id) else { return Vec::new() };
+        let State::Up(worker) = child.state else { return Vec::new() };
+        child.noticed = true;
+        let leave = Effect::Leave { child: id, incarnation: child.incarnation, worker, stays };
+        if stays {
+            return vec![leave];
+        }
+        child.state = State::Leaving(worker);
+        // Whoever looks for it waits for where it goes.
+        vec![Effect::Down { child: id }, leave]
+    }
+
+    /// Another start, on one of the seats; `None` where none fits.
+    fn again(&mut self, id: u64, seats: &[Seat]) -> Option<Vec<Effect>> {
+        let child = self.children.get(&id)?;
+        let worker = place(child.spec.placement, &self.loads(seats, &child.spec.kind))?;
+        let child = self.children.get_mut(&id)?;
+        child.incarnation += 1;
+        child.noticed = false;
+        child.state = State::Starting { worker, stop: false };
+        Some(vec![Effect::Start { child: id, incarnation: child.incarnation, worker }])
+    }
+
     fn current(&mut self, id: u64, incarnation: u32) -> Option<&mut Child> {
         self.children.get_mut(&id).filter(|child| child.incarnation == incarnation)
     }
 
-    fn loads(&self, workers: &[WorkerId], kind: &str) -> Vec<Load> {
-        let load = |worker: &WorkerId| {
-            let there = || self.children.values().filter(|child| child.worker() == Some(*worker));
+    fn loads(&self, seats: &[Seat], kind: &str) -> Vec<Load> {
+        let load = |&seat: &Seat| {
+            let there = || self.children.values().filter(|child| child.worker() == Some(seat.worker));
             let of_kind = there().filter(|child| child.spec.kind == kind).count() as u32;
-            Load { worker: *worker, actors: there().count() as u32, of_kind }
+            Load { seat, actors: there().count() as u32, of_kind }
         };
-        workers.iter().map(load).collect()
+        seats.iter().map(load).collect()
     }
 
     /// A child has lost its place: it gets another one after a pause, if it may.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use neap_scheduler::model::{MembershipEpoch, WorkerId};
+use neap_scheduler::model::{MembershipEpoch, NodeId, WorkerId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,8 +12,9 @@ use super::address::{Address, encode};
 use super::children::{ChildSpec, Parent};
 use super::handle::Handle;
 use super::host::{HostMsg, StartInfo};
+use super::leave::Notice;
 use super::node::System;
-use super::placement::Placement;
+use super::placement::{NodeFault, Placement};
 use super::snapshot::{SNAPSHOT_BYTES_MAX, SnapshotError, SnapshotId};
 use super::supervision::OnFailure;
 
@@ -76,6 +77,16 @@ pub enum SpawnError {
     /// No worker to start it on.
     #[error("there is no worker to start `{0}` on")]
     NoWorker(String),
+    /// The node that was named carries no worker that can run it.
+    #[error("`{name}` cannot be started on {node}: {fault}")]
+    Node {
+        /// The actor's name.
+        name: String,
+        /// The node.
+        node: NodeId,
+        /// Why not.
+        fault: NodeFault,
+    },
     /// Its worker has as many actors as it may.
     #[error("this worker supervises {0} actors, as many as it may")]
     TooMany(usize),
@@ -130,6 +141,34 @@ impl Context {
         self.system.workers()
     }
 
+    /// The node it runs on; `None` where that was not told.
+    pub fn node(&self) -> Option<NodeId> {
+        self.system.node_of(self.worker())
+    }
+
+    /// The nodes that the job's workers run on, in the order of the workers.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.workers().into_iter().filter_map(|worker| self.system.node_of(worker)).collect()
+    }
+
+    /// Waits until the node it runs on has to go. For the main function, and for tasks of actors; an actor itself hears of
+    /// it by [`Actor::notice`]. The main function is run again on another worker once the [`Notice`] is dropped.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(context: Context, (): ()) -> Result<(), Fault> {
+    ///     let work = tokio::time::sleep(Duration::from_millis(10));
+    ///     tokio::select! {
+    ///         () = work => {}
+    ///         notice = context.notice() => println!("to be saved within {:?}", notice.left()),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn notice(&self) -> Notice {
+        self.system.notice().await
+    }
+
     /// What this worker's process knows.
     pub fn system(&self) -> &System {
         &self.system
@@ -142,6 +181,21 @@ impl Context {
     }
 
     /// Starts an actor as a child of this one, and waits until it has started.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(context: Context, (): ()) -> Result<(), Fault> {
+    ///     // Where the scheduler's nodes have the least to do; `Placement::Spread`, `On(worker)` and `Node(node)` are other ways.
+    ///     let log = context.spawn::<Log>(Spawn::named("log").on(Placement::Any).mailbox(64), &()).await?;
+    ///     let here = context.node().ok_or("a node")?;
+    ///     context.spawn::<Log>(Spawn::named("here").on(Placement::Node(here)), &()).await?;
+    ///     let nowhere = Spawn::named("nowhere").on(Placement::On("w99".parse()?));
+    ///     assert_eq!(context.spawn::<Log>(nowhere, &()).await, Err(SpawnError::NoWorker("nowhere".to_owned())));
+    ///     context.stop_child(&log, Duration::from_secs(5)).await;
+    ///     assert_eq!(log.ended().await?, Exit::Stopped);
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -185,6 +239,16 @@ impl Context {
 
     /// Saves the actor's state. When it returns, a later incarnation gets this state from [`Self::restored`]. Saved as
     /// JSON: fields with defaults can be added later.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(mut context: Context, (): ()) -> Result<(), Fault> {
+    ///     let runs = context.restored::<u64>().await?.unwrap_or_default() + 1;
+    ///     context.save(&runs).await?;
+    ///     assert_eq!(context.restored().await?, Some(1));
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

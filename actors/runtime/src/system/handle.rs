@@ -103,6 +103,17 @@ impl<A: Actor> Handle<A> {
     /// Sends a message without an answer; waits while the mailbox is full or the actor is being started again. `Ok` says
     /// that it is on its way or waits in the mailbox; it is lost where the actor's worker is.
     ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(context: Context, (): ()) -> Result<(), Fault> {
+    ///     let log = context.spawn::<Log>(Spawn::named("log"), &()).await?;
+    ///     log.send(&"one line".to_owned()).await?;
+    ///     // What is sent before a call is handled before it.
+    ///     assert_eq!(log.call(&(), Duration::from_secs(10)).await?, 1);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ActorError`] where it cannot be sent.
@@ -121,6 +132,22 @@ impl<A: Actor> Handle<A> {
     }
 
     /// As [`Self::send`], but never waits.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(context: Context, (): ()) -> Result<(), Fault> {
+    ///     let log = context.spawn::<Log>(Spawn::named("log").mailbox(16), &()).await?;
+    ///     // The first message finds out where the actor is.
+    ///     log.send(&"slow".to_owned()).await?;
+    ///     let busy = (0..17).find_map(|_| log.try_send(&"more".to_owned()).err());
+    ///     assert!(matches!(busy, Some(ActorError::Busy(_))));
+    ///     // For a bounded time: `send_deadline`.
+    ///     let late = log.send_deadline(&"more".to_owned(), Duration::from_millis(1)).await;
+    ///     assert!(matches!(late, Err(ActorError::Timeout(_))));
+    ///     log.send_deadline(&"more".to_owned(), Duration::from_secs(10)).await?;
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -189,7 +216,22 @@ impl<A: Actor> Handle<A> {
         self.reply(answered.unwrap_or(Err(ActorError::Timeout(within)))?)
     }
 
-    /// Sends a request that is answered with many items; waits for the stream to open for at most `within`.
+    /// Sends a request that is answered with many items; waits for the stream to open for at most `within`. The actor is never
+    /// more than [`super::STREAM_ITEMS_MAX`] items ahead of its reader.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(context: Context, (): ()) -> Result<(), Fault> {
+    ///     let log = context.spawn::<Log>(Spawn::named("log"), &()).await?;
+    ///     for line in ["one", "two", "three"] {
+    ///         log.send(&line.to_owned()).await?;
+    ///     }
+    ///     let mut lines = log.stream(&(), Duration::from_secs(10)).await?;
+    ///     assert_eq!(lines.next().await?.as_deref(), Some("one"));
+    ///     assert_eq!(lines.collect().await?, ["two", "three"]);
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -205,7 +247,18 @@ impl<A: Actor> Handle<A> {
         }
     }
 
-    /// Waits for the actor's end for good; restarts are none.
+    /// Waits for the actor's end for good; restarts are none. For whoever has a handle, on any worker.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// async fn example(context: Context, (): ()) -> Result<(), Fault> {
+    ///     let spawn = Spawn::named("log").on_failure(OnFailure::Stop);
+    ///     let log = context.spawn::<Log>(spawn, &()).await?;
+    ///     log.send(&"panic".to_owned()).await?;
+    ///     assert_eq!(log.ended().await?, Exit::Failed("panicked: told to".to_owned()));
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

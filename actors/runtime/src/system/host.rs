@@ -1,5 +1,7 @@
 //! The host of own actors, one in every worker: supervises what this worker's actors started, wherever it runs, and
-//! starts here what other workers ask for. What follows from an event is decided in [`super::children`].
+//! starts here what other workers ask for (`asked`). What follows from an event is decided in [`super::children`].
+
+mod asked;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,12 +18,13 @@ use super::actor::ChildExit;
 use super::children::{AddError, ChildSpec, Children, Directive, Effect, Exit, Moment, Parent, StartFailure};
 use super::context::SpawnError;
 use super::directory::Place;
+use super::leave::{Held, left_until};
 use super::node::System;
+use super::placement::Placement;
 use super::running::Running;
 use super::shell::{STOP_GRACE, ShellMsg};
-use crate::identity::Role;
-use crate::remote::{Credit, Inbound, ReplyTo};
-use crate::wire::actors::{ActorHostProtocol, HostCall, HostCast, HostReply, HostRequest, Incarnation, StartActor};
+use crate::remote::Inbound;
+use crate::wire::actors::{ActorHostProtocol, HostReply, HostRequest, Incarnation, StartActor};
 
 /// Actors that a worker may supervise; more are refused.
 const CHILDREN_MAX: usize = 65_536;
@@ -64,6 +67,8 @@ pub(super) enum HostMsg {
     /// Event: another worker is gone, under this membership. What ran there begins again under a later one: then nothing of
     /// the old incarnation counts any more, wherever it still runs.
     WorkerLost { worker: WorkerId, under: MembershipEpoch },
+    /// Event: a worker of the job, perhaps this one, has to go.
+    Leaves { worker: WorkerId, held: Held },
     /// Command: the main function runs here from now on, and wants to know when a child of its fails for good.
     Main(mpsc::Sender<String>),
 }
@@ -124,7 +129,7 @@ impl ractor::Actor for Host {
             HostMsg::Spawn { spec, info, reply } => state.spawn(spec, info, reply),
             HostMsg::StartOver { child, incarnation, outcome } => state.start_over(child, incarnation, outcome),
             HostMsg::Retry { child, incarnation } => {
-                let effects = state.children.retry(child, incarnation, &state.system.usable_workers());
+                let effects = state.children.retry(child, incarnation, &state.system.seats());
                 state.perform(effects, STOP_GRACE);
             }
             HostMsg::Failed { of, why, reply } => {
@@ -150,6 +155,7 @@ impl ractor::Actor for Host {
                 state.answer_waiting();
             }
             HostMsg::WorkerLost { worker, under } => state.worker_lost(worker, under),
+            HostMsg::Leaves { worker, held: _held } => state.leaves(worker),
             HostMsg::Main(escalations) => state.main = Some(escalations),
         }
         Ok(())
@@ -158,12 +164,15 @@ impl ractor::Actor for Host {
 
 impl HostState {
     fn spawn(&mut self, spec: ChildSpec, info: StartInfo, reply: oneshot::Sender<Result<u64, SpawnError>>) {
-        let name = spec.name.clone();
+        let (name, placement) = (spec.name.clone(), spec.placement);
         let added = match self.children.len() {
             CHILDREN_MAX.. => Err(SpawnError::TooMany(CHILDREN_MAX)),
-            _ => self.children.add(spec, &self.system.usable_workers()).map_err(|error| match error {
-                AddError::NameTaken => SpawnError::NameTaken(name),
-                AddError::NoWorker => SpawnError::NoWorker(name),
+            _ => self.children.add(spec, &self.system.seats()).map_err(|error| match (error, placement) {
+                (AddError::NameTaken, _) => SpawnError::NameTaken(name),
+                (AddError::NoWorker, Placement::Node(node)) => {
+                    SpawnError::Node { name, node, fault: self.system.fault_of(node) }
+                }
+                (AddError::NoWorker, _) => SpawnError::NoWorker(name),
             }),
         };
         match added {
@@ -187,6 +196,26 @@ impl HostState {
             Err(failure) => self.children.start_failed(child, incarnation, failure, moment),
         };
         self.perform(effects, STOP_GRACE);
+        // What began on a worker that has to go meanwhile hears of it now.
+        for worker in self.system.workers() {
+            if self.system.leaves(worker).is_some() {
+                self.leaves(worker);
+            }
+        }
+    }
+
+    fn leaves(&mut self, worker: WorkerId) {
+        let effects = match self.system.leaves(self.system.worker()) {
+            Some(_) => self.children.home_leaves(),
+            None => self.children.worker_leaves(worker, &self.system.staying_seats()),
+        };
+        self.perform(effects, STOP_GRACE);
+    }
+
+    fn left(&mut self, of: Incarnation) {
+        let moment = self.moment();
+        let effects = self.children.left(of.child, of.incarnation, &self.system.seats(), moment);
+        self.perform(effects, STOP_GRACE);
     }
 
     fn failed(&mut self, of: Incarnation, why: &str) -> Directive {
@@ -200,13 +229,22 @@ impl HostState {
         self.system.remove(running);
         let effects = self.children.parent_gone(Parent::Actor(running.number));
         self.perform(effects, STOP_GRACE);
-        let (of, failed) = (running.of, running.failure());
-        if of.home == self.system.worker() {
-            self.ended(of, failed);
-            return;
+        let (of, failed, left) = (running.of, running.failure(), running.has_left());
+        match (of.home == self.system.worker(), left) {
+            (true, true) => self.left(of),
+            (true, false) => self.ended(of, failed),
+            (false, _) => {
+                let (system, held) = (self.system.clone(), self.system.hold());
+                tokio::spawn(async move {
+                    let request = match left {
+                        true => HostRequest::Left { of },
+                        false => HostRequest::Ended { of, failed: failed.as_deref().map(crate::frame::short) },
+                    };
+                    system.report_end(of, request).await;
+                    drop(held);
+                });
+            }
         }
-        let system = self.system.clone();
-        tokio::spawn(async move { system.report_end(of, failed).await });
     }
 
     fn ended(&mut self, of: Incarnation, failed: Option<String>) {
@@ -253,6 +291,9 @@ impl HostState {
                     });
                 }
                 Effect::Stop { child, incarnation, worker } => self.stop(child, incarnation, worker, grace),
+                Effect::Leave { child, incarnation, worker, stays } => {
+                    self.tell_to_leave(self.incarnation(child, incarnation), worker, stays);
+                }
                 Effect::Exited { child, parent, name, exit } => self.exited(child, parent, name, exit),
                 Effect::Escalate { parent, why } => self.escalate(parent, why),
             }
@@ -289,6 +330,25 @@ impl HostState {
         tokio::spawn(async move {
             // A worker that does not answer is lost soon, and its actors with it.
             let _ = system.ask(worker, HostRequest::Stop { of, grace_ms }, HOST_TIMEOUT).await;
+        });
+    }
+
+    /// Tells a child that its worker, or this one, has to go.
+    fn tell_to_leave(&self, of: Incarnation, worker: WorkerId, stays: bool) {
+        let (system, held) = (self.system.clone(), self.system.hold());
+        let Some(deadline) = system.leaves(system.worker()).or_else(|| system.leaves(worker)) else { return };
+        tokio::spawn(async move {
+            if worker == system.worker() {
+                system.leave_here(of, stays, deadline).await;
+            } else {
+                let left = left_until(deadline);
+                let request = HostRequest::Leave { of, stays, left_ms: left.as_millis() as u64 };
+                if let Err(error) = system.ask(worker, request, left + HOST_TIMEOUT).await {
+                    // It is lost with its worker then, if not before.
+                    tracing::debug!(%error, %worker, "an actor did not hear in time that a node has to go");
+                }
+            }
+            drop(held);
         });
     }
 
@@ -333,74 +393,6 @@ impl HostState {
             let _ = waiting.reply.send(());
         }
     }
-
-    fn remote(&mut self, inbound: Inbound<ActorHostProtocol>) {
-        match inbound {
-            Inbound::Call { from: Role::Worker { worker, .. }, request, reply, credit } => {
-                let HostCall { epoch, request } = request;
-                let current = self.system.epoch();
-                // Where this worker is the one that is behind, it is asked again once it has caught up.
-                match epoch == current {
-                    true => self.asked(worker, request, reply, credit),
-                    false => reply.send(HostReply::Stale(current)),
-                }
-            }
-            Inbound::Cast { from: Role::Worker { worker, .. }, message: HostCast::CloseStream(stream), .. } => {
-                self.system.streams().close(stream, worker);
-            }
-            _ => {}
-        }
-    }
-
-    fn asked(&mut self, from: WorkerId, request: HostRequest, reply: ReplyTo<ActorHostProtocol>, credit: Credit) {
-        let (me, system) = (self.system.worker(), self.system.clone());
-        match request {
-            HostRequest::Start(start) if start.of.home == from => {
-                later(reply, credit, async move {
-                    match system.start_here(start).await {
-                        Ok(()) => HostReply::Done,
-                        Err(why) => HostReply::Refused(crate::frame::short(&why)),
-                    }
-                });
-            }
-            HostRequest::Stop { of, grace_ms } if of.home == from => {
-                stop_here(&system, of, Duration::from_millis(grace_ms));
-                reply.send(HostReply::Done);
-            }
-            HostRequest::Failed { of, why } if of.home == me => reply.send(match self.failed(of, &why) {
-                Directive::Restart(pause) => HostReply::Restart(pause),
-                Directive::End => HostReply::End,
-            }),
-            HostRequest::Ended { of, failed } if of.home == me => {
-                self.ended(of, failed);
-                reply.send(HostReply::Done);
-            }
-            HostRequest::Locate { child } => {
-                later(reply, credit, async move { system.directory().locate(child).await });
-            }
-            HostRequest::AwaitEnd { child } => {
-                later(reply, credit, async move { system.directory().await_end(child).await });
-            }
-            HostRequest::NextItems { stream } => {
-                later(reply, credit, async move { system.streams().next(stream, from).await });
-            }
-            HostRequest::Start(_)
-            | HostRequest::Stop { .. }
-            | HostRequest::Failed { .. }
-            | HostRequest::Ended { .. } => {
-                tracing::warn!(%from, "a worker spoke of an actor that is not its own or not supervised here");
-                reply.send(HostReply::Refused("the actor is supervised by another worker".to_owned()));
-            }
-        }
-    }
-}
-
-/// Answers in a task of its own; the asker's credit is held that long, which bounds how many there are.
-fn later(reply: ReplyTo<ActorHostProtocol>, credit: Credit, answer: impl Future<Output = HostReply> + Send + 'static) {
-    tokio::spawn(async move {
-        let _credit = credit;
-        reply.send(answer.await);
-    });
 }
 
 async fn start_on(system: &System, worker: WorkerId, start: StartActor) -> Result<(), StartFailure> {

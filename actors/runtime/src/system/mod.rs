@@ -18,10 +18,11 @@
 //! dead letter. An actor whose worker is lost is started again elsewhere, without the messages that waited there.
 //! Whoever is told that a worker is lost cuts its connections to it, and a worker that sees its actors' supervisor cut
 //! off ends them: so two incarnations of an actor do not go on side by side, and state is saved under the newest
-//! membership only. See `docs/adr/0019-own-actors.md`.
+//! membership only. An actor whose node has to go hears of it and moves, with nothing lost: see `leave`. See
+//! `docs/adr/0019-own-actors.md` and `docs/adr/0023-own-actors-leave-in-order.md`.
 //!
 //! Read in this order: [`actor`] (what one writes), [`handle`] (messages), [`context`] (what an actor can do), `children`
-//! with `supervision` and `placement` (pure: what follows from what), `host` (carries it out), `shell` (runs one actor).
+//! with `supervision` and `placement` (pure: what follows from what), `host` (carries it out), `shell` (runs one actor), `leave`.
 
 pub mod actor;
 pub mod context;
@@ -32,10 +33,12 @@ pub mod stream;
 pub mod workload;
 
 mod address;
+mod alone;
 mod children;
 mod dead_letters;
 mod directory;
 mod host;
+mod leave;
 mod node;
 mod placement;
 mod reach;
@@ -49,8 +52,9 @@ pub use children::Exit;
 pub use context::{Context, Spawn, SpawnError};
 pub use dead_letters::{DEAD_LETTERS_MAX, DeadLetter};
 pub use handle::{ActorError, Handle};
+pub use leave::Notice;
 pub use node::System;
-pub use placement::Placement;
+pub use placement::{NodeFault, Placement};
 pub use program::Program;
 pub use shell::POISON_CRASHES;
 pub use snapshot::{SnapshotError, SnapshotId, SnapshotStore};

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
 use ractor::ActorRef;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::children::Parent;
 use super::context::Context;
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::directory::Directory;
 use super::host::{Host, HostMsg};
+use super::leave::{Holds, Standing};
 use super::program::Program;
 use super::running::Running;
 use super::shell::STOP_GRACE;
@@ -48,6 +50,10 @@ pub(super) struct Inner {
     program: Program,
     snapshots: Arc<dyn SnapshotStore>,
     pub(super) view: Mutex<View>,
+    pub(super) standing: Mutex<Standing>,
+    /// When this worker goes, if it has to.
+    pub(super) going: watch::Sender<Option<Instant>>,
+    pub(super) holds: Holds,
     directory: Directory,
     streams: Streams,
     letters: DeadLetters,
@@ -82,6 +88,9 @@ impl System {
             program,
             snapshots,
             view: Mutex::default(),
+            standing: Mutex::default(),
+            going: watch::Sender::new(None),
+            holds: Holds::default(),
             directory: Directory::default(),
             streams: Streams::default(),
             letters: DeadLetters::default(),
@@ -271,6 +280,10 @@ impl System {
 
     pub(super) fn incarnation(&self, of: Incarnation) -> Option<Arc<Running>> {
         lock(&self.0.running).get(&of).cloned()
+    }
+
+    pub(super) fn all_running(&self) -> Vec<Arc<Running>> {
+        lock(&self.0.running).values().cloned().collect()
     }
 
     pub(super) fn by_number(&self, number: u64) -> Option<Arc<Running>> {

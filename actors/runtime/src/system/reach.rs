@@ -59,11 +59,10 @@ impl System {
         }
     }
 
-    /// Tells an actor's supervisor on another worker of its end.
-    pub(super) async fn report_end(&self, of: Incarnation, failed: Option<String>) {
+    /// Tells an actor's supervisor on another worker that it has ended or left.
+    pub(super) async fn report_end(&self, of: Incarnation, end: HostRequest) {
         loop {
-            let failed = failed.as_deref().map(crate::frame::short);
-            match self.ask(of.home, HostRequest::Ended { of, failed }, HOST_TIMEOUT).await {
+            match self.ask(of.home, end.clone(), HOST_TIMEOUT).await {
                 Ok(_) | Err(AskError::NoMember(_)) => return,
                 Err(error) => tracing::debug!(%error, supervisor = %of.home, "an end is not told yet"),
             }

@@ -5,13 +5,14 @@
 //! not its own. After [`POISON_CRASHES`] tries it is laid aside.
 
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::actor::{Actor, ChildExit, guarded};
 use super::address::{Address, decode_at, encode};
@@ -19,8 +20,9 @@ use super::children::{Directive, Parent};
 use super::context::Context;
 use super::dead_letters::DeadLetter;
 use super::host::HostMsg;
+use super::leave::left_until;
 use super::node::System;
-use super::running::Running;
+use super::running::{Running, Signals};
 use crate::lock;
 use crate::registry::{Access, MailboxLimits};
 use crate::remote::{Inbound, ReplyTo};
@@ -40,8 +42,12 @@ pub(super) enum ShellMsg {
     Local(Inbound<OwnActorProtocol>, OwnedSemaphorePermit),
     /// A child has ended for good.
     ChildExited(ChildExit),
-    /// A child has failed for good, and this actor fails with it; why lies in [`Running::escalated`].
+    /// A child has failed for good, and this actor fails with it; why lies in [`Signals::escalated`].
     Escalated,
+    /// A node has to go; when lies in [`Signals::notice`].
+    Notice,
+    /// Leave before then, to begin anew elsewhere.
+    Leave(Instant),
     /// End once what waits is handled.
     Stop(Duration),
 }
@@ -71,8 +77,8 @@ pub(super) async fn start<A: Actor>(system: System, start: StartActor) -> Result
         saved: u64::from(of.incarnation) << 32,
         stopping: false,
     };
-    let (failed, escalated) = (Arc::<Mutex<_>>::default(), Arc::<Mutex<_>>::default());
-    let mut state = State::<A> { actor: None, context, args, of, failed: failed.clone(), escalated: escalated.clone() };
+    let signals = Arc::<Signals>::default();
+    let mut state = State::<A> { actor: None, context, args, of, signals: signals.clone() };
     if let Err(why) = state.begin().await {
         system.tell_host(HostMsg::ParentGone(me));
         return Err(why);
@@ -85,14 +91,15 @@ pub(super) async fn start<A: Actor>(system: System, start: StartActor) -> Result
         path,
         sender: sender.clone(),
         room: Arc::new(Semaphore::new(mailbox as usize)),
-        failed,
-        escalated,
-        told: AtomicBool::new(false),
+        mailbox,
+        registration: OnceLock::new(),
+        signals,
     });
     system.add(running.clone());
     let limits = MailboxLimits { messages: mailbox, bulk_bytes: 0 };
     let access = Access::only(system.members_only()).with_limits(limits);
     let registered = system.node().register::<OwnActorProtocol, ShellMsg>(&wire_name(of), sender, access);
+    let registered = registered.map(|registration| drop(running.registration.set(registration)));
     if let Err(error) = &registered {
         running.kill();
         tracing::error!(%error, actor = running.path, "an actor could not be registered");
@@ -103,7 +110,7 @@ pub(super) async fn start<A: Actor>(system: System, start: StartActor) -> Result
         let _ = ended.await;
         system.tell_host(HostMsg::ShellEnded(ended_one));
     });
-    registered.map(|_| running).map_err(|error| error.to_string())
+    registered.map(|()| running).map_err(|error| error.to_string())
 }
 
 struct Shell<A>(PhantomData<fn(A)>);
@@ -114,9 +121,7 @@ struct State<A> {
     context: Context,
     args: Bytes,
     of: Incarnation,
-    /// Why it is between two lives, or has ended.
-    failed: Arc<Mutex<Option<String>>>,
-    escalated: Arc<Mutex<Option<String>>>,
+    signals: Arc<Signals>,
 }
 
 /// Whether the shell goes on.
@@ -156,12 +161,22 @@ impl<A: Actor> ractor::Actor for Shell<A> {
         message: ShellMsg,
         state: &mut State<A>,
     ) -> Result<(), ActorProcessingErr> {
+        if state.hear().await == Flow::End {
+            myself.stop(None);
+            return Ok(());
+        }
         let flow = match message {
             // The room is given back once the message is handled.
             ShellMsg::Local(inbound, _room) => state.take(inbound).await,
             ShellMsg::Remote(inbound) => state.take(inbound).await,
             ShellMsg::ChildExited(exit) => state.child_exited(exit).await,
             ShellMsg::Escalated => state.escalated().await,
+            // It was heard before anything else.
+            ShellMsg::Notice => Flow::Go,
+            ShellMsg::Leave(deadline) => {
+                state.leave(deadline).await;
+                Flow::End
+            }
             ShellMsg::Stop(grace) => {
                 state.finish(grace).await;
                 Flow::End
@@ -276,10 +291,40 @@ impl<A: Actor> State<A> {
 
     /// Fails because a child did, unless it has begun anew since.
     async fn escalated(&mut self) -> Flow {
-        let why = lock(&self.escalated).take();
+        let why = lock(&self.signals.escalated).take();
         match why {
             Some(why) => self.recover(why).await,
             None => Flow::Go,
+        }
+    }
+
+    /// Hears that a node has to go, where that was told.
+    async fn hear(&mut self) -> Flow {
+        let Some(deadline) = lock(&self.signals.notice).take() else { return Flow::Go };
+        let flow = match self.notice(deadline).await {
+            Ok(()) => Flow::Go,
+            Err(why) => self.recover(why).await,
+        };
+        let flow = self.after(flow).await;
+        self.signals.heard.store(true, Ordering::Release);
+        flow
+    }
+
+    async fn notice(&mut self, deadline: Instant) -> Result<(), String> {
+        let Some(actor) = &mut self.actor else { return Ok(()) };
+        guarded(actor.notice(left_until(deadline), &mut self.context)).await
+    }
+
+    /// Ends here, to begin anew elsewhere, unless the actor has other plans.
+    async fn leave(&mut self, deadline: Instant) {
+        let grace = STOP_GRACE.min(left_until(deadline) / 4);
+        self.context.system.end_children(self.context.me, grace).await;
+        if let Err(why) = self.notice(deadline).await {
+            tracing::warn!(actor = self.context.path, why, "an actor failed as the last thing before it moves");
+        }
+        match self.context.stopping {
+            true => self.finish(grace).await,
+            false => self.signals.left.store(true, Ordering::Release),
         }
     }
 
@@ -288,17 +333,17 @@ impl<A: Actor> State<A> {
         let system = self.context.system.clone();
         loop {
             tracing::warn!(actor = self.context.path, why, "an actor failed");
-            *lock(&self.failed) = Some(why.clone());
+            *lock(&self.signals.failed) = Some(why.clone());
             self.actor = None;
             system.end_children(self.context.me, STOP_GRACE).await;
-            lock(&self.escalated).take();
+            lock(&self.signals.escalated).take();
             match system.failed(self.of, &why).await {
                 Directive::Restart(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
                 Directive::End => return Flow::End,
             }
             match self.begin().await {
                 Ok(()) => {
-                    lock(&self.failed).take();
+                    lock(&self.signals.failed).take();
                     return Flow::Go;
                 }
                 Err(error) => why = error,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::actor::Fault;
 use super::node::System;
@@ -20,7 +20,7 @@ use crate::peer::PeerEvent;
 use crate::wire::actors::{ACTORS_WORKLOAD, ActorsLaunch};
 use crate::wire::training::Param;
 use crate::wire::worker::{FailureKind, Membership, WorkerCommand, WorkerReport};
-use crate::workload::{BoxFuture, LAUNCH_BYTES_MAX, WorkerContext, Workload, WorkloadError};
+use crate::workload::{BoxFuture, LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload, WorkloadError};
 
 /// Ends of the main function that may wait to be reported; there is one at a time.
 const ENDS_MAX: usize = 1;
@@ -59,6 +59,7 @@ impl ActorsWorkload {
         let system =
             System::start(context.job, context.worker, context.node.clone(), self.program.clone(), store).await?;
         let (ends, mut ended) = mpsc::channel(ENDS_MAX);
+        let mut leaving = JoinSet::new();
         let mut lead = Lead { system: system.clone(), launch, ends, main: None, over: false };
         loop {
             tokio::select! {
@@ -68,6 +69,12 @@ impl ActorsWorkload {
                     }
                     // Actors save their states when they have something to save.
                     Some(WorkerCommand::SaveNow { .. }) => {}
+                    Some(WorkerCommand::Nodes(nodes)) => {
+                        if system.learn(&nodes) {
+                            leaving.abort_all();
+                            leaving.spawn(vacate(system.clone(), context.reports.clone()));
+                        }
+                    }
                     Some(WorkerCommand::Stop { .. }) => {
                         lead.step_down().await;
                         context.reports.send(WorkerReport::Stopped { epoch: system.epoch() }).await;
@@ -93,6 +100,12 @@ impl ActorsWorkload {
         system.shut();
         Ok(())
     }
+}
+
+/// Says when this worker, which has to go, is ready to.
+async fn vacate(system: System, reports: ReportSender) {
+    system.vacated().await;
+    reports.send(WorkerReport::Vacated { epoch: system.epoch() }).await;
 }
 
 fn end_report(epoch: MembershipEpoch, end: Result<String, String>) -> WorkerReport {

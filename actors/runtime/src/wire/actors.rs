@@ -122,6 +122,20 @@ pub enum HostRequest {
         /// The stream.
         stream: u64,
     },
+    /// A node has to go: an actor started for the worker that asks is to hear of it. Answered when it has, and has left.
+    Leave {
+        /// Which.
+        of: Incarnation,
+        /// Whether it stays where it is.
+        stays: bool,
+        /// How long the node is still there, in milliseconds.
+        left_ms: u64,
+    },
+    /// An actor started for the worker that is asked has left, to start elsewhere.
+    Left {
+        /// Which.
+        of: Incarnation,
+    },
 }
 
 /// An actor to be started.

@@ -67,6 +67,20 @@ pub enum WorkerCommand {
         /// Whether a checkpoint is wanted.
         save: bool,
     },
+    /// Where the job's workers run, and which of them have to go. Told to jobs of own actors before each membership, and when
+    /// a worker has to go.
+    Nodes(Vec<WorkerNode>),
+}
+
+/// Where a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerNode {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its node.
+    pub node: NodeId,
+    /// In how many milliseconds it has to be gone, where it has to.
+    pub leaves_in_ms: Option<u64>,
 }
 
 /// Who carries a job.
@@ -209,6 +223,11 @@ pub enum WorkerReport {
         epoch: MembershipEpoch,
         /// What it returned, as JSON.
         result: String,
+    },
+    /// This worker has to go, and is ready to: its own actors have heard of it, and those that could move have moved.
+    Vacated {
+        /// The membership.
+        epoch: MembershipEpoch,
     },
 }
 

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use neap_runtime::system::{Actor, ChildExit, Context, Fault, Handle, ItemSender, Never, Placement, Spawn};
+use neap_runtime::system::{
+    Actor, ChildExit, Context, Exit, Fault, Handle, ItemSender, Never, OnFailure, Placement, Spawn,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -42,6 +44,8 @@ pub(crate) struct Counter {
 pub(crate) enum Tell {
     /// Count so many more.
     Add(u64),
+    /// Count so many more, and do not save it.
+    Keep(u64),
     /// Panic, each time.
     Poison(u64),
     /// Panic the first time only.
@@ -58,6 +62,8 @@ pub(crate) enum Ask {
     CountOf(Handle<Counter>),
     /// Panic, each time.
     Poison,
+    /// Wait for the end of another one: 0 if it stopped, 1 if it failed, 2 if its supervisor was lost.
+    EndOf(Handle<Counter>),
     /// All numbers below.
     Numbers(u64),
     DeadLetters,
@@ -90,6 +96,7 @@ impl Actor for Counter {
                 context.save(&self.count).await?;
                 log(&self.test, format!("add {more}"));
             }
+            Tell::Keep(more) => self.count += more,
             Tell::Poison(number) => panic!("poison {number}"),
             Tell::Stumble(more) => {
                 if STUMBLES.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -111,6 +118,11 @@ impl Actor for Counter {
             Ask::Count => Ok(self.count),
             Ask::Worker => Ok(context.worker().number()),
             Ask::CountOf(other) => Ok(other.call(&Ask::Count, SOON).await?),
+            Ask::EndOf(other) => Ok(match other.ended().await? {
+                Exit::Stopped => 0,
+                Exit::Failed(_) => 1,
+                Exit::SupervisorLost => 2,
+            }),
             Ask::Poison => panic!("no answer to that"),
             Ask::DeadLetters => Ok(context.system().dead_letters().len() as u64),
             Ask::Numbers(_) => Err("numbers are streamed".into()),
@@ -133,6 +145,13 @@ impl Actor for Counter {
         Ok(())
     }
 
+    async fn notice(&mut self, left: Duration, context: &mut Context) -> Result<(), Fault> {
+        assert!(left > Duration::ZERO && left < SOON, "{left:?}");
+        context.save(&self.count).await?;
+        log(&self.test, format!("notice {} at {}", context.path(), self.count));
+        Ok(())
+    }
+
     async fn stop(&mut self, context: &mut Context) -> Result<(), Fault> {
         log(&self.test, format!("stop {}", context.path()));
         Ok(())
@@ -147,14 +166,15 @@ pub(crate) struct Parent {
 
 impl Actor for Parent {
     const NAME: &'static str = "parent";
-    type Args = String;
+    /// The test, and what happens when the child fails.
+    type Args = (String, OnFailure);
     type Cast = Tell;
     type Request = ();
     type Reply = Handle<Counter>;
     type Item = Never;
 
-    async fn start(test: String, context: &mut Context) -> Result<Self, Fault> {
-        let spawn = Spawn::named("child").on(Placement::Spread);
+    async fn start((test, on_failure): (String, OnFailure), context: &mut Context) -> Result<Self, Fault> {
+        let spawn = Spawn::named("child").on(Placement::Spread).on_failure(on_failure);
         let child = context.spawn::<Counter>(spawn, &test).await?;
         log(&test, format!("start {}", context.path()));
         Ok(Self { test, child })

@@ -9,10 +9,10 @@ use neap_runtime::system::workload::workload;
 use neap_runtime::system::{Program, SnapshotStore};
 use neap_runtime::wire::actors::ActorsLaunch;
 use neap_runtime::wire::training::Param;
-use neap_runtime::wire::worker::{Member, Membership, WorkerCommand, WorkerReport};
+use neap_runtime::wire::worker::{Member, Membership, WorkerCommand, WorkerNode, WorkerReport};
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload, WorkloadError};
 use neap_runtime::{CertificateAuthority, Node, NodeConfig, Role, codec};
-use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
+use neap_scheduler::model::{JobId, MembershipEpoch, NodeId, WorkerId};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,7 +29,14 @@ pub(crate) struct Job {
     launch: ActorsLaunch,
     store: Arc<MemorySnapshots>,
     pub(crate) workers: Vec<Worker>,
+    /// The members now.
+    members: Vec<usize>,
     epoch: u64,
+}
+
+/// The node of the worker at this place.
+pub(crate) fn node(at: usize) -> NodeId {
+    NodeId::new(at as u64 + 11)
 }
 
 pub(crate) struct Worker {
@@ -53,7 +60,8 @@ impl Job {
             snapshot_place: String::new(),
         };
         let store = Arc::default();
-        let mut job = Self { folder, authority, program, launch, store, workers: Vec::new(), epoch: 0 };
+        let mut job =
+            Self { folder, authority, program, launch, store, workers: Vec::new(), members: Vec::new(), epoch: 0 };
         for _ in 0..workers {
             job.start_worker();
         }
@@ -104,10 +112,51 @@ impl Job {
             losses_per_1000_h: 0,
             replicas: Vec::new(),
         };
+        self.members = members.to_vec();
+        self.tell_nodes(None).await;
         for at in members {
             let command = WorkerCommand::Membership(membership.clone());
             self.workers[*at].commands.send(command).await.unwrap();
         }
+    }
+
+    /// Tells the members that the node of one of them goes in so many milliseconds.
+    pub(crate) async fn notice(&self, at: usize, left_ms: u64) {
+        self.tell_nodes(Some((at, left_ms))).await;
+    }
+
+    async fn tell_nodes(&self, leaving: Option<(usize, u64)>) {
+        let place = |&at: &usize| WorkerNode {
+            worker: self.workers[at].id,
+            node: node(at),
+            leaves_in_ms: leaving.filter(|(leaves, _)| *leaves == at).map(|(_, ms)| ms),
+        };
+        let nodes: Vec<WorkerNode> = self.members.iter().map(place).collect();
+        for at in &self.members {
+            self.workers[*at].commands.send(WorkerCommand::Nodes(nodes.clone())).await.unwrap();
+        }
+    }
+
+    /// Waits until a worker has reported that it is ready to go.
+    pub(crate) async fn vacated(&mut self, at: usize) {
+        self.reported(at, |report| matches!(report, WorkerReport::Vacated { .. })).await;
+    }
+
+    /// Whether a worker has reported that it is ready to go, up to now.
+    pub(crate) fn has_vacated(&mut self, at: usize) -> bool {
+        std::iter::from_fn(|| self.workers[at].reports.try_recv().ok())
+            .any(|report| matches!(report, WorkerReport::Vacated { .. }))
+    }
+
+    /// Ends the job in order: the lead is told to stop, and has stopped.
+    pub(crate) async fn stop(&mut self, at: usize) {
+        self.workers[at].commands.send(WorkerCommand::Stop { save: true }).await.unwrap();
+        self.reported(at, |report| matches!(report, WorkerReport::Stopped { .. })).await;
+    }
+
+    async fn reported(&mut self, at: usize, which: impl Fn(&WorkerReport) -> bool) {
+        let reported = async { while !which(&self.workers[at].reports.recv().await.expect("the worker ended")) {} };
+        tokio::time::timeout(PATIENCE, reported).await.expect("no such report");
     }
 
     /// The worker is gone from one moment to the next.

@@ -4,6 +4,8 @@
 
 mod cast;
 mod job;
+mod leaving;
+mod supervised;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -33,6 +35,15 @@ where
 
 async fn counter(context: &Context, name: &str, on: Placement, test: &str) -> Result<Handle<Counter>, SpawnError> {
     context.spawn(Spawn::named(name).on(on), &test.to_owned()).await
+}
+
+async fn parent(
+    context: &Context,
+    test: &str,
+    on: Placement,
+    on_failure: OnFailure,
+) -> Result<Handle<Parent>, SpawnError> {
+    context.spawn(Spawn::named("parent").on(on), &(test.to_owned(), on_failure)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +134,7 @@ async fn poison_is_a_dead_letter_after_three_crashes_and_others_are_not_touched(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_storm_fails_the_parent_once_and_a_storm_below_main_fails_the_job() {
     let main = |context: Context| async move {
-        let parent: Handle<Parent> = context.spawn(Spawn::named("parent"), &"storm".to_owned()).await?;
+        let parent: Handle<Parent> = parent(&context, "storm", Placement::Any, OnFailure::Restart).await?;
         // Three crashes each: the second message is one too many.
         parent.send(&Tell::Poison(1)).await?;
         parent.send(&Tell::Poison(2)).await?;
@@ -169,6 +180,8 @@ async fn a_full_mailbox_is_busy_and_senders_wait_no_longer_than_they_say() {
             assert_eq!(sent, 15, "on {worker}: one of 16 is being handled");
             let late = Duration::from_millis(50);
             assert_eq!(one.send_deadline(&Tell::Add(1), late).await, Err(ActorError::Timeout(late)));
+            // A sender that waits for room and gives up has sent nothing.
+            assert!(tokio::time::timeout(late, one.send(&Tell::Add(1))).await.is_err());
             one.send_deadline(&Tell::Add(10), SOON).await?;
             assert_eq!(one.call(&Ask::Count, SOON).await?, 25);
         }
@@ -206,7 +219,7 @@ async fn a_stream_is_no_further_ahead_of_its_reader_than_it_may_be() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_in_order_handles_what_waits_then_children_then_parents() {
     let main = |context: Context| async move {
-        let parent: Handle<Parent> = context.spawn(Spawn::named("p"), &"order".to_owned()).await?;
+        let parent: Handle<Parent> = parent(&context, "order", Placement::Any, OnFailure::Restart).await?;
         let child = parent.call(&(), SOON).await?;
         child.send(&Tell::Sleep(100)).await?;
         child.send(&Tell::Add(1)).await?;
@@ -219,8 +232,15 @@ async fn an_end_in_order_handles_what_waits_then_children_then_parents() {
     };
     let mut job = Job::start(program(main), "main", &[], 2).await;
     job.ended(0).await.unwrap();
-    let expected =
-        ["start main/p/child", "start main/p", "asleep", "add 1", "add 2", "stop main/p/child", "stop main/p"];
+    let expected = [
+        "start main/parent/child",
+        "start main/parent",
+        "asleep",
+        "add 1",
+        "add 2",
+        "stop main/parent/child",
+        "stop main/parent",
+    ];
     assert_eq!(logged("order"), expected);
 }
 

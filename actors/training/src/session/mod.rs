@@ -114,7 +114,7 @@ async fn first_membership(commands: &mut mpsc::Receiver<WorkerCommand>) -> Optio
         match commands.recv().await? {
             WorkerCommand::Membership(membership) => return Some(membership.epoch),
             WorkerCommand::Stop { .. } => return None,
-            WorkerCommand::SaveNow { .. } => {}
+            WorkerCommand::SaveNow { .. } | WorkerCommand::Nodes(_) => {}
         }
     }
 }
@@ -146,6 +146,8 @@ async fn work(
                     session.adopt(membership).await?;
                 }
                 Some(WorkerCommand::SaveNow { epoch }) => session.save(epoch)?,
+                // Told to own actors only.
+                Some(WorkerCommand::Nodes(_)) => {}
                 Some(WorkerCommand::Stop { save }) => return session.stop(save).await,
                 // The agent is gone, and with it everybody to report to.
                 None => return Ok(()),

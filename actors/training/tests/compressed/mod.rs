@@ -1,5 +1,7 @@
 //! Compressed gradients: the model is as good as without, from the same samples.
 
+mod fashion;
+
 use neap_runtime::wire::training::{Compression, Length};
 use neap_runtime::wire::worker::ACCURACY;
 

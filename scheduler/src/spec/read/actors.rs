@@ -6,7 +6,7 @@ use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
 use super::super::job::ActorsSpec;
 use super::super::layout;
-use super::{missing, params};
+use super::{artifact, missing, params};
 
 /// What actors decide themselves: when they save, and how often.
 const NOT_OF_ACTORS: &[&str] = &["every", "keep", "on_notice"];
@@ -17,26 +17,36 @@ pub(super) fn actors(job: &Block<'_>, context: &ParseContext, faults: &mut Fault
     let checkpoint = own_saves(job, faults);
     let spec = job.required(faults, "actors", no_block, |field, faults| {
         let block = field.block(faults, &layout::ACTORS)?;
-        let known = words(context.mains.iter().flatten().map(String::as_str));
+        let artifact = artifact::artifact(&block, context, faults);
+        let mains = match &artifact {
+            Ok(Some(artifact)) => Some(&artifact.mains),
+            Ok(None) => context.mains.as_ref(),
+            // What it would have is not known.
+            Err(_) => None,
+        };
+        let known = words(mains.into_iter().flatten().map(String::as_str));
         let help = format!("name the main function: {known}");
-        let main = block.required(faults, "main", missing(&help), |field, faults| main(field, context, faults));
+        let main = block.required(faults, "main", missing(&help), |field, faults| main(field, mains, faults));
         let params = block.optional(faults, "params", params::free);
-        Ok(ActorsSpec { main: main?, params: params?.unwrap_or_default() })
+        let artifact = artifact?.map(|artifact| artifact.hash);
+        Ok(ActorsSpec { main: main?, artifact, params: params?.unwrap_or_default() })
     });
     checkpoint?;
     spec
 }
 
-fn main(field: &Field<'_>, context: &ParseContext, faults: &mut Faults) -> Result<String, Reported> {
+fn main(field: &Field<'_>, mains: Option<&Vec<String>>, faults: &mut Faults) -> Result<String, Reported> {
     let name = field.text(faults)?;
-    let Some(mains) = &context.mains else { return Ok(name.to_owned()) };
+    let Some(mains) = mains else { return Ok(name.to_owned()) };
     let known = || mains.iter().map(String::as_str);
     if known().any(|main| main == name) {
         return Ok(name.to_owned());
     }
     let help = match (similar(name, known()), mains.is_empty()) {
         (Some(word), _) => format!("did you mean `{word}`?"),
-        (None, true) => "this program has none; submit the job with the program that registers it".to_owned(),
+        (None, true) => {
+            "the program has none; name one that registers it with `artifact`, or submit the job with it".to_owned()
+        }
         (None, false) => format!("choose {}", words(known())),
     };
     Err(field.fault(faults, Code::UnknownEntry, format!("there is no main function {}", field.found()), help))

@@ -1,4 +1,4 @@
-//! `train.artifact`: the program that has the entry. What is in it was found out before, and comes with the context.
+//! `train.artifact` and `actors.artifact`: the program that has the entry or the main function. What is in it was found out before, and comes with the context.
 
 use super::super::code::Code;
 use super::super::context::{ArtifactInfo, ArtifactPlace, ParseContext};
@@ -9,11 +9,11 @@ use crate::model::{ContentHash, ContentHashParseError};
 
 /// The artifact, where the job names one.
 pub(super) fn artifact<'a>(
-    train: &Block<'_>,
+    work: &Block<'_>,
     context: &'a ParseContext,
     faults: &mut Faults,
 ) -> Result<Option<&'a ArtifactInfo>, Reported> {
-    train.optional(faults, "artifact", |field, faults| match (&context.artifact, place(field, context, faults)?) {
+    work.optional(faults, "artifact", |field, faults| match (&context.artifact, place(field, context, faults)?) {
         (Some(Ok(info)), ArtifactPlace::Content(hash)) if info.hash != hash => {
             let message = format!("{hash} was asked for, and {} was found", info.hash);
             Err(field.fault(faults, Code::Artifact, message, "hand the job in again"))

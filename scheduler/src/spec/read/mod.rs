@@ -46,7 +46,7 @@ pub(super) fn artifact_place(
 ) -> Option<Result<ArtifactPlace, Reported>> {
     let start = start_of(root);
     let field = Field { path: String::new(), key_span: &start, node: root };
-    let named = field.get("train")?.get("artifact")?;
+    let named = ["train", "actors"].into_iter().find_map(|block| field.get(block)?.get("artifact"))?;
     Some(artifact::place(&named, context, faults))
 }
 

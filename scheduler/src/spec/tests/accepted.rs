@@ -361,7 +361,7 @@ fn own_actors_have_a_main_function_and_no_data() {
         ("deep", ParamValue::Bool(true)),
     ];
     let params = params.map(|(name, value)| (name.to_owned(), value)).into();
-    assert_eq!(spec.work, Work::Actors(ActorsSpec { main: "word-count".to_owned(), params }));
+    assert_eq!(spec.work, Work::Actors(ActorsSpec { main: "word-count".to_owned(), artifact: None, params }));
     assert_eq!((spec.data.len(), &spec.checkpoint.place), (0, &Some(Location::Local("/jobs/states".into()))));
     let canonical = "neap job 1\nactors.main = \"word-count\"\nactors.params.\"chunks\" = 40\nactors.params.\"deep\" = true\n\
                      actors.params.\"path\" = \"a/b\"\nactors.params.\"share\" = 0.5\nactors.params.\"text\" = \"7\"\n";

@@ -14,7 +14,10 @@ fn with_artifact() -> ParseContext {
         default: Some(ParamValue::Int(2)),
     };
     let mine = EntryInfo { name: "mine".to_owned(), default_batch: 64, params: vec![depth] };
-    ParseContext { artifact: Some(Ok(ArtifactInfo { hash: HASH, entries: vec![mine] })), ..context() }
+    ParseContext {
+        artifact: Some(Ok(ArtifactInfo { hash: HASH, entries: vec![mine], mains: vec!["count".to_owned()] })),
+        ..context()
+    }
 }
 
 fn job(train: &str) -> String {
@@ -42,6 +45,21 @@ fn the_entries_are_the_artifacts() {
     assert_eq!(unknown, ["error[E040] train.entry: there is no entry `mlp` | choose `mine`"]);
     let slip = refused(&job("artifact: mine, entry: mine, params: {dept: 3}"), &with_artifact());
     assert_eq!(slip, ["error[E048] train.params.dept: the entry `mine` has no such parameter | did you mean `depth`?"]);
+}
+
+#[test]
+fn the_main_functions_are_the_artifacts() {
+    let job = |actors: &str| format!("version: 1\nkind: actors\nactors: {{{actors}}}\n");
+    let spec = parse(&job("main: count, artifact: target/debug/mine"), &with_artifact()).unwrap().spec;
+    assert_eq!(spec.artifact(), Some(HASH));
+    assert!(spec.canonical().contains(&format!("\nactors.artifact = {HASH}\n")), "{}", spec.canonical());
+    let slip = refused(&job("main: cuont, artifact: mine"), &with_artifact());
+    assert_eq!(slip, ["error[E040] actors.main: there is no main function `cuont` | did you mean `count`?"]);
+    // What another program has is no help.
+    let other = refused(&job("main: word-count, artifact: mine"), &with_artifact());
+    assert_eq!(other, ["error[E040] actors.main: there is no main function `word-count` | choose `count`"]);
+    let unknown = refused(&job("main: anything, artifact: mine"), &context());
+    assert!(matches!(unknown.as_slice(), [one] if one.starts_with("error[E041] actors.artifact")), "{unknown:?}");
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn own_actors() {
             3:37 error[E084] actors.params.list: expected a number, a text or a switch, found a list | give a single value
             3:53 error[E084] actors.params.off: expected a text, found `off` | put it in quotes: "off"
             3:59 error[E091] actors.mian: unknown key `mian` | did you mean `main`?
-            3:68 error[E090] actors.artifact: `artifact` is not built yet | leave it out; submit the job with the program that has the main function
+            3:78 error[E041] actors.artifact: nothing is known about the artifact `y` | hand the job in with `neap run`, which looks into it
             version: 1⏎kind: actors⏎actors: {main: word-count}⏎data: {train: {uri: a.csv}}⏎train: {entry: mlp}⏎
             4:1 error[E003] data: a job of `kind: actors` has no block `data` | remove the block, or change `kind`
             5:1 error[E003] train: a job of `kind: actors` has no block `train` | remove the block, or change `kind`
