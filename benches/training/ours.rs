@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
+    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TRAIN_WORKLOAD,
+    TrainLaunch,
 };
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
@@ -67,6 +68,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
             columns: Columns::default(),
             order: Order { seed: Some(1), window: None, micro_shard: 256 },
             prefetch: 4,
+            locality: Locality::Prefer,
         },
         eval_data: None,
         global_batch: BATCH as u32,

@@ -21,4 +21,5 @@ mod market;
 mod money;
 mod reasons;
 mod recovery;
+mod stores;
 mod uneven;

@@ -128,13 +128,14 @@ impl TrainerThread {
             return;
         }
         self.told = Some(Instant::now());
-        let Totals { time, waited, local_bytes, remote_bytes } = self.setup.data.usage().totals();
+        let Totals { time, waited, local_bytes, remote_bytes, store_bytes } = self.setup.data.usage().totals();
         self.setup.outbox.report_latest(WorkerReport::DataUsed(DataUsed {
             membership,
             millis: time.as_millis() as u64,
             waited_millis: waited.as_millis() as u64,
             local_bytes,
             remote_bytes,
+            store_bytes,
         }));
     }
 
