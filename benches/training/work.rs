@@ -4,7 +4,7 @@ use std::path::Path;
 
 use neap_runtime::codec;
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TrainLaunch,
+    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
 use neap_scheduler::model::JobId;
@@ -56,6 +56,7 @@ pub(crate) fn launch(folder: &Path, work: &Work) -> Vec<u8> {
             columns: Columns::default(),
             order: Order { seed: Some(1), window: None, micro_shard: 256 },
             prefetch: 4,
+            locality: Locality::Prefer,
         },
         eval_data: None,
         global_batch: work.global_batch,

@@ -188,11 +188,16 @@ fn job_text(shell: &Shell, job: &JobBody) -> String {
     text
 }
 
-/// `waited for 0.30 % of the time; 1,204 MB of samples read on their nodes, 0 MB sent by others`.
+/// `waited for 0.30 % of the time; 1,204 MB of samples read on their nodes, 0 MB sent by others`, and what came from object
+/// stores where something did.
 fn data_text(data: &DataBody) -> String {
     let megabytes = |bytes: u64| thousands(bytes / 1_000_000);
+    let fetched = match data.store_bytes {
+        0 => String::new(),
+        bytes => format!("; {} MB of files fetched from object stores", megabytes(bytes)),
+    };
     format!(
-        "waited for {} of the time; {} MB of samples read on their nodes, {} MB sent by others",
+        "waited for {} of the time; {} MB of samples read on their nodes, {} MB sent by others{fetched}",
         percent(data.waited_share),
         megabytes(data.local_bytes),
         megabytes(data.remote_bytes)
@@ -293,7 +298,7 @@ pub(super) mod tests {
                 samples_per_second: 52_340.2,
                 pause_ms: 2,
             }),
-            data: Some(DataBody { waited_share: 0.003, local_bytes: 1_204_500_000, remote_bytes: 0 }),
+            data: Some(DataBody { waited_share: 0.003, local_bytes: 1_204_500_000, remote_bytes: 0, store_bytes: 0 }),
             epochs: Vec::new(),
             checkpoints: String::new(),
             checkpoint: None,

@@ -20,6 +20,7 @@ use neap_scheduler::model::{JobId, Market, MarketChoice, MicroUsd, Millis};
 use neap_scheduler::policy::deadline::Adaptive;
 use neap_scheduler::sim::spot::{ZoneTrace, read_zone_traces};
 use neap_scheduler::spec::{CheckpointEvery, JobSpec, TrainSpec};
+use neap_storage::object::{Access, Patience};
 use neap_training::init::weights_digest;
 use neap_training::measure::{Measured, measure};
 use serde_json::{Value, json};
@@ -37,6 +38,10 @@ use super::validate::{Checked, JobFile};
 
 /// How long the job's steps are measured.
 const MEASURE: Duration = Duration::from_secs(1);
+
+/// How long an object store is waited for: somebody waits for the plan.
+const STORE_PATIENCE: Patience =
+    Patience { request: Duration::from_secs(3), total: Duration::from_secs(4), retries_max: 3 };
 
 /// A job is simulated in at least this many rounds.
 const ROUNDS_MIN: u64 = 64;
@@ -167,8 +172,9 @@ fn no_offer(spec: &JobSpec) -> String {
 
 /// How long the same job took before, from its first step to its end; the shortest first.
 fn past_runs(shell: &Shell, spec: &JobSpec) -> Vec<Millis> {
-    let init =
-        spec.train().and_then(|train| train.init.as_ref()).and_then(|init| weights_digest(Path::new(&init.path)).ok());
+    let init = spec.train().and_then(|train| train.init.as_ref());
+    let access = Access::from_environment().patient(STORE_PATIENCE);
+    let init = init.and_then(|init| weights_digest(Path::new(&init.path), &access).ok());
     let hash = spec_hash(spec, init.as_deref());
     let jobs = shell.client().and_then(|client| Ok(client.jobs(Listed::All)?)).unwrap_or_default();
     let same = jobs.iter().filter(|job| job.spec_hash == hash && job.state == JobStateBody::Succeeded);

@@ -261,6 +261,9 @@ pub struct DataBody {
     pub local_bytes: u64,
     /// Bytes of samples that workers had from each other.
     pub remote_bytes: u64,
+    /// Bytes of files that workers fetched from object stores; what was on their nodes already is not counted.
+    #[serde(default)]
+    pub store_bytes: u64,
 }
 
 /// One finished epoch.

@@ -102,8 +102,8 @@ impl From<ProgressView> for ProgressBody {
 
 impl From<DataView> for DataBody {
     fn from(data: DataView) -> Self {
-        let DataView { waited_share, local_bytes, remote_bytes } = data;
-        Self { waited_share, local_bytes, remote_bytes }
+        let DataView { waited_share, local_bytes, remote_bytes, store_bytes } = data;
+        Self { waited_share, local_bytes, remote_bytes, store_bytes }
     }
 }
 

@@ -18,8 +18,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use neap_control::{Stop, Submission, Which};
 use neap_scheduler::model::{ContentHash, NodeId};
-use neap_scheduler::spec::{self, ArtifactFault, ArtifactPlace, Code, Fault, JobSpec, ParseContext, Severity};
+use neap_scheduler::spec::{
+    self, ArtifactFault, ArtifactPlace, Code, DataSpec, Fault, JobSpec, ParseContext, Severity,
+};
+use neap_storage::object::Access;
 use neap_storage::record::{ArtifactRecord, EstimateRecord};
+use neap_training::data::{Stores, find_in_store};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +33,7 @@ use super::body::{
     SubmitBody, VersionBody,
 };
 use super::error::ApiError;
+use crate::chain::chain;
 
 /// The longest wait of a long poll; clients ask again.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -143,19 +148,31 @@ fn context(api: &Api, base_dir: String, artifact: Option<&Found>) -> ParseContex
 async fn missing_data(job: &JobSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (name, data) in &job.data {
-        if tokio::fs::try_exists(FilePath::new(data.place())).await.unwrap_or(false) {
-            continue;
-        }
-        faults.push(Fault {
-            code: Code::DataMissing,
-            severity: Severity::Error,
-            path: format!("data.{name}.uri"),
-            message: format!("there is nothing at {}", data.place()),
-            help: Some("relative paths start at the job file's folder".to_owned()),
-            span: None,
-        });
+        let missing = match data.remote() {
+            Some(_) => missing_in_store(data.clone()).await,
+            None if tokio::fs::try_exists(FilePath::new(data.place())).await.unwrap_or(false) => None,
+            None => {
+                let help = "relative paths start at the job file's folder".to_owned();
+                Some((format!("there is nothing at {}", data.place()), Some(help)))
+            }
+        };
+        let Some((message, help)) = missing else { continue };
+        let (code, severity) = (Code::DataMissing, Severity::Error);
+        faults.push(Fault { code, severity, path: format!("data.{name}.uri"), message, help, span: None });
     }
     faults
+}
+
+/// Why data in an object store cannot be had, and what to do where that does not say it.
+async fn missing_in_store(data: DataSpec) -> Option<(String, Option<String>)> {
+    let look = move || {
+        let stores = Stores::new(Access::from_environment().patient(checkpoints::PROBE_PATIENCE));
+        find_in_store(&data, &stores)
+    };
+    match tokio::task::spawn_blocking(look).await {
+        Ok(found) => found.err().map(|error| (error.text(), None)),
+        Err(error) => Some((chain(&error), None)),
+    }
 }
 
 #[derive(Debug, Deserialize)]

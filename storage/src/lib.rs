@@ -21,6 +21,7 @@
 //! <model folder>/             a trained model                                               [`model`]
 //!   model.safetensors, model.json
 //! <artifact folder>/          programs of users, each under the hash of its content          [`artifact`]
+//! <node cache>/data/objects/  copies of objects of a store, each under the hash of its content  [`object`]
 //! ```
 //!
 //! Everything here blocks; asynchronous callers use `spawn_blocking`. Only [`object`] has threads of its own.

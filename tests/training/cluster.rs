@@ -24,6 +24,10 @@ pub(crate) struct Digits {
     pub(crate) market: &'static str,
     /// Further lines at the top level of the job file.
     pub(crate) checkpoint: String,
+    /// Where the digits are, and what else is said of both data sets.
+    pub(crate) data: String,
+    /// A line of `train`.
+    pub(crate) init: String,
 }
 
 impl Digits {
@@ -38,24 +42,24 @@ impl Digits {
             strategy: "ps",
             market: "spot",
             checkpoint: String::new(),
+            data: folder("examples/data/digits.csv").display().to_string(),
+            init: String::new(),
         }
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, placement, servers, replicas, strategy, market, checkpoint } = self;
+        let Self { name, workers, epochs, placement, servers, replicas, strategy, market, checkpoint, data, init } = self;
         let exchange = match *strategy {
             "ps" => format!("ps: {{placement: {placement}, servers: {servers}, replicas: {replicas}}}"),
             other => format!("strategy: {other}"),
         };
-        let data = folder("examples/data/digits.csv");
-        let data = data.display();
         format!(
             "version: 1\nkind: train\nname: {name}\nworkers: {workers}\nmarket: {market}\n{checkpoint}\
              elastic: {{on_preempt: replace}}\n\
              data:\n  train: {{uri: {data}, split: {{rows: 0..1500}}, label: label, shuffle: {{seed: 7}}}}\n  \
              eval: {{uri: {data}, split: {{rows: 1500..1797}}, label: label}}\n\
              train:\n  entry: mlp\n  epochs: {epochs}\n  global_batch: 64\n  logical_shards: 8\n  determinism: strict\n  \
-             {exchange}\n  params: {{optimizer: adam, lr: 0.003}}\n"
+             {exchange}\n  {init}\n  params: {{optimizer: adam, lr: 0.003}}\n"
         )
     }
 }

@@ -22,4 +22,5 @@ mod money;
 mod pauses;
 mod reasons;
 mod recovery;
+mod stores;
 mod uneven;

@@ -117,6 +117,8 @@ pub struct DataView {
     pub local_bytes: u64,
     /// Bytes of samples that workers had from each other.
     pub remote_bytes: u64,
+    /// Bytes of files that workers fetched from object stores.
+    pub store_bytes: u64,
 }
 
 impl DataView {
@@ -127,6 +129,7 @@ impl DataView {
             waited_share: sum(|used| used.waited_millis) as f64 / sum(|used| used.millis).max(1) as f64,
             local_bytes: sum(|used| used.local_bytes),
             remote_bytes: sum(|used| used.remote_bytes),
+            store_bytes: sum(|used| used.store_bytes),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use neap_runtime::wire::training::{self, Every, Init, Length, Param, Strategy, TrainLaunch};
 use neap_scheduler::model::{JobId, Location, Millis};
-use neap_scheduler::spec::{CheckpointEvery, Consistency, DataSpec, ParamValue, TrainLength};
+use neap_scheduler::spec::{CheckpointEvery, Consistency, DataSpec, Locality, ParamValue, TrainLength};
 
 use crate::compress::Compression;
 use crate::entry::{Entries, EntryError, Params};
@@ -127,6 +127,14 @@ impl TrainJob {
             model_folder: launch.model_folder.into(),
             data_memory: (launch.memory_mib << 20) / DATA_MEMORY_PART,
         })
+    }
+
+    /// Whether a worker that cannot read the data asks the others for it.
+    pub(crate) fn asks_others_for_data(&self) -> bool {
+        [Some(&self.train_data), self.eval_data.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|data| data.locality != Locality::Require)
     }
 
     /// The order of its work over this much training data.

@@ -3,17 +3,26 @@
 //! What is measured is loading and computing; the exchange of parameters and the optimiser are not in it. For a job of a
 //! few processors on one machine that is most of it; over a slow network it is the lower bound.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{DataSet, TrainLaunch};
+use neap_storage::object::{Access, Patience};
 
-use crate::data::{DataError, Storage};
+use crate::data::{DataError, Storage, Stores};
 use crate::entry::{Entries, EntryError};
 use crate::job::TrainJob;
 use crate::loader::LocalData;
 use crate::model::{Network, Write};
 use crate::schedule::Schedule;
 use crate::trainer::compute_alone;
+
+/// Data in an object store are fetched to measure a job up to this size, by somebody who waits for the plan.
+const FETCHED_BYTES_MAX: u64 = 64 << 20;
+
+/// How long a store is waited for then.
+const STORE_PATIENCE: Patience =
+    Patience { request: Duration::from_secs(5), total: Duration::from_secs(5), retries_max: 3 };
 
 /// What a job has to do, and how fast one thread does it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,7 +58,9 @@ pub fn measure(launch: TrainLaunch, entries: &Entries, time: Duration) -> Result
     let (job, entries) = (TrainJob::new(launch, entries)?, entries.clone());
     let run = move || {
         compute_alone();
-        let data = LocalData::open(&job.train_data, None, &Storage { memory_max: job.data_memory, cache: None })?;
+        let stores = Stores::new(Access::from_environment().patient(STORE_PATIENCE)).with_most(FETCHED_BYTES_MAX);
+        let storage = Storage { memory_max: job.data_memory, cache: None, stores: Arc::new(stores) };
+        let data = LocalData::open(&job.train_data, None, &storage)?;
         let schedule = job.schedule(data.facts().train_samples);
         let facts = data.facts();
         let mut network = entries.build(&job.entry, facts.shape, &facts.target, &job.params)?;

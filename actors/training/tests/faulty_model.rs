@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Part, Strategy, TrainLaunch,
+    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::wire::worker::{FailureKind, Member, Membership, WorkerCommand, WorkerReport};
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload};
@@ -77,6 +77,7 @@ fn launch(entry: &str, strategy: Strategy) -> TrainLaunch {
         columns: Columns::default(),
         order: Order { seed: None, window: None, micro_shard: 256 },
         prefetch: 4,
+        locality: Locality::Prefer,
     };
     TrainLaunch {
         job: JobId::new(1),

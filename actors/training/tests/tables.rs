@@ -8,7 +8,7 @@ mod cluster;
 use std::path::PathBuf;
 
 use cluster::Cluster;
-use neap_runtime::wire::training::{Columns, Data, Every, Format, Length, Order, Param, Part, Target};
+use neap_runtime::wire::training::{Columns, Data, Every, Format, Length, Locality, Order, Param, Part, Target};
 use neap_runtime::wire::worker::{CheckpointRef, Finished, WorkerReport};
 
 /// Steps of the whole job: 2,946 or so flights in steps of 128, six epochs.
@@ -29,6 +29,7 @@ fn flights(part: Part) -> Data {
         },
         order: Order { seed: Some(5), window: Some(512), micro_shard: 32 },
         prefetch: 3,
+        locality: Locality::Prefer,
     }
 }
 

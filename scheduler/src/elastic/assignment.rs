@@ -64,22 +64,34 @@ pub struct Load {
     pub carried: u32,
     /// Microseconds that it takes for a shard, once that was measured.
     pub shard_us: Option<u64>,
+    /// Whether it reads the data itself; others have to ask.
+    pub holds_data: bool,
 }
 
 /// How many shards each of these workers is to carry, at least one each where there are as many.
 ///
 /// A step ends with the slowest worker. So where what was measured says that a step would be done sooner by
 /// [`GAIN_PERMILLE_MIN`], a slow worker gets fewer shards; otherwise the workers keep what they carry, or share evenly if they
-/// do not carry all shards among them. A worker that was not measured counts as one in the middle.
+/// do not carry all shards among them; what cannot be shared evenly goes to those that hold the data first. A worker that was
+/// not measured counts as one in the middle.
 pub fn balance(shards: u32, workers: &[Load]) -> Vec<u32> {
     let carried: Vec<u32> = workers.iter().map(|worker| worker.carried).collect();
     let keeps = carried.iter().all(|&carried| carried > 0) && carried.iter().sum::<u32>() == shards;
-    let usual = if keeps { carried } else { even(shards, workers.len() as u32) };
+    let usual = if keeps { carried } else { even_by_data(shards, workers) };
     let Some(times) = shard_times(workers).filter(|times| times.len() <= shards as usize) else { return usual };
     let best = by_speed(shards, &times);
     let usual_us = step_us(&usual, &times);
     let gain_us = usual_us.saturating_mul(GAIN_PERMILLE_MIN) / 1_000;
     if step_us(&best, &times) <= usual_us - gain_us { best } else { usual }
+}
+
+/// As even as can be: one more for the first of those that hold the data, then for the first of the others.
+fn even_by_data(shards: u32, workers: &[Load]) -> Vec<u32> {
+    let mut first: Vec<usize> = (0..workers.len()).collect();
+    first.sort_by_key(|&at| !workers[at].holds_data);
+    let mut lengths = vec![0; workers.len()];
+    first.into_iter().zip(even(shards, workers.len() as u32)).for_each(|(at, length)| lengths[at] = length);
+    lengths
 }
 
 /// What each worker takes for a shard; `None` where nothing was measured.
@@ -118,7 +130,8 @@ mod tests {
     type Workers = &'static [(u32, u64)];
 
     fn loads(workers: Workers) -> Vec<Load> {
-        workers.iter().map(|&(carried, time)| Load { carried, shard_us: (time > 0).then_some(time) }).collect()
+        let load = |&(carried, time)| Load { carried, shard_us: (time > 0).then_some(time), holds_data: false };
+        workers.iter().map(load).collect()
     }
 
     #[test]
@@ -145,6 +158,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_cannot_be_shared_evenly_goes_to_those_that_hold_the_data() {
+        let load = |carried, holds_data| Load { carried, shard_us: None, holds_data };
+        let new = [load(0, false), load(0, true), load(0, true)];
+        assert_eq!(balance(8, &new), [2, 3, 3]);
+        assert_eq!(balance(7, &new), [2, 3, 2]);
+        assert_eq!(balance(3, &new), [1, 1, 1]);
+        assert_eq!(balance(2, &[load(0, false), load(0, true)]), [1, 1]);
+        // Nobody gives away what it has for that.
+        assert_eq!(balance(3, &[load(2, false), load(1, true)]), [2, 1]);
+    }
+
     /// Every way to deal `shards`, at least one each.
     fn ways(shards: u32, workers: usize) -> Vec<Vec<u32>> {
         if workers == 1 {
@@ -163,8 +188,9 @@ mod tests {
     }
 
     fn some_loads() -> impl Strategy<Value = Vec<Load>> {
-        let load = (0u32..6, prop::option::of(100u64..20_000));
-        prop::collection::vec(load.prop_map(|(carried, shard_us)| Load { carried, shard_us }), 1..6)
+        let load = (0u32..6, prop::option::of(100u64..20_000), any::<bool>());
+        let load = load.prop_map(|(carried, shard_us, holds_data)| Load { carried, shard_us, holds_data });
+        prop::collection::vec(load, 1..6)
     }
 
     proptest! {

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_slow_worker_carries_less_and_stays_so_while_it_is_slow() {
         let of = |number, carried, shard_us| Candidate {
-            load: Load { carried, shard_us: Some(shard_us) },
+            load: Load { carried, shard_us: Some(shard_us), holds_data: true },
             ..worker(number, false)
         };
         let lengths = |candidates: &[Candidate]| {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// The schemes of object stores.
 pub const REMOTE_SCHEMES: &[&str] = &["s3", "gs", "az"];
 
+/// What stands for other characters in a pattern.
+const WILD: [char; 2] = ['*', '?'];
+
 /// A place for files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -22,6 +25,14 @@ pub struct RemoteUri {
     bucket: String,
     /// Segments joined by `/`, without one at either end.
     prefix: String,
+}
+
+/// Objects of a store: one, those directly below a prefix, or those below it that match a pattern. Which of the first two
+/// is meant, only the store knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteObjects {
+    place: RemoteUri,
+    pattern: Option<String>,
 }
 
 /// Why a text names no place.
@@ -97,9 +108,7 @@ impl RemoteUri {
         let bucket = segments.next().filter(|_| !rest.starts_with('/')).ok_or_else(malformed)?;
         let segments: Vec<&str> = segments.collect();
         let in_bucket = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        let in_segment = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'*' | b'\\' | b'%');
-        let plain = |segment: &&str| !matches!(*segment, "." | "..") && segment.bytes().all(in_segment);
-        if !bucket.bytes().all(in_bucket) || !segments.iter().all(plain) {
+        if !bucket.bytes().all(in_bucket) || !segments.iter().all(|segment| is_segment(segment)) {
             return Err(malformed());
         }
         Ok(Self { scheme, bucket: bucket.to_owned(), prefix: segments.join("/") })
@@ -119,6 +128,66 @@ impl RemoteUri {
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
+}
+
+impl RemoteObjects {
+    /// Reads the URI of an object, of a prefix, or with a pattern in it: `*` is any text within a segment, `?` one character.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError`].
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        let malformed = || UriError::Malformed(text.to_owned());
+        let (place, pattern) = match text.find(WILD) {
+            None => (text, None),
+            Some(at) => {
+                let start = text[..at].rfind('/').ok_or_else(malformed)? + 1;
+                (&text[..start], Some(&text[start..]))
+            }
+        };
+        let named = |error| match error {
+            UriError::Malformed(_) => malformed(),
+            other => other,
+        };
+        let place = match Location::parse(place).map_err(named)? {
+            Location::Remote(uri) => uri,
+            Location::Local(_) => return Err(malformed()),
+        };
+        let Some(pattern) = pattern else { return Ok(Self { place, pattern: None }) };
+        let segments: Vec<&str> = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
+        if segments.iter().any(|segment| segment.contains('@')) {
+            return Err(UriError::Credentials);
+        }
+        match segments.iter().all(|segment| is_segment(&segment.replace(WILD, ""))) {
+            true => Ok(Self { place, pattern: Some(segments.join("/")) }),
+            false => Err(malformed()),
+        }
+    }
+
+    /// The object or the prefix; with a pattern, the segments before the first one that has `*` or `?`.
+    pub fn place(&self) -> &RemoteUri {
+        &self.place
+    }
+
+    /// What keys below the place have to match.
+    pub fn pattern(&self) -> Option<&str> {
+        self.pattern.as_deref()
+    }
+}
+
+impl fmt::Display for RemoteObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pattern {
+            None => self.place.fmt(f),
+            Some(pattern) => write!(f, "{}/{pattern}", self.place),
+        }
+    }
+}
+
+/// Whether a part of a key is written out: nothing that is cut off on the way, or that a URI would need escapes for.
+fn is_segment(segment: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'*' | b'\\' | b'%');
+    !matches!(segment, "." | "..") && segment.bytes().all(plain)
 }
 
 impl fmt::Display for RemoteUri {
@@ -148,6 +217,25 @@ mod tests {
             assert_eq!(Location::parse(shown).unwrap(), location);
             let slash = if shown == "s3://bucket" { "s3://bucket/j1".to_owned() } else { format!("{shown}/j1") };
             assert_eq!(location.join("j1").to_string(), slash);
+        }
+    }
+
+    #[test]
+    fn objects_are_one_a_prefix_or_a_pattern() {
+        let objects = |text: &str| RemoteObjects::parse(text).unwrap();
+        let parts = |text: &str| {
+            let objects = objects(text);
+            (objects.place().to_string(), objects.pattern().map(str::to_owned))
+        };
+        assert_eq!(parts("s3://b/a.csv"), ("s3://b/a.csv".to_owned(), None));
+        assert_eq!(parts("gs://b/d/2013-*.csv"), ("gs://b/d".to_owned(), Some("2013-*.csv".to_owned())));
+        assert_eq!(parts("s3://b/*/x?.csv"), ("s3://b".to_owned(), Some("*/x?.csv".to_owned())));
+        assert_eq!(objects("s3://b//d//20*/a.csv/").to_string(), "s3://b/d/20*/a.csv");
+        for text in ["s3://b*/a", "s3://*", "/data/*.csv", "s3://b/*/../a", "s3://b/a*%20", "s3://b/* .csv"] {
+            assert!(matches!(RemoteObjects::parse(text), Err(UriError::Malformed(_))), "{text}");
+        }
+        for text in ["s3://id:hunter2@b/*.csv", "s3://b/*/id:hunter2@x"] {
+            assert_eq!(RemoteObjects::parse(text), Err(UriError::Credentials));
         }
     }
 

@@ -48,7 +48,7 @@ codes! {
     CheckpointEvery = "E031", "not a checkpoint interval",
         "`checkpoint.every` is `auto`, `none`, a number of epochs as in `2epochs`, of steps as in `100steps`, or a time as in `10m`. With `auto` a checkpoint is written at each epoch's end; as soon as the control plane has seen how often such nodes are lost, at the interval with which the least work is lost (Daly 2006), which takes at most 2 % of the time.";
     DataMissing = "E032", "a data set is missing",
-        "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end.";
+        "A training job needs `data.train` with its `uri`; `data.eval` is optional and gives the accuracy at the end. A `uri` is a path, or an object, a prefix or a pattern in an object store (`s3://bucket/key`, `gs://…`, `az://…`), which the control plane must be able to look at: the credentials of a store come from the environment of `neap up` (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`), never from a job file.";
     UnknownEntry = "E040", "unknown train entry or main function",
         "`train.entry` names what is trained: an entry built in, such as `mlp` or `cnn`, or with `train.artifact` an entry that this program registered (`neap entries` and `neap entries PROGRAM` list them). `actors.main` names a main function that the program registered: this one, or the one of `actors.artifact`.";
     Artifact = "E041", "the artifact cannot be used",
@@ -68,7 +68,7 @@ codes! {
     Param = "E048", "a parameter does not fit the entry",
         "`train.params` are the entry's own settings; it says which there are, of which type and in which range.";
     InitWeights = "E049", "the weights to begin with cannot be used",
-        "`train.init.uri` names a `.safetensors` file or a `state_dict` of PyTorch (`.pt`, `.pth`) that is there and has a tensor of the right shape for each of the model's. `rename` maps the file's names to the model's, `fresh` lists tensors that are drawn from the seed instead, `ignore` what the file has too many, `freeze` what does not change.";
+        "`train.init.uri` names a `.safetensors` file or a `state_dict` of PyTorch (`.pt`, `.pth`), on a disk or in an object store, that is there and has a tensor of the right shape for each of the model's. `rename` maps the file's names to the model's, `fresh` lists tensors that are drawn from the seed instead, `ignore` what the file has too many, `freeze` what does not change.";
     Syntax = "E080", "not valid YAML",
         "A job file is one YAML 1.2 document. Indent with spaces, put a space after each `:`, and quote texts that hold `: `, ` #` or start with a special character.";
     NotAJob = "E081", "the file holds no job",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{ContentHash, Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize};
+use crate::model::{ContentHash, Location, MarketChoice, MicroUsd, MicroUsdPerHour, Millis, NodeSize, RemoteObjects};
 
 /// Whom a job belongs to that names no project.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -194,7 +194,8 @@ pub enum CheckpointEvery {
 /// One data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataSpec {
-    /// An absolute path of a file or folder, or a pattern such as `/data/2013-*.parquet`.
+    /// An absolute path of a file or folder, a pattern such as `/data/2013-*.parquet`, or the same in an object store
+    /// (`s3://bucket/2013-*.parquet`).
     pub path: String,
     /// How it is stored.
     pub format: DataFormat,
@@ -210,9 +211,29 @@ pub struct DataSpec {
     pub order: OrderSpec,
     /// How many steps' samples are prepared ahead.
     pub prefetch: u32,
+    /// Whether workers may read it from each other.
+    pub locality: Locality,
+}
+
+/// Whether a worker may read samples that another one holds, and who gets the longer blocks of logical shards. Never changes
+/// the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Locality {
+    /// It may; shards go first to workers that hold the data, where all else is equal.
+    #[default]
+    Prefer,
+    /// It may not: every worker reads the data itself.
+    Require,
+    /// It may, and shards are dealt without looking at it.
+    Ignore,
 }
 
 impl DataSpec {
+    /// The objects that are meant, where the data lie in an object store.
+    pub fn remote(&self) -> Option<RemoteObjects> {
+        self.path.contains("://").then(|| RemoteObjects::parse(&self.path).ok())?
+    }
+
     /// What must be there: the path, or of a pattern the folder before its first part with `*` or `?`.
     pub fn place(&self) -> &str {
         let Some(pattern) = self.path.find(['*', '?']) else { return &self.path };
@@ -379,7 +400,7 @@ pub enum Compression {
 /// Weights to begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitSpec {
-    /// An absolute path: safetensors, or a `state_dict` of PyTorch.
+    /// An absolute path, or the URI of an object: safetensors, or a `state_dict` of PyTorch.
     pub path: String,
     /// New names: of a tensor, or of all whose name begins with this and a dot.
     pub rename: BTreeMap<String, String>,

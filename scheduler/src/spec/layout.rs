@@ -134,9 +134,10 @@ pub(super) const DATA_SET: Layout = Layout {
         "shuffle",
         "micro_shard",
         "prefetch",
+        "locality",
     ],
     kinds: &[],
-    planned: &[("locality", LEAVE_OUT), ("delivery", "leave it out; every sample is used exactly once per epoch")],
+    planned: &[("delivery", "leave it out; every sample is used exactly once per epoch")],
 };
 
 pub(super) const SPLIT: Layout =

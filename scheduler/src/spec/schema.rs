@@ -318,7 +318,8 @@ struct Data {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct DataSet {
-    /// A file, a folder, or a pattern with `*` and `?`: a path, relative to the job file, or `file:///absolute`.
+    /// A file, a folder, or a pattern with `*` and `?`: a path, relative to the job file, `file:///absolute`, or a place in an
+    /// object store (`s3://bucket/key`, `gs://…`, `az://…`), whose credentials come from the environment.
     uri: String,
     /// How it is stored; by the file's name where it is left out.
     #[schemars(default)]
@@ -351,6 +352,21 @@ struct DataSet {
     /// How many steps' samples are prepared ahead; 4 where it is left out.
     #[schemars(default, range(min = 1, max = 64))]
     prefetch: Option<u32>,
+    /// Whether workers may read it from each other; `prefer` where it is left out. Never changes the result.
+    #[schemars(default)]
+    locality: Option<Locality>,
+}
+
+/// Whether workers may read samples that another one holds.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Locality {
+    /// They may; shards go first to workers that hold the data, where all else is equal.
+    Prefer,
+    /// They may not: a worker whose node cannot read the data fails.
+    Require,
+    /// They may, and shards are dealt without looking at it.
+    Ignore,
 }
 
 /// How a data set is stored.

@@ -18,7 +18,7 @@ use super::{JsonBody, Shared, context, found, weights};
 use crate::chain::chain;
 
 /// How long an object store is waited for before a job is accepted: a person waits, and the client for ten seconds.
-const PROBE_PATIENCE: Patience =
+pub(super) const PROBE_PATIENCE: Patience =
     Patience { request: Duration::from_secs(3), total: Duration::from_secs(4), retries_max: 3 };
 
 /// Where the job's checkpoints cannot be written, why. Something is written there and removed again, as a worker would.

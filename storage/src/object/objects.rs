@@ -1,100 +1,24 @@
 //! Blocking access to one place in an object store.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Runtime;
 
 use super::RemoteUri;
+use super::access::{Access, build};
 
 /// Requests of one call that are under way at once. With chunks of 8 MiB this bounds what a call holds in memory.
 const PARALLEL_MAX: usize = 4;
 
-/// What the names of variables about stores begin with.
-const PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
-
-/// How long is waited for a connection.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
-
-/// How long a store is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For the answer to one request, its body included.
-    pub request: Duration,
-    /// From the first try of a request; after that it is not repeated.
-    pub total: Duration,
-    /// How often a request is repeated at most.
-    pub retries_max: usize,
-}
-
-impl Default for Patience {
-    /// A request may take 30 s (8 MiB at 2 Mbit/s), and a store may be away for a minute.
-    fn default() -> Self {
-        Self { request: Duration::from_secs(30), total: Duration::from_secs(60), retries_max: 10 }
-    }
-}
-
-/// How stores are reached: the variables that name credentials, region and endpoint, and for how long.
-#[derive(Clone)]
-pub struct Access {
-    /// How long a store is waited for.
-    pub patience: Patience,
-    variables: Vec<(String, String)>,
-}
-
-impl Access {
-    /// With what the environment of this process says.
-    pub fn from_environment() -> Self {
-        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        Self::with_variables(std::env::vars_os().filter_map(text))
-    }
-
-    /// With these variables instead.
-    pub fn with_variables(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let ours = |(name, _): &(String, String)| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        Self { patience: Patience::default(), variables: variables.into_iter().filter(ours).collect() }
-    }
-
-    /// With another patience.
-    pub fn patient(self, patience: Patience) -> Self {
-        Self { patience, ..self }
-    }
-
-    /// The settings among the variables that the builder of a store knows.
-    fn settings<K: FromStr>(&self) -> impl Iterator<Item = (K, &str)> {
-        self.variables
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.as_str())))
-    }
-
-    /// Whether an endpoint without TLS is named, as that of a store on one's own network; only then is it spoken to
-    /// without.
-    fn endpoint_is_plain(&self) -> bool {
-        self.variables.iter().any(|(name, value)| name.contains("ENDPOINT") && value.starts_with("http://"))
-    }
-}
-
-/// Without the values: there are secrets among them.
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("Access").field("patience", &self.patience).field("variables", &names).finish()
-    }
-}
+/// Objects that one listing gives; each takes some hundred bytes of memory.
+const LISTED_MAX: usize = 200_000;
 
 /// Why a store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +71,36 @@ pub enum ObjectError {
         #[source]
         source: object_store::Error,
     },
+    /// The store failed, and the environment holds no credentials for it.
+    #[error(
+        "the object store failed to {action} {key}, and there are no credentials in the environment; set {variables} \
+         for `neap up` (and for the command that says this)"
+    )]
+    NoCredentials {
+        /// What it was asked to do.
+        action: &'static str,
+        /// With which object.
+        key: String,
+        /// What to set.
+        variables: &'static str,
+        /// What it said last.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The object is not the one any more that was looked at.
+    #[error("{key} was changed in the object store while it was read; put it back, or run the job anew")]
+    Changed {
+        /// Its URI.
+        key: String,
+    },
+    /// More objects than are listed.
+    #[error("there are more than {objects_max} objects below {key}; name a prefix or a pattern with fewer")]
+    TooMany {
+        /// The prefix.
+        key: String,
+        /// The most that are listed.
+        objects_max: usize,
+    },
     /// The threads that speak with stores cannot be started.
     #[error("no thread can be started to speak with the object store")]
     NoThread(#[source] io::Error),
@@ -155,7 +109,7 @@ pub enum ObjectError {
 impl ObjectError {
     /// Whether the same may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::NoThread(_))
+        matches!(self, Self::Failed { .. } | Self::NoCredentials { .. } | Self::NoThread(_))
     }
 }
 
@@ -168,21 +122,25 @@ pub enum Created {
     AlreadyThere,
 }
 
-/// An object as a listing tells.
+/// An object as the store tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Its key below the place.
+    /// Its key below the place; empty for the place itself.
     pub key: String,
     /// Its size.
     pub bytes: u64,
+    /// What the store calls its content, where it says.
+    pub etag: Option<String>,
 }
 
 /// A place in an object store. Cheap to clone.
 #[derive(Clone)]
 pub struct Objects {
-    store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     prefix: Path,
     shown: String,
+    /// The variables that would hold credentials, where none of them is set.
+    no_credentials: Option<&'static str>,
 }
 
 /// Without the client: it holds secrets.
@@ -200,13 +158,14 @@ impl Objects {
     /// [`ObjectError::Setup`] where the environment does not say what is needed.
     pub fn open(uri: &RemoteUri, access: &Access) -> Result<Self, ObjectError> {
         let store = build(uri, access).map_err(|source| ObjectError::Setup { uri: uri.to_string(), source })?;
-        Ok(Self { store, prefix: Path::from(uri.prefix()), shown: uri.to_string() })
+        let no_credentials = access.no_credentials(uri.scheme());
+        Ok(Self { store, prefix: Path::from(uri.prefix()), shown: uri.to_string(), no_credentials })
     }
 
     /// A place in `store`, shown to people as `uri`. For tests that bring a store of their own.
     #[cfg(test)]
     pub(crate) fn over(store: Arc<dyn ObjectStore>, uri: &RemoteUri) -> Self {
-        Self { store, prefix: Path::from(uri.prefix()), shown: uri.to_string() }
+        Self { store, prefix: Path::from(uri.prefix()), shown: uri.to_string(), no_credentials: None }
     }
 
     /// The place's URI.
@@ -221,26 +180,29 @@ impl Objects {
     /// [`ObjectError`].
     pub fn list(&self, under: &str) -> Result<Vec<ObjectInfo>, ObjectError> {
         let path = self.path(under);
-        let listed = blocking(|| self.store.list(Some(&path)).try_collect::<Vec<_>>())?;
+        let listed = blocking(|| self.store.list(Some(&path)).take(LISTED_MAX + 1).try_collect::<Vec<_>>())?;
         let listed = listed.map_err(|error| self.named("list", under, error))?;
+        if listed.len() > LISTED_MAX {
+            return Err(ObjectError::TooMany { key: self.full(under), objects_max: LISTED_MAX });
+        }
         let info = |meta: object_store::ObjectMeta| {
             let key = meta.location.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned());
-            Some(ObjectInfo { key: key.collect::<Vec<_>>().join("/"), bytes: meta.size })
+            Some(ObjectInfo { key: key.collect::<Vec<_>>().join("/"), bytes: meta.size, etag: meta.e_tag })
         };
         let mut infos: Vec<ObjectInfo> = listed.into_iter().filter_map(info).collect();
         infos.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(infos)
     }
 
-    /// The size of an object.
+    /// An object as it is now; an empty `key` is the place itself.
     ///
     /// # Errors
     ///
     /// [`ObjectError`].
-    pub fn size(&self, key: &str) -> Result<u64, ObjectError> {
+    pub fn look_at(&self, key: &str) -> Result<ObjectInfo, ObjectError> {
         let path = self.path(key);
         let meta = blocking(|| self.store.head(&path))?.map_err(|error| self.named("look at", key, error))?;
-        Ok(meta.size)
+        Ok(ObjectInfo { key: key.to_owned(), bytes: meta.size, etag: meta.e_tag })
     }
 
     /// A whole object of at most `bytes_max`.
@@ -375,75 +337,36 @@ impl Objects {
             .fold(self.prefix.clone(), |path, segment| path.join(segment))
     }
 
-    fn full(&self, key: &str) -> String {
-        format!("{}/{key}", self.shown)
+    /// The path of an object that a listing has named: as the store writes it.
+    pub(super) fn listed_path(&self, key: &str) -> Path {
+        Path::parse(format!("{}/{key}", self.prefix)).unwrap_or_else(|_| self.path(key))
     }
 
-    fn named(&self, action: &'static str, key: &str, error: object_store::Error) -> ObjectError {
+    /// The URI of an object.
+    pub fn full(&self, key: &str) -> String {
+        let slash = if key.is_empty() { "" } else { "/" };
+        format!("{}{slash}{key}", self.shown)
+    }
+
+    pub(super) fn named(&self, action: &'static str, key: &str, error: object_store::Error) -> ObjectError {
         let key = self.full(key);
         match error {
             object_store::Error::NotFound { .. } => ObjectError::NotFound { key },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 ObjectError::Denied { key, source: error }
             }
-            source => ObjectError::Failed { action, key, source },
+            object_store::Error::Precondition { .. } => ObjectError::Changed { key },
+            source => match self.no_credentials {
+                Some(variables) => ObjectError::NoCredentials { action, key, variables, source },
+                None => ObjectError::Failed { action, key, source },
+            },
         }
     }
 }
 
-fn build(uri: &RemoteUri, access: &Access) -> object_store::Result<Arc<dyn ObjectStore>> {
-    // TLS to stores comes from the same provider as everywhere else. Somebody may have chosen it already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let patience = access.patience;
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(10),
-            base: 2.0,
-        },
-        max_retries: patience.retries_max,
-        retry_timeout: patience.total,
-    };
-    let client = ClientOptions::new()
-        .with_connect_timeout(CONNECT_WAIT.min(patience.request))
-        .with_timeout(patience.request)
-        .with_allow_http(access.endpoint_is_plain());
-    // Only the bucket: the prefix is ours, and stays out of what the store is given.
-    let bucket = uri.bucket();
-    Ok(match uri.scheme() {
-        "gs" => Arc::new(
-            access
-                .settings()
-                .fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
-                .with_bucket_name(bucket)
-                .with_client_options(client)
-                .with_retry(retry)
-                .build()?,
-        ),
-        "az" => Arc::new(
-            access
-                .settings()
-                .fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
-                .with_container_name(bucket)
-                .with_client_options(client)
-                .with_retry(retry)
-                .build()?,
-        ),
-        _ => Arc::new(
-            access
-                .settings()
-                .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
-                .with_bucket_name(bucket)
-                .with_client_options(client)
-                .with_retry(retry)
-                .build()?,
-        ),
-    })
-}
-
 /// Waits for what `call` does on a thread of its own, so that callers may be anything, also a thread of another runtime. The
 /// runtime's own thread moves the bytes.
-fn blocking<F>(call: impl FnOnce() -> F + Send) -> Result<F::Output, ObjectError>
+pub(super) fn blocking<F>(call: impl FnOnce() -> F + Send) -> Result<F::Output, ObjectError>
 where
     F: Future,
     F::Output: Send,
@@ -481,10 +404,11 @@ mod tests {
         let (one, other) = (Objects::over(store.clone(), &one), Objects::over(store, &other));
         one.put("a/x", Bytes::from_static(b"xyz")).unwrap();
         other.put("b", Bytes::from_static(b"other")).unwrap();
-        assert_eq!(one.list("").unwrap(), [ObjectInfo { key: "a/x".to_owned(), bytes: 3 }]);
+        let listed = one.list("").unwrap();
+        assert_eq!(listed.iter().map(|info| (info.key.as_str(), info.bytes)).collect::<Vec<_>>(), [("a/x", 3)]);
+        assert_eq!(one.look_at("a/x").unwrap(), listed[0]);
         assert_eq!(one.get("a/x", 3).unwrap(), "xyz");
         assert_eq!(one.get_range("a/x", 1..9).unwrap(), "yz");
-        assert_eq!(one.size("a/x").unwrap(), 3);
         assert!(matches!(one.get("a/x", 2), Err(ObjectError::TooLarge { bytes: 3, bytes_max: 2, .. })));
         assert_eq!(one.get("b", 9).unwrap_err().to_string(), "there is no s3://bucket/run/1/b");
         one.delete_all(&["a/x".to_owned(), "gone".to_owned()]).unwrap();

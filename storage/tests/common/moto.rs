@@ -101,6 +101,8 @@ pub(crate) enum Weather {
     Silent = 2,
     /// Passes some bytes on, then ends both sides.
     Cut = 3,
+    /// The same with the bytes that come back.
+    CutAnswer = 4,
 }
 
 /// A gate before the server: the faults that the server itself cannot be made to show.
@@ -109,7 +111,7 @@ pub(crate) struct Gate {
     weather: Arc<AtomicU8>,
 }
 
-/// How much of a connection [`Weather::Cut`] lets through: the head of an upload and a part of its body.
+/// How much of a connection is let through before it is cut: the head of a transfer and a part of its body.
 const CUT_BYTES: usize = 100_000;
 
 impl Gate {
@@ -127,8 +129,8 @@ impl Gate {
                 } else if now == Weather::Error as u8 {
                     std::thread::spawn(move || refuse(stream));
                 } else {
-                    let limit = if now == Weather::Cut as u8 { CUT_BYTES } else { usize::MAX };
-                    pass(stream, server, limit);
+                    let limit = |weather| if now == weather as u8 { CUT_BYTES } else { usize::MAX };
+                    pass(stream, server, limit(Weather::Cut), limit(Weather::CutAnswer));
                 }
             }
         });
@@ -154,11 +156,11 @@ fn refuse(mut stream: TcpStream) {
     );
 }
 
-fn pass(client: TcpStream, server: SocketAddr, limit: usize) {
+fn pass(client: TcpStream, server: SocketAddr, limit: usize, answer_limit: usize) {
     let server = TcpStream::connect(server).unwrap();
     let (to_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     std::thread::spawn(move || copy(client, to_server, limit));
-    std::thread::spawn(move || copy(server, to_client, usize::MAX));
+    std::thread::spawn(move || copy(server, to_client, answer_limit));
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream, limit: usize) {

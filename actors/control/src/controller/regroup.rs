@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use neap_runtime::wire::worker::{CheckpointRef, Member, Membership, WorkerCommand, WorkerNode};
 use neap_scheduler::elastic::{Candidate, Grouping, Load, ServerRule, group};
 use neap_scheduler::model::{JobId, JobState, MembershipEpoch, Millis, NodeId, NodeState, RecoverReason, WorkerId};
-use neap_scheduler::spec::Strategy;
+use neap_scheduler::spec::{Locality, Strategy};
 use neap_storage::record::{MemberRecord, Record};
 
 use super::Controller;
@@ -131,7 +131,16 @@ impl Controller {
         let mut members = entry.membership.iter().flat_map(|group| &group.members);
         let carried =
             members.find(|member| member.worker == worker).map_or(0, |member| member.shards.1 - member.shards.0);
-        Load { carried, shard_us: self.live.paces.get(&worker).copied() }
+        Load { carried, shard_us: self.live.paces.get(&worker).copied(), holds_data: self.holds_data(entry, worker) }
+    }
+
+    /// Whether a worker was seen to read the job's data on its own node, where that matters to the job.
+    fn holds_data(&self, entry: &JobEntry, worker: WorkerId) -> bool {
+        if entry.spec.data.get("train").is_some_and(|data| data.locality == Locality::Ignore) {
+            return false;
+        }
+        let used = self.live.data_used.get(&entry.id).and_then(|used| used.get(&worker));
+        used.is_some_and(|used| used.local_bytes > 0)
     }
 
     /// The grouping of the candidates, with further parameter servers where they may `grow`; `None` while there are too few

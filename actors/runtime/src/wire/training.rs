@@ -91,7 +91,7 @@ pub enum Strategy {
 /// Weights to begin with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Init {
-    /// The file: an absolute path.
+    /// The file: an absolute path, or the URI of an object.
     pub path: String,
     /// blake3 of the file, in hex, as it was when the job was accepted.
     pub digest: Option<String>,
@@ -121,7 +121,7 @@ pub enum Param {
 /// A data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
-    /// An absolute path of a file or folder, or a pattern.
+    /// An absolute path of a file or folder, or a pattern; or the same in an object store.
     pub path: String,
     /// How it is stored.
     pub format: Format,
@@ -137,6 +137,19 @@ pub struct Data {
     pub order: Order,
     /// Steps prepared ahead.
     pub prefetch: u32,
+    /// Whether workers may read it from each other.
+    pub locality: Locality,
+}
+
+/// Whether workers may read samples that another one holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Locality {
+    /// They may; who holds the data is served with shards first.
+    Prefer,
+    /// They may not.
+    Require,
+    /// They may, and it does not matter.
+    Ignore,
 }
 
 /// How a data set is stored.
@@ -360,6 +373,11 @@ impl From<&DataSpec> for Data {
             },
             order: Order { seed: data.order.seed, window: data.order.window, micro_shard: data.order.micro_shard },
             prefetch: data.prefetch,
+            locality: match data.locality {
+                spec::Locality::Prefer => Locality::Prefer,
+                spec::Locality::Require => Locality::Require,
+                spec::Locality::Ignore => Locality::Ignore,
+            },
         }
     }
 }
@@ -397,6 +415,11 @@ impl From<Data> for DataSpec {
             },
             order: OrderSpec { seed: data.order.seed, window: data.order.window, micro_shard: data.order.micro_shard },
             prefetch: data.prefetch,
+            locality: match data.locality {
+                Locality::Prefer => spec::Locality::Prefer,
+                Locality::Require => spec::Locality::Require,
+                Locality::Ignore => spec::Locality::Ignore,
+            },
         }
     }
 }

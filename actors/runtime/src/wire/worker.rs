@@ -296,6 +296,8 @@ pub struct DataUsed {
     pub local_bytes: u64,
     /// Bytes of samples that other workers sent.
     pub remote_bytes: u64,
+    /// Bytes of files that the worker fetched from object stores.
+    pub store_bytes: u64,
 }
 
 /// The outcome of one epoch.

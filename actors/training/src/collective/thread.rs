@@ -206,8 +206,9 @@ impl CollectiveThread {
         tracing::error!(worker = %hello.worker, "another worker has other training data");
         if self.turn.as_ref().is_some_and(|turn| turn.leads(self.worker)) {
             let text = format!(
-                "worker {} has other training data under the same path than worker {}; give all nodes the same data",
-                hello.worker, self.worker
+                "worker {} has other training data under {} than worker {}; give all nodes the same data, and do not change \
+                 it while a job runs",
+                hello.worker, self.setup.job.train_data.path, self.worker
             );
             self.setup.outbox.fail(FailureKind::Invalid, text);
         }

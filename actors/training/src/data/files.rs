@@ -1,10 +1,12 @@
 //! Which files a data set consists of, and their bytes.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use neap_storage::object::CachedObject;
 
 use super::{DataError, Fault};
 
@@ -17,31 +19,96 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Files of one data set.
 const FILES_MAX: usize = 100_000;
 
+/// A file of a data set.
+#[derive(Debug)]
+pub(super) struct DataFile {
+    path: PathBuf,
+    /// What people call it: its path, or the URI of the object that it is a copy of.
+    shown: String,
+    /// The copy that it is.
+    copy: Option<CachedObject>,
+}
+
+impl DataFile {
+    /// A file on a disk.
+    pub(super) fn local(path: PathBuf) -> Self {
+        Self { shown: path.display().to_string(), path, copy: None }
+    }
+
+    /// The copy of an object.
+    pub(super) fn copy(uri: String, copy: CachedObject) -> Self {
+        Self { path: copy.path.clone(), shown: uri, copy: Some(copy) }
+    }
+
+    /// What people call it.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Opens it.
+    pub(super) fn open(&self) -> Result<File, DataError> {
+        File::open(&self.path).map_err(|error| self.unreadable(error))
+    }
+
+    /// Its size.
+    pub(super) fn bytes(&self) -> Result<u64, DataError> {
+        Ok(std::fs::metadata(&self.path).map_err(|error| self.unreadable(error))?.len())
+    }
+
+    /// blake3 of its content.
+    pub(super) fn hash(&self) -> Result<[u8; 32], DataError> {
+        if let Some(copy) = &self.copy {
+            return Ok(copy.hash);
+        }
+        let (mut file, mut hasher, mut buffer) = (self.open()?, blake3::Hasher::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut buffer).map_err(|error| self.unreadable(error))? {
+                0 => return Ok(*hasher.finalize().as_bytes()),
+                read => hasher.update(&buffer[..read]),
+            };
+        }
+    }
+
+    pub(super) fn unreadable(&self, source: std::io::Error) -> DataError {
+        DataError::Unreadable { path: self.shown.clone(), source }
+    }
+}
+
 /// The files that `path` means, sorted by name: itself, the files of a folder that end in one of `suffixes` (gzipped or
 /// not), or those that match a pattern.
-pub(super) fn find(path: &str, suffixes: &[&str]) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn find(path: &str, suffixes: &[&str]) -> Result<Vec<DataFile>, DataError> {
     let place = Path::new(path);
     let unreadable = |source| DataError::Unreadable { path: path.to_owned(), source };
     let mut found = if path.contains(['*', '?']) {
-        matching(path).map_err(|fault| fault.at(place))?
+        matching(path).map_err(|fault| fault.at(path))?
     } else if std::fs::metadata(place).map_err(unreadable)?.is_dir() {
         let entries = std::fs::read_dir(place).map_err(unreadable)?;
         let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
-        paths.map_err(unreadable)?.into_iter().filter(|path| path.is_file() && has_suffix(path, suffixes)).collect()
+        let is_meant = |path: &PathBuf| {
+            path.is_file()
+                && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| has_suffix(name, suffixes))
+        };
+        paths.map_err(unreadable)?.into_iter().filter(is_meant).collect()
     } else {
         vec![place.to_owned()]
     };
     found.sort_unstable();
-    match found.len() {
-        0 if path.contains(['*', '?']) => {
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no file matches the pattern");
-            Err(unreadable(source))
-        }
+    if found.is_empty() && path.contains(['*', '?']) {
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no file matches the pattern");
+        return Err(unreadable(source));
+    }
+    check_count(found.len(), suffixes, path)?;
+    Ok(found.into_iter().map(DataFile::local).collect())
+}
+
+/// Some, and not too many.
+pub(super) fn check_count(found: usize, suffixes: &[&str], place: impl Display) -> Result<(), DataError> {
+    match found {
         0 => {
             let what = format!("holds no file that ends in {}", suffixes.join(", "));
             Err(Fault::new(what, "name another folder, or say the `format`").at(place))
         }
-        1..=FILES_MAX => Ok(found),
+        1..=FILES_MAX => Ok(()),
         many => Err(Fault::new(format!("means {many} files"), "put them together into fewer, larger ones").at(place)),
     }
 }
@@ -53,8 +120,8 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, Fault> {
     Ok(paths.flatten().filter(|path| path.is_file()).collect())
 }
 
-fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+/// Whether a file's name ends in one of these, gzipped or not.
+pub(super) fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
     let name = name.strip_suffix(".gz").unwrap_or(name);
     suffixes.iter().any(|suffix| name.ends_with(suffix))
 }
@@ -67,9 +134,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let unreadable = |source| DataError::Unreadable { path: path.display().to_string(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
+    pub(super) fn open(file: &DataFile) -> Result<Self, DataError> {
+        let unreadable = |error| file.unreadable(error);
+        let mut file = file.open()?;
         let size = file.metadata().map_err(unreadable)?.len();
         let mut magic = Vec::new();
         file.by_ref().take(2).read_to_end(&mut magic).map_err(unreadable)?;
@@ -97,7 +164,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("d.csv")).unwrap();
         let names = |path: &str| {
             let found = find(&folder.path().join(path).display().to_string(), &[".csv"]);
-            found.map(|paths| paths.iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>())
+            found.map(|files| files.iter().map(|file| file.path.file_name().unwrap().to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(names("").unwrap(), ["a-2.csv", "a.csv.gz", "b.csv"]);
         assert_eq!(names("c.txt").unwrap(), ["c.txt"]);

@@ -9,7 +9,7 @@ const DEVIATION_MIN: f64 = 1.0e-9;
 /// What stored values become before the model sees them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// All values share one meaning: the pixels of an image, or a table of small whole numbers.
+    /// All values share one meaning: the pixels of an image, or the columns `p0`, `p1`, `p2` and so on of a table of bytes.
     Uniform {
         /// What is taken from a value.
         mean: f32,

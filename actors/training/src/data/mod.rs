@@ -7,7 +7,8 @@
 //!
 //! [`open`] finds and reads the files of a data set. [`idx`] knows images; [`table`] knows rows with named columns, what
 //! they mean ([`table::Selection`]), and fits over the training data what its values become ([`Input`]). Samples lie in
-//! [`Rows`]: in memory, or beyond a limit in a file that [`store`] writes once per node. Whatever a file says about its own
+//! [`Rows`]: in memory, or beyond a limit in a file that [`store`] writes once per node. What lies in an object store is copied
+//! to the node before ([`remote`]). Whatever a file says about its own
 //! size is checked against its real size before memory is asked for.
 
 mod dataset;
@@ -15,6 +16,7 @@ mod files;
 mod idx;
 mod input;
 mod open;
+mod remote;
 mod rows;
 mod split;
 mod store;
@@ -23,9 +25,12 @@ mod table;
 #[cfg(test)]
 pub(crate) mod synthetic;
 
+use neap_storage::object::ObjectError;
+
 pub use dataset::Dataset;
 pub use input::{ColumnKind, Input, InputColumn};
-pub use open::open;
+pub use open::{find_in_store, open};
+pub use remote::Stores;
 pub use rows::{Row, Rows};
 pub use store::Storage;
 
@@ -58,6 +63,25 @@ pub enum DataError {
         #[source]
         source: std::io::Error,
     },
+    /// The object store did not give what was asked of it. Another worker may have it, or be let in.
+    #[error("failed to read {uri}")]
+    Store {
+        /// The URI of the job file.
+        uri: String,
+        /// What became of it, with the object.
+        #[source]
+        source: Box<ObjectError>,
+    },
+    /// The data in an object store are more than is fetched for this.
+    #[error("{uri} has {bytes} bytes, and at most {bytes_max} are fetched only to measure")]
+    NotFetched {
+        /// The URI of the job file.
+        uri: String,
+        /// What is there.
+        bytes: u64,
+        /// The most that is fetched.
+        bytes_max: u64,
+    },
     /// The file is there, but is not what the job file says.
     #[error("{path}: {fault}; {help}")]
     Malformed {
@@ -73,7 +97,18 @@ pub enum DataError {
 impl DataError {
     /// Whether another machine may be able to read what this one cannot.
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Unreadable { .. } | Self::Cache { .. })
+        match self {
+            Self::Unreadable { .. } | Self::Cache { .. } => true,
+            // One that has another content by now may not be mixed with what others have read.
+            Self::Store { source, .. } => !matches!(**source, ObjectError::Changed { .. }),
+            Self::Malformed { .. } | Self::NotFetched { .. } => false,
+        }
+    }
+
+    /// What happened, with all causes.
+    pub fn text(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |&error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 }
 
@@ -89,8 +124,9 @@ impl Fault {
         Self { what: what.into(), help }
     }
 
-    pub(crate) fn at(self, path: &std::path::Path) -> DataError {
-        DataError::Malformed { path: path.display().to_string(), fault: self.what, help: self.help.to_owned() }
+    /// The fault with the file, folder or URI that has it.
+    pub(crate) fn at(self, place: impl std::fmt::Display) -> DataError {
+        DataError::Malformed { path: place.to_string(), fault: self.what, help: self.help.to_owned() }
     }
 }
 

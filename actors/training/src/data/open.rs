@@ -1,17 +1,16 @@
 //! Reads a data set: finds its files, takes it from the node's cache where it is there, else decodes it.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use neap_scheduler::spec::{DataFormat, DataPart, DataSpec};
 
 use super::dataset::Meaning;
-use super::files::{self, Source};
+use super::files::{self, DataFile, Source};
+use super::remote::RemoteFiles;
 use super::rows::{Built, RowsBuilder, Width};
 use super::split::{Cut, RowHash};
 use super::table::{self, Chunk, EncodeError, Encoder, Fit, Next, Selection, TableColumns};
-use super::{DataError, Dataset, Fault, Input, SampleShape, Storage, TargetInfo, idx};
+use super::{DataError, Dataset, Fault, Input, SampleShape, Storage, Stores, TargetInfo, idx};
 
 /// The known parts of a folder of the MNIST family.
 const TRAIN_PREFIX: &str = "train";
@@ -30,17 +29,8 @@ const KEPT_PART: u64 = 4;
 ///
 /// [`DataError`] with the file, the position and what to do.
 pub fn open(spec: &DataSpec, training: Option<&Dataset>, storage: &Storage) -> Result<Dataset, DataError> {
-    let path = Path::new(&spec.path);
-    let files = match spec.format {
-        DataFormat::Idx => idx_files(path, &spec.part)?,
-        format => {
-            if matches!(spec.part, DataPart::Train | DataPart::Test) {
-                let what = "a table has no part called train or test";
-                return Err(Fault::new(what, "cut it with `split: {rows: a..b}` or `split: {hash: 0.1}`").at(path));
-            }
-            files::find(&spec.path, table::suffixes(format))?
-        }
-    };
+    let path = &spec.path;
+    let files = find(spec, storage)?;
     let key = cache_key(spec, training, storage, &files)?;
     if let Some(cached) = key.as_ref().and_then(|key| Dataset::cached(storage, key)) {
         return Ok(cached);
@@ -59,18 +49,50 @@ pub fn open(spec: &DataSpec, training: Option<&Dataset>, storage: &Storage) -> R
     Dataset::complete(built, meaning, storage, &key.unwrap_or_default())
 }
 
+/// The files of a data set; those that lie in an object store are copied to this node first.
+fn find(spec: &DataSpec, storage: &Storage) -> Result<Vec<DataFile>, DataError> {
+    if spec.format != DataFormat::Idx && matches!(spec.part, DataPart::Train | DataPart::Test) {
+        let what = "a table has no part called train or test";
+        return Err(Fault::new(what, "cut it with `split: {rows: a..b}` or `split: {hash: 0.1}`").at(&spec.path));
+    }
+    match (spec.remote(), spec.format) {
+        (None, DataFormat::Idx) => idx_files(Path::new(&spec.path), &spec.part),
+        (None, format) => files::find(&spec.path, table::suffixes(format)),
+        (Some(objects), DataFormat::Idx) => {
+            let found = RemoteFiles::look(&objects, &storage.stores)?;
+            let names = idx_names(found.names(), &spec.part).map_err(|fault| fault.at(&spec.path))?;
+            found.fetch(|name| names.contains(&name), storage)
+        }
+        (Some(objects), format) => {
+            let found = RemoteFiles::look(&objects, &storage.stores)?;
+            found.check_count(table::suffixes(format))?;
+            found.fetch(|name| found.is_meant(name, table::suffixes(format)), storage)
+        }
+    }
+}
+
+/// Whether a data set that lies in an object store is there: its objects are listed, none is read.
+///
+/// # Errors
+///
+/// [`DataError`] as [`open`] would give it.
+pub fn find_in_store(spec: &DataSpec, stores: &Stores) -> Result<(), DataError> {
+    let Some(objects) = spec.remote() else { return Ok(()) };
+    let found = RemoteFiles::look(&objects, stores)?;
+    match spec.format {
+        DataFormat::Idx => idx_names(found.names(), &spec.part).map(|_| ()).map_err(|fault| fault.at(&spec.path)),
+        format => found.check_count(table::suffixes(format)),
+    }
+}
+
 /// What a data set is made of, in one hash. Nothing for files that are small beside the memory limit: they are not kept.
 fn cache_key(
     spec: &DataSpec,
     training: Option<&Dataset>,
     storage: &Storage,
-    files: &[PathBuf],
+    files: &[DataFile],
 ) -> Result<Option<[u8; 32]>, DataError> {
-    let mut bytes = 0;
-    for path in files {
-        let unreadable = |source| DataError::Unreadable { path: path.display().to_string(), source };
-        bytes += std::fs::metadata(path).map_err(unreadable)?.len();
-    }
+    let bytes: u64 = files.iter().map(DataFile::bytes).sum::<Result<_, _>>()?;
     if storage.cache.is_none() || bytes <= storage.memory_max / CACHE_FROM {
         return Ok(None);
     }
@@ -80,18 +102,8 @@ fn cache_key(
     let meant = (spec.format, &spec.part, &spec.label, spec.target, &spec.columns);
     hasher.update(format!("{meant:?}").as_bytes());
     hasher.update(&training.map_or([0; 32], Dataset::digest));
-    let mut buffer = vec![0; 1 << 20];
-    for path in files {
-        let unreadable = |source| DataError::Unreadable { path: path.display().to_string(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
-        let mut content = blake3::Hasher::new();
-        loop {
-            match file.read(&mut buffer).map_err(unreadable)? {
-                0 => break,
-                read => content.update(&buffer[..read]),
-            };
-        }
-        hasher.update(content.finalize().as_bytes());
+    for file in files {
+        hasher.update(&file.hash()?);
     }
     Ok(Some(*hasher.finalize().as_bytes()))
 }
@@ -101,14 +113,14 @@ fn all_there(spec: &DataSpec, rows: u64) -> Result<(), DataError> {
     match spec.part {
         DataPart::Rows { from, to } if from > to || to > rows => {
             let what = format!("rows {from}..{to} are not all there: it has {rows}");
-            Err(Fault::new(what, "change `split: {rows: a..b}`").at(Path::new(&spec.path)))
+            Err(Fault::new(what, "change `split: {rows: a..b}`").at(&spec.path))
         }
         _ => Ok(()),
     }
 }
 
 fn read_table(
-    files: &[PathBuf],
+    files: &[DataFile],
     spec: &DataSpec,
     training: Option<&Meaning>,
     storage: &Storage,
@@ -120,7 +132,7 @@ fn read_table(
         Some((columns, training)) => Selection::like(&header, spec, columns, &training.target),
         None => Selection::of_training(&header, spec),
     };
-    let selection = selection.map_err(|fault| fault.at(first))?;
+    let selection = selection.map_err(|fault| fault.at(first.shown()))?;
     let (meaning, kept) = match like {
         Some((_, training)) => (training.clone(), None),
         None => fit(files, spec, &selection, storage)?,
@@ -148,7 +160,7 @@ fn read_table(
         Some(chunks) => {
             for chunk in chunks {
                 // Several files are one table here: which of them a row comes from is not known any more.
-                if store(chunk).map_err(|fault| fault.at(Path::new(&spec.path)))? == Next::Stop {
+                if store(chunk).map_err(|fault| fault.at(&spec.path))? == Next::Stop {
                     break;
                 }
             }
@@ -168,7 +180,7 @@ fn read_table(
 
 /// The first pass over training data: what its values become. Gives the decoded chunks too where they are few.
 fn fit(
-    files: &[PathBuf],
+    files: &[DataFile],
     spec: &DataSpec,
     selection: &Selection,
     storage: &Storage,
@@ -186,7 +198,7 @@ fn fit(
         Ok(next)
     })?;
     all_there(spec, rows)?;
-    let (input, target) = fit.finish().map_err(|fault| fault.at(Path::new(&spec.path)))?;
+    let (input, target) = fit.finish().map_err(|fault| fault.at(&spec.path))?;
     let features = match &input {
         Input::Uniform { .. } => selection.features().len(),
         Input::Columns(columns) => Input::features(columns),
@@ -206,38 +218,54 @@ fn categories(input: &Input) -> impl Iterator<Item = String> {
 }
 
 /// The images' file and the labels' beside it.
-fn idx_files(folder: &Path, part: &DataPart) -> Result<Vec<PathBuf>, DataError> {
+fn idx_files(folder: &Path, part: &DataPart) -> Result<Vec<DataFile>, DataError> {
     let unreadable = |source| DataError::Unreadable { path: folder.display().to_string(), source };
     if !std::fs::metadata(folder).map_err(unreadable)?.is_dir() {
-        return Err(Fault::new("is a file", "name the folder that holds the IDX files").at(folder));
+        return Err(Fault::new("is a file", "name the folder that holds the IDX files").at(folder.display()));
     }
-    let mut prefixes = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        let prefix = name.to_str().and_then(|name| name.strip_suffix(".gz").unwrap_or(name).strip_suffix(IMAGES));
-        prefixes.extend(prefix.map(str::to_owned));
-    }
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    let prefix = choose_prefix(&prefixes, part).map_err(|fault| fault.at(folder))?;
-    Ok(vec![existing(folder, &format!("{prefix}{IMAGES}")), existing(folder, &format!("{prefix}{LABELS}"))])
+    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
+    let names = names.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let chosen = idx_names(names.iter().map(String::as_str), part).map_err(|fault| fault.at(folder.display()))?;
+    Ok(chosen.iter().map(|name| DataFile::local(folder.join(name))).collect())
 }
 
-fn read_idx(files: &[PathBuf], spec: &DataSpec, storage: &Storage) -> Result<(Built, Meaning), DataError> {
-    let (images_path, labels_path) = (&files[0], &files[1]);
-    let labels = Source::open(labels_path)?;
-    let labels = idx::read_labels(labels.content, labels.bytes_max).map_err(|fault| fault.at(labels_path))?;
-    let source = Source::open(images_path)?;
+/// The names of the images' file and the labels': the plain one where there is one, else the gzipped one.
+fn idx_names<'a>(names: impl Iterator<Item = &'a str>, part: &DataPart) -> Result<[&'a str; 2], Fault> {
+    let names: Vec<&str> = names.collect();
+    let prefix = |name: &&'a str| name.strip_suffix(".gz").unwrap_or(name).strip_suffix(IMAGES);
+    let mut prefixes: Vec<&str> = names.iter().filter_map(prefix).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    let prefix = choose_prefix(&prefixes, part)?;
+    let existing = |suffix: &str| {
+        let is =
+            |name: &&&str, end: &str| name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(suffix)) == Some(end);
+        let found = names.iter().find(|name| is(name, "")).or_else(|| names.iter().find(|name| is(name, ".gz")));
+        let missing = || {
+            let what = format!("holds `{prefix}{IMAGES}`, but no `{prefix}{suffix}` beside it");
+            Fault::new(what, "put the labels' file of the same data set there")
+        };
+        found.copied().ok_or_else(missing)
+    };
+    Ok([existing(IMAGES)?, existing(LABELS)?])
+}
+
+fn read_idx(files: &[DataFile], spec: &DataSpec, storage: &Storage) -> Result<(Built, Meaning), DataError> {
+    let (images_file, labels_file) = (&files[0], &files[1]);
+    let labels = Source::open(labels_file)?;
+    let labels = idx::read_labels(labels.content, labels.bytes_max).map_err(|fault| fault.at(labels_file.shown()))?;
+    let source = Source::open(images_file)?;
     let images = idx::Images::open(source.content, source.bytes_max);
-    let mut images = images.map_err(|fault| fault.at(images_path))?;
-    images.check_labels(&labels).map_err(|fault| fault.at(images_path))?;
+    let mut images = images.map_err(|fault| fault.at(images_file.shown()))?;
+    images.check_labels(&labels).map_err(|fault| fault.at(images_file.shown()))?;
     all_there(spec, images.count())?;
     let cut = Cut::of(&spec.part);
     let (mut hash, mut counts) = (RowHash::default(), [0u64; 256]);
     let mut builder = RowsBuilder::new(Width::Byte, storage);
     let pixels = images.shape().len();
     let mut row = 0u64;
-    while let Some(bytes) = images.next().map_err(|fault| fault.at(images_path))? {
+    while let Some(bytes) = images.next().map_err(|fault| fault.at(images_file.shown()))? {
         for image in bytes.chunks_exact(pixels) {
             let label = labels[row as usize];
             let taken = cut.takes(row, || {
@@ -269,7 +297,7 @@ fn read_idx(files: &[PathBuf], spec: &DataSpec, storage: &Storage) -> Result<(Bu
 const IMAGES: &str = "-images-idx3-ubyte";
 const LABELS: &str = "-labels-idx1-ubyte";
 
-fn choose_prefix(found: &[String], part: &DataPart) -> Result<String, Fault> {
+fn choose_prefix<'a>(found: &[&'a str], part: &DataPart) -> Result<&'a str, Fault> {
     let wanted = match part {
         DataPart::Train => Some(TRAIN_PREFIX),
         DataPart::Test => Some(TEST_PREFIX),
@@ -280,23 +308,16 @@ fn choose_prefix(found: &[String], part: &DataPart) -> Result<String, Fault> {
             "holds no file that ends in `-images-idx3-ubyte` or `-images-idx3-ubyte.gz`",
             "name the folder that holds the IDX files, or say the `format` of the files in it",
         )),
-        (Some(wanted), found) if found.iter().any(|prefix| prefix == wanted) => Ok(wanted.to_owned()),
-        (Some(wanted), found) => {
+        (Some(wanted), found) => found.iter().copied().find(|prefix| *prefix == wanted).ok_or_else(|| {
             let what = format!("holds no `{wanted}{IMAGES}`; there is: {}", found.join(", "));
-            Err(Fault::new(what, "change `split`, or name another folder"))
-        }
-        (None, [only]) => Ok(only.clone()),
+            Fault::new(what, "change `split`, or name another folder")
+        }),
+        (None, [only]) => Ok(*only),
         (None, found) => {
             let what = format!("holds several data sets: {}", found.join(", "));
             Err(Fault::new(what, "say which with `split: train` or `split: test`"))
         }
     }
-}
-
-/// The plain file where there is one, else the gzipped one.
-fn existing(folder: &Path, name: &str) -> PathBuf {
-    let plain = folder.join(name);
-    if plain.exists() { plain } else { folder.join(format!("{name}.gz")) }
 }
 
 #[cfg(test)]

@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use neap_scheduler::spec::OrderSpec;
+use neap_storage::object::Access;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::remote::Stores;
 use super::rows::Width;
 use super::{DataError, Targets};
 
@@ -42,17 +44,20 @@ const DESCRIPTION_BYTES_MAX: u64 = 256 << 20;
 const READ_BYTES: usize = 1 << 20;
 
 /// Where data sets may lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Storage {
     /// A data set with more bytes is kept in a file.
     pub memory_max: u64,
     /// The node's cache. Without one the file has no name and goes with the process.
     pub cache: Option<PathBuf>,
+    /// The object stores that data may come from.
+    pub stores: Arc<Stores>,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { memory_max: MEMORY_MAX, cache: None }
+        let stores = Arc::new(Stores::new(Access::from_environment()));
+        Self { memory_max: MEMORY_MAX, cache: None, stores }
     }
 }
 

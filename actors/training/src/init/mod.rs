@@ -4,16 +4,22 @@
 //! reader here only reads tensors out of it and runs nothing. PyTorch keeps the weights of a linear layer as `[out, in]`, burn as
 //! `[in, out]`: they are turned, also those of a safetensors file that says it comes from PyTorch.
 //!
+//! Tensors are F32, or F16 and BF16, which are exact as F32, or F64, which is rounded to the nearest. The file may lie in an
+//! object store.
+//!
 //! Every tensor of the model must be in the file with its shape, and every tensor of the file in the model, unless the job says
 //! otherwise; what does not fit is named, all of it at once.
 
 mod file;
 mod frozen;
+mod number;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+
+use neap_storage::object::ObjectError;
 
 use crate::model::{Layout, TensorPlace};
 pub use file::weights_digest;
@@ -29,9 +35,9 @@ const INPUT: &str = "input";
 /// Which weights a training begins with, and which of them stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InitWeights {
-    /// The file.
+    /// The file, or the URI of an object.
     pub path: PathBuf,
-    /// blake3 of it, in hex, as it was when the job was accepted.
+    /// What it was known by when the job was accepted ([`weights_digest`]).
     pub digest: Option<String>,
     /// New names: of a tensor, or of all whose name begins with this and a dot. The longest that fits counts.
     pub rename: BTreeMap<String, String>,
@@ -54,6 +60,15 @@ pub enum InitError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The object store did not give it.
+    #[error("failed to read the weights in {}", path.display())]
+    Store {
+        /// The URI.
+        path: PathBuf,
+        /// What became of it.
+        #[source]
+        source: Box<ObjectError>,
     },
     /// It is not the file any more that the job was accepted with.
     #[error("the weights in {} have changed since the job was accepted; put the file back or run the job anew", path.display())]

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use neap_storage::object::Access;
+
 use super::*;
 use crate::data::{Input, SampleShape, TargetInfo, Targets};
 use crate::model::{Batch, Mlp, MlpParams, Network, StandardNetwork, Write, to_safetensors};
@@ -64,7 +66,7 @@ fn a_model_of_our_own_comes_back_bit_by_bit() {
     assert_eq!(load(&init).unwrap(), values);
 
     // The file that was accepted is the one that is used.
-    let accepted = weights_digest(&init.path).unwrap();
+    let accepted = weights_digest(&init.path, &Access::with_variables([])).unwrap();
     let pinned = InitWeights { digest: Some(accepted), ..init.clone() };
     assert_eq!(load(&pinned).unwrap(), values);
     let mut flipped = file.clone();
@@ -79,6 +81,39 @@ fn a_model_of_our_own_comes_back_bit_by_bit() {
     std::fs::write(&init.path, file).unwrap();
     let error = load(&init).unwrap_err();
     assert!(error.contains("layer1.weight has NaN at position 3"), "{error}");
+}
+
+#[test]
+fn narrow_and_wide_weights_are_read_and_other_types_are_named() {
+    let exact = load(&of_pytorch("torch_mlp.pt", "")).unwrap();
+    for (file, off_max) in
+        [("torch_half.pt", 1.0 / 2_048.0), ("torch_bfloat16.pt", 1.0 / 256.0), ("torch_double.pt", 0.0)]
+    {
+        let near = |(&read, &exact): (&f32, &f32)| (read - exact).abs() <= off_max * exact.abs() + 1e-7;
+        let read = load(&of_pytorch(file, "")).unwrap();
+        assert!(read.iter().zip(&exact).all(near), "{file}");
+        assert_eq!(read == exact, off_max == 0.0, "{file}");
+    }
+    let error = load(&of_pytorch("torch_int.pt", "")).unwrap_err();
+    assert!(error.contains(".weight is I32") || error.contains(".bias is I32"), "{error}");
+
+    // The same as safetensors.
+    let layout = network().layout().clone();
+    let halves: Vec<u16> = exact.iter().map(|&value| half::bf16::from_f32(value).to_bits()).collect();
+    let views = layout.places().iter().map(|place| {
+        let bytes = bytemuck::cast_slice(&halves[place.range()]);
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, place.shape.clone(), bytes);
+        (place.name.clone(), view.unwrap())
+    });
+    let counter = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![1], &[0; 8]).unwrap();
+    let file = safetensors::serialize(views.chain([("steps".to_owned(), counter)]), None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let init = InitWeights { path: dir.path().join("model.safetensors"), ..InitWeights::default() };
+    std::fs::write(&init.path, file).unwrap();
+    assert!(load(&init).unwrap_err().contains("steps is I64"));
+    let init = InitWeights { ignore: vec!["steps".to_owned()], ..init };
+    let wanted: Vec<f32> = halves.iter().map(|&bits| half::bf16::from_bits(bits).to_f32()).collect();
+    assert_eq!(load(&init).unwrap(), wanted);
 }
 
 #[test]
@@ -127,7 +162,7 @@ fn files_that_are_none_are_refused_with_place_and_fix() {
     check("weights.onnx", b"", "does not say what it is");
     let nested = of_pytorch("torch_nested.pt", "model.");
     let error = load(&nested).unwrap_err();
-    assert!(error.contains("batches_seen is I64") && error.contains("F32"), "{error}");
+    assert!(error.contains("batches_seen is I64") && error.contains("BF16"), "{error}");
     let absent = InitWeights { path: dir.path().join("absent.pt"), ..InitWeights::default() };
     assert!(load(&absent).unwrap_err().contains("failed to read the weights in"));
 }

@@ -11,6 +11,9 @@ use super::LocalData;
 /// Samples in one answer; more cannot fit a message.
 const SAMPLES_MAX: usize = 65_536;
 
+/// What is answered until the data is there, or could not be read.
+pub(super) const STILL_READING: &str = "the data is still being read";
+
 /// Serves the data that this process has read.
 pub struct LoaderActor;
 
@@ -34,7 +37,7 @@ impl Actor for LoaderActor {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(Err("the data is still being read".to_owned()))
+        Ok(Err(STILL_READING.to_owned()))
     }
 
     async fn handle(

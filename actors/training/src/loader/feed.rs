@@ -1,7 +1,7 @@
 //! Batches of one assignment, prepared ahead of time on threads of their own.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use neap_runtime::wire::training::DataSet;
@@ -14,8 +14,9 @@ use crate::schedule::Schedule;
 /// Memory for steps prepared ahead; a step that alone needs more is still prepared, one a thread.
 const AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Epochs whose order is kept: the one that is prepared, and the next for the thread that is ahead.
-const ORDERS_KEPT: usize = 2;
+/// Epochs whose order is kept: the one that is prepared, the next for the thread that is ahead, and the one after it, which is
+/// made meanwhile.
+const ORDERS_KEPT: usize = 3;
 
 /// One step's batches for a block of logical shards.
 pub struct StepBatch {
@@ -66,7 +67,7 @@ impl Feed {
         let bytes = samples * data.facts().shape.len() * size_of::<f32>();
         let ahead = (AHEAD_BYTES_MAX / bytes.max(1)).clamp(1, data.settings().steps_ahead.max(1) as usize);
         let threads = (data.settings().threads.max(1) as usize).min(ahead);
-        let orders = Arc::new(Orders { schedule, known: Mutex::new(Vec::new()) });
+        let orders = Arc::new(Orders::new(schedule));
         let mut batches = Vec::new();
         for thread in 0..threads {
             // One step waits in the thread's hands, the others in its queue.
@@ -102,30 +103,54 @@ struct Steps {
     every: usize,
 }
 
-/// The orders of epochs, each made once for all threads.
+/// The orders of epochs, each made once for all threads, and the next one before it is asked for: with many samples it takes
+/// longer than the steps that are prepared ahead.
 struct Orders {
     schedule: Schedule,
-    known: Mutex<Vec<(u32, Arc<SampleOrder>)>>,
+    known: Mutex<Vec<(u32, Made)>>,
 }
 
+/// An order that is there, is being made, or will be made by whoever needs it first.
+type Made = Arc<OnceLock<Arc<SampleOrder>>>;
+
 impl Orders {
-    fn of(&self, epoch: u32) -> Arc<SampleOrder> {
+    fn new(schedule: Schedule) -> Self {
+        Self { schedule, known: Mutex::new(Vec::new()) }
+    }
+
+    fn of(self: &Arc<Self>, epoch: u32) -> Arc<SampleOrder> {
+        let order = self.make(&self.known(epoch).0, epoch);
+        let (next, is_new) = self.known(epoch + 1);
+        if is_new && epoch + 1 < self.schedule.epochs_total() {
+            let orders = self.clone();
+            let make = move || drop(orders.make(&next, epoch + 1));
+            // Where no thread can be had, it is made when it is asked for.
+            let _ = std::thread::Builder::new().name("data-order".to_owned()).spawn(make);
+        }
+        order
+    }
+
+    fn make(&self, order: &Made, epoch: u32) -> Arc<SampleOrder> {
+        order.get_or_init(|| Arc::new(self.schedule.order(epoch))).clone()
+    }
+
+    /// The place of an epoch's order, and whether it was just made.
+    fn known(&self, epoch: u32) -> (Made, bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, order)) = known.iter().find(|(number, _)| *number == epoch) {
-            return order.clone();
+            return (order.clone(), false);
         }
-        let order = Arc::new(self.schedule.order(epoch));
         if known.len() >= ORDERS_KEPT {
             known.remove(0);
         }
-        known.push((epoch, order.clone()));
-        order
+        known.push((epoch, Made::default()));
+        (known[known.len() - 1].1.clone(), true)
     }
 }
 
 type Prepared = SyncSender<Result<StepBatch, FetchError>>;
 
-fn prepare(data: &JobData, orders: &Orders, block: ShardRange, steps: Steps, sender: &Prepared) {
+fn prepare(data: &JobData, orders: &Arc<Orders>, block: ShardRange, steps: Steps, sender: &Prepared) {
     let schedule = &orders.schedule;
     let mut order: Option<(u32, Arc<SampleOrder>)> = None;
     for step in (steps.first..schedule.steps_total()).step_by(steps.every) {
@@ -154,7 +179,7 @@ fn prepare(data: &JobData, orders: &Orders, block: ShardRange, steps: Steps, sen
 
 #[cfg(test)]
 mod tests {
-    use neap_scheduler::spec::{DataFormat, DataPart, DataSpec, OrderSpec, TrainLength};
+    use neap_scheduler::spec::{DataFormat, DataPart, DataSpec, Locality, OrderSpec, TrainLength};
 
     use super::*;
     use crate::data::{Storage, synthetic};
@@ -172,6 +197,7 @@ mod tests {
             columns: neap_scheduler::spec::ColumnSpec::default(),
             order: ORDER,
             prefetch: 4,
+            locality: Locality::Prefer,
         }
     }
 
@@ -210,7 +236,7 @@ mod tests {
             let settings = LoaderSettings { steps_ahead, threads };
             assert!(steps(&Storage::default(), folder.path(), settings) == alone, "{settings:?}");
             for memory_max in [1_000, 15_000] {
-                let storage = Storage { memory_max, cache: None };
+                let storage = Storage { memory_max, ..Storage::default() };
                 assert!(steps(&storage, folder.path(), settings) == alone, "{settings:?} {memory_max}");
             }
         }

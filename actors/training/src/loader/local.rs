@@ -14,6 +14,7 @@ pub struct LocalData {
     train: Dataset,
     eval: Option<Dataset>,
     facts: DataFacts,
+    fetched_bytes: u64,
 }
 
 impl LocalData {
@@ -35,7 +36,12 @@ impl LocalData {
             train_digest: training.digest(),
             eval_digest: eval.as_ref().map(Dataset::digest),
         };
-        Ok(Self { train: training, eval, facts })
+        Ok(Self { train: training, eval, facts, fetched_bytes: storage.stores.fetched_bytes() })
+    }
+
+    /// Bytes of files that came from object stores to read it.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched_bytes
     }
 
     /// What everybody has to know.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use neap_runtime::RemoteRef;
 use neap_runtime::wire::training::{DataSet, LoaderProtocol};
 
+use actor::STILL_READING;
 pub use actor::{LoaderActor, LoaderMsg};
 pub use feed::{Feed, FeedError, ShardBatch, StepBatch};
 pub use local::LocalData;
@@ -53,6 +54,21 @@ pub enum FetchError {
     Unavailable(String),
 }
 
+impl FetchError {
+    /// Whether the worker that was asked may have the data later.
+    pub fn is_still_reading(&self) -> bool {
+        matches!(self, Self::Unavailable(reason) if reason == STILL_READING)
+    }
+
+    /// What happened, with all causes.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Data(error) => error.text(),
+            Self::Unavailable(_) => self.to_string(),
+        }
+    }
+}
+
 /// How batches are prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderSettings {
@@ -79,7 +95,9 @@ enum Source {
 impl JobData {
     /// Data that this process has read.
     pub fn local(data: Arc<LocalData>, settings: LoaderSettings) -> Self {
-        Self { source: Source::Local(data), settings, usage: Usage::default() }
+        let usage = Usage::default();
+        usage.fetched(data.fetched_bytes());
+        Self { source: Source::Local(data), settings, usage }
     }
 
     /// Data to be had from other workers.

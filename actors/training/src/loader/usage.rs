@@ -10,6 +10,7 @@ pub struct Usage {
     waited_nanos: AtomicU64,
     local_bytes: AtomicU64,
     remote_bytes: AtomicU64,
+    store_bytes: AtomicU64,
 }
 
 /// What was counted.
@@ -23,6 +24,8 @@ pub struct Totals {
     pub local_bytes: u64,
     /// Bytes of samples that other workers sent.
     pub remote_bytes: u64,
+    /// Bytes of files that were fetched from object stores.
+    pub store_bytes: u64,
 }
 
 impl Default for Usage {
@@ -32,11 +35,17 @@ impl Default for Usage {
             waited_nanos: AtomicU64::new(0),
             local_bytes: AtomicU64::new(0),
             remote_bytes: AtomicU64::new(0),
+            store_bytes: AtomicU64::new(0),
         }
     }
 }
 
 impl Usage {
+    /// So many bytes of files came from object stores.
+    pub(super) fn fetched(&self, bytes: u64) {
+        self.store_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Training waited this long.
     pub(super) fn waited(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -60,19 +69,21 @@ impl Usage {
             waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
             local_bytes: self.local_bytes.load(Ordering::Relaxed),
             remote_bytes: self.remote_bytes.load(Ordering::Relaxed),
+            store_bytes: self.store_bytes.load(Ordering::Relaxed),
         }
     }
 }
 
 impl Drop for Usage {
     fn drop(&mut self) {
-        let Totals { time, waited, local_bytes, remote_bytes } = self.totals();
+        let Totals { time, waited, local_bytes, remote_bytes, store_bytes } = self.totals();
         let (seconds, waited_seconds) = (time.as_secs_f64(), waited.as_secs_f64());
         tracing::info!(
             seconds,
             waited_seconds,
             local_bytes,
             remote_bytes,
+            store_bytes,
             "what training waited for data, and what it read"
         );
     }

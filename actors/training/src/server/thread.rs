@@ -138,9 +138,9 @@ impl ServerSetup {
         let same = hello.data_digest == self.data_digest;
         if !same {
             let text = format!(
-                "worker {} has other training data under the same path than the parameter server; give all nodes the \
-                 same data",
-                hello.worker
+                "worker {} has other training data under {} than the parameter server; give all nodes the same data, and \
+                 do not change it while a job runs",
+                hello.worker, self.job.train_data.path
             );
             self.outbox.fail(FailureKind::Invalid, text);
         }

@@ -160,7 +160,8 @@ impl Engines {
             steps_ahead: job.train_data.prefetch,
             threads: context.compute_threads.div_ceil(COMPUTE_PER_LOADER).max(LOADER_THREADS_MIN),
         };
-        let storage = Storage { memory_max: job.data_memory, cache: Some(context.cache.join(DATA_CACHE)) };
+        let cache = Some(context.cache.join(DATA_CACHE));
+        let storage = Storage { memory_max: job.data_memory, cache, ..Storage::default() };
         let opened = tokio::task::spawn_blocking(move || {
             LocalData::open(&reader.train_data, reader.eval_data.as_ref(), &storage)
         });
@@ -170,9 +171,9 @@ impl Engines {
                 let local = Arc::new(local);
                 (Data::Known(Arc::new(JobData::local(local.clone(), loader))), Ok(local))
             }
-            Err(error) if error.is_local() => {
-                tracing::warn!(%error, "the data is not here; other workers will be asked");
-                let text = error.to_string();
+            Err(error) if error.is_local() && job.asks_others_for_data() => {
+                let text = error.text();
+                tracing::warn!(error = text, "the data is not here; other workers will be asked");
                 (Data::Elsewhere(error.into()), Err(text))
             }
             Err(error) => return Err(error.into()),
@@ -339,7 +340,7 @@ impl Engines {
         let reason = match &self.data {
             Data::Known(data) if data.is_local() => return Ok(data.clone()),
             Data::Known(_) => None,
-            Data::Elsewhere(error) => Some(error.to_string()),
+            Data::Elsewhere(error) => Some(error.text()),
         };
         let mut loaders = Vec::new();
         for member in membership.members.iter().filter(|member| member.worker != self.worker) {
@@ -353,8 +354,10 @@ impl Engines {
             data.set_loaders(loaders);
             return Ok(data.clone());
         }
-        // Others may still be reading it.
-        for _ in 0..DESCRIBE_ROUNDS_MAX {
+        let mut rounds = 0;
+        while rounds < DESCRIBE_ROUNDS_MAX {
+            // Who is still reading it may take as long as a download takes, and says when it has failed.
+            let mut still_reading = false;
             for loader in &loaders {
                 match RemoteData::describe(loader).await {
                     Ok(facts) => {
@@ -363,9 +366,13 @@ impl Engines {
                         self.data = Data::Known(data.clone());
                         return Ok(data);
                     }
-                    Err(error) => tracing::debug!(%error, "a worker without the data"),
+                    Err(error) => {
+                        still_reading |= error.is_still_reading();
+                        tracing::debug!(%error, "a worker without the data");
+                    }
                 }
             }
+            rounds += u32::from(!still_reading);
             tokio::time::sleep(DESCRIBE_PAUSE).await;
         }
         Err(FetchError::Unavailable(reason.unwrap_or_default()).into())

@@ -76,8 +76,7 @@ impl From<EntryError> for SessionError {
 
 impl From<DataError> for SessionError {
     fn from(error: DataError) -> Self {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Self::Failed { kind: FailureKind::Invalid, message: format!("{error}{cause}") }
+        Self::Failed { kind: FailureKind::Invalid, message: error.text() }
     }
 }
 

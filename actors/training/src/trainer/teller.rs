@@ -24,13 +24,14 @@ impl DataTeller {
             return;
         }
         self.told = Some(Instant::now());
-        let Totals { time, waited, local_bytes, remote_bytes } = data.usage().totals();
+        let Totals { time, waited, local_bytes, remote_bytes, store_bytes } = data.usage().totals();
         outbox.report_latest(WorkerReport::DataUsed(DataUsed {
             membership,
             millis: time.as_millis() as u64,
             waited_millis: waited.as_millis() as u64,
             local_bytes,
             remote_bytes,
+            store_bytes,
         }));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TrainLaunch,
+    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
@@ -203,6 +203,7 @@ fn launch(folder: &Path) -> TrainLaunch {
         columns: Columns::default(),
         order: Order { seed: Some(7), window: None, micro_shard: 256 },
         prefetch: 4,
+        locality: Locality::Prefer,
     };
     TrainLaunch {
         job: JOB,

@@ -6,9 +6,12 @@ use super::super::code::Code;
 use super::super::context::ParseContext;
 use super::super::fault::{Faults, Reported, shortened};
 use super::super::field::{Block, Field, Missing};
-use super::super::job::{ColumnSpec, DataFormat, DataPart, DataSpec, HashSide, HashSplit, OrderSpec, TargetKind};
+use super::super::job::{
+    ColumnSpec, DataFormat, DataPart, DataSpec, HashSide, HashSplit, Locality, OrderSpec, TargetKind,
+};
 use super::super::layout;
 use super::super::quantity;
+use crate::model::{REMOTE_SCHEMES, RemoteObjects};
 
 const DATA_HELP: &str = "name the training data: `data: {train: {uri: path/to/data}}`";
 
@@ -70,7 +73,7 @@ fn data_set(
     let block = field.block(faults, &layout::DATA_SET)?;
     let missing = Missing { code: Code::DataMissing, help: "say where the data is: `uri: path/to/data`" };
     let path = block.required(faults, "uri", missing, |field, faults| {
-        Ok((path(field, Code::BadValue, context, faults)?, field.clone()))
+        Ok((path_or_objects(field, context, faults)?, field.clone()))
     });
     let format = match (block.get("format"), &path) {
         (Some(field), _) => format(&field, faults),
@@ -87,6 +90,8 @@ fn data_set(
     let columns = columns(&block, known, purpose, faults);
     let order = order(&block, purpose, faults);
     let prefetch = block.optional(faults, "prefetch", |field, faults| field.whole_u32(faults, 1..=PREFETCH_MAX));
+    let locality =
+        block.optional(faults, "locality", |field, faults| field.choice(faults, Code::BadValue, &LOCALITIES, &[]));
     Ok(DataSpec {
         path: path?.0,
         format: format?,
@@ -96,7 +101,29 @@ fn data_set(
         columns: columns?,
         order: order?,
         prefetch: prefetch?.unwrap_or(PREFETCH),
+        locality: locality?.unwrap_or_default(),
     })
+}
+
+/// An absolute path, or pattern, or objects of a store.
+fn path_or_objects(field: &Field<'_>, context: &ParseContext, faults: &mut Faults) -> Result<String, Reported> {
+    let text = field.text(faults)?;
+    if !is_remote(text) {
+        return path(field, Code::BadValue, context, faults);
+    }
+    match RemoteObjects::parse(text) {
+        Ok(objects) => Ok(objects.to_string()),
+        Err(error) => {
+            let help = "write `s3://bucket/a/key`, a prefix, or `s3://bucket/2013-*.csv`; credentials come from the \
+                        environment";
+            Err(field.fault(faults, Code::BadValue, error.to_string(), help))
+        }
+    }
+}
+
+/// Whether a text names something in an object store.
+pub(super) fn is_remote(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| REMOTE_SCHEMES.contains(&scheme))
 }
 
 /// The absolute path of one local file or folder.
@@ -145,6 +172,9 @@ fn joined(base: &str, path: &str) -> String {
     let joined = parts.fold(String::new(), |path, part| path + "/" + part);
     if joined.is_empty() { "/".to_owned() } else { joined }
 }
+
+const LOCALITIES: [(&str, Locality); 3] =
+    [("prefer", Locality::Prefer), ("require", Locality::Require), ("ignore", Locality::Ignore)];
 
 const FORMATS: [(&str, DataFormat); 5] = [
     ("idx", DataFormat::Idx),

@@ -8,7 +8,7 @@ use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing};
 use super::super::job::InitSpec;
 use super::super::layout;
-use super::data;
+use super::location::location;
 
 /// The longest name of a tensor, and the most names in one list: more are a mistake.
 const NAME_CHARS_MAX: usize = 512;
@@ -20,7 +20,7 @@ pub(super) fn init(field: &Field<'_>, context: &ParseContext, faults: &mut Fault
     let block = field.block(faults, &layout::INIT)?;
     let missing = Missing { code: Code::InitWeights, help: "say where the weights are: `uri: model.safetensors`" };
     let path = block.required(faults, "uri", missing, |field, faults| {
-        let path = data::local_path(field, Code::InitWeights, context, faults)?;
+        let path = location(field, Code::InitWeights, context, faults)?.to_string();
         if FORMATS.iter().any(|suffix| path.ends_with(suffix)) {
             return Ok(path);
         }

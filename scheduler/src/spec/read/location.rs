@@ -5,7 +5,7 @@ use super::super::context::ParseContext;
 use super::super::fault::{Faults, Reported};
 use super::super::field::Field;
 use super::data;
-use crate::model::{Location, REMOTE_SCHEMES};
+use crate::model::Location;
 
 /// A local path as [`data::local_path`] reads it, or a place in an object store.
 pub(super) fn location(
@@ -15,8 +15,7 @@ pub(super) fn location(
     faults: &mut Faults,
 ) -> Result<Location, Reported> {
     let text = field.text(faults)?;
-    let remote = text.split_once("://").is_some_and(|(scheme, _)| REMOTE_SCHEMES.contains(&scheme));
-    if !remote {
+    if !data::is_remote(text) {
         return data::local_path(field, code, context, faults).map(|path| Location::Local(path.into()));
     }
     Location::parse(text).map_err(|error| {

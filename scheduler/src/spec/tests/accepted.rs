@@ -88,6 +88,7 @@ fn the_smallest_file_gets_the_defaults() {
         columns: ColumnSpec::default(),
         order: OrderSpec { seed: Some(0), window: None, micro_shard: 256 },
         prefetch: 4,
+        locality: Locality::Prefer,
     };
     assert_eq!(spec.data, [("train".to_owned(), digits)].into());
     let params = [
@@ -332,9 +333,28 @@ fn the_folder_of_a_pattern_must_be_there() {
 }
 
 #[test]
-fn how_far_ahead_data_is_read_is_no_part_of_the_result() {
+fn data_may_lie_in_an_object_store() {
+    let train = |uri: &str| accepted(&SMALL.replace("digits.csv", &format!("\"{uri}\""))).data["train"].clone();
+    for (uri, path, format, place) in [
+        ("s3://b/d/x.csv.gz", "s3://b/d/x.csv.gz", DataFormat::Csv, "s3://b/d/x.csv.gz"),
+        ("gs://b//d/", "gs://b/d", DataFormat::Idx, "gs://b/d"),
+        ("az://b/20*/x-?.parquet", "az://b/20*/x-?.parquet", DataFormat::Parquet, "az://b"),
+    ] {
+        let data = train(uri);
+        assert_eq!((data.path.as_str(), data.format, data.place()), (path, format, place));
+        assert_eq!(data.remote().unwrap().to_string(), path);
+    }
+    assert_eq!(train("/data/x.csv").remote(), None);
+    let locality = |text: &str| accepted(&SMALL.replace("digits.csv", text)).data["train"].locality;
+    assert_eq!(locality("digits.csv, locality: require"), Locality::Require);
+    assert_eq!(locality("digits.csv, locality: ignore"), Locality::Ignore);
+}
+
+#[test]
+fn how_far_ahead_and_where_data_is_read_is_no_part_of_the_result() {
     let canonical = |text: &str| accepted(&SMALL.replace("digits.csv", text)).canonical();
     assert_eq!(canonical("digits.csv, prefetch: 9"), canonical("digits.csv"));
+    assert_eq!(canonical("digits.csv, locality: require"), canonical("digits.csv"));
     assert_ne!(canonical("digits.csv, shuffle: {window: 512}"), canonical("digits.csv"));
     assert_eq!(canonical("digits.csv, micro_shard: 2"), canonical("digits.csv"));
 }

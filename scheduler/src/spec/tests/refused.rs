@@ -459,7 +459,7 @@ fn init() {
             init("{rename: {a: b}}"),
             init("model.safetensors"),
             init("{uri: model.onnx}"),
-            init("{uri: s3://bucket/model.pt}"),
+            init("{uri: s3://bucket/../model.pt}"),
             init("{uri: model.pt, freez: [a]}"),
             init("{uri: model.pt, freeze: layer1}"),
             init("{uri: model.pt, fresh: [a, {b: c}]}"),
@@ -472,8 +472,8 @@ fn init() {
             43:9 error[E084] train.init: expected a map, found `model.safetensors` | give a map with `uri`, `rename`, `fresh`, `ignore` or `freeze`
             seed: 42⏎  init: {uri: model.onnx}
             43:15 error[E049] train.init.uri: the name of `model.onnx` does not tell what it is | give a `.safetensors` file, or a state_dict of PyTorch as `.pt` or `.pth`
-            seed: 42⏎  init: {uri: s3://bucket/model.pt}
-            43:15 error[E090] train.init.uri: `s3://` is not built yet | write a path, or `file:///an/absolute/path`
+            seed: 42⏎  init: {uri: s3://bucket/../model.pt}
+            43:15 error[E049] train.init.uri: `s3://bucket/../model.pt` names no place in an object store; one looks like `s3://bucket/some/prefix` | write `s3://bucket/some/prefix`; credentials come from the environment
             seed: 42⏎  init: {uri: model.pt, freez: [a]}
             43:25 error[E091] train.init.freez: unknown key `freez` | did you mean `freeze`?
             seed: 42⏎  init: {uri: model.pt, freeze: layer1}
@@ -499,6 +499,9 @@ fn data() {
             ),
             changed("uri: eval.csv.gz", "uri: eval.xlsx"),
             changed("uri: eval.csv.gz", "uri: parts/*"),
+            changed("uri: eval.csv.gz", "uri: s3://b*/eval.csv"),
+            changed("uri: eval.csv.gz", "uri: s3://key:secret@bucket/*.csv"),
+            changed("split: {rows: 10..20}", "locality: near"),
             changed("format: idx", "format: orc"),
             changed("split: train", "split: validation"),
             changed("split: {rows: 10..20}", "split: {rows: 20..10}"),
@@ -524,6 +527,12 @@ fn data() {
             28:10 error[E085] data.eval.uri: the name of `eval.xlsx` does not tell its format | say one of `format: idx`, `format: csv`, `format: jsonl`, `format: parquet`, `format: arrow`
             uri: parts/*
             28:10 error[E085] data.eval.uri: the name of `parts/*` does not tell its format | say one of `format: idx`, `format: csv`, `format: jsonl`, `format: parquet`, `format: arrow`
+            uri: s3://b*/eval.csv
+            28:10 error[E085] data.eval.uri: `s3://b*/eval.csv` names no place in an object store; one looks like `s3://bucket/some/prefix` | write `s3://bucket/a/key`, a prefix, or `s3://bucket/2013-*.csv`; credentials come from the environment
+            uri: s3://key:secret@bucket/*.csv
+            28:10 error[E085] data.eval.uri: a URI holds no credentials; set them in the environment (AWS_ACCESS_KEY_ID and so on) | write `s3://bucket/a/key`, a prefix, or `s3://bucket/2013-*.csv`; credentials come from the environment
+            locality: near
+            29:15 error[E085] data.eval.locality: unknown value `near` | write `prefer`, `require` or `ignore`
             format: orc
             26:44 error[E085] data.train.format: unknown value `orc` | write `idx`, `csv`, `jsonl`, `parquet` or `arrow`
             split: validation

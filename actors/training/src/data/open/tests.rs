@@ -1,20 +1,21 @@
 //! Whole data sets from files: every format, what columns become, cuts, the cache, and what is wrong with a file.
 
-use std::fs;
-use std::sync::Arc;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array, Int32Array, Int64Array,
     RecordBatch, StringArray, UInt8Array,
 };
-use neap_scheduler::spec::{ColumnSpec, HashSide, HashSplit, OrderSpec, TargetKind};
+use neap_scheduler::spec::{ColumnSpec, HashSide, HashSplit, Locality, OrderSpec, TargetKind};
 use proptest::prelude::*;
 
 use super::super::{ColumnKind, Rows, Targets, synthetic};
 use super::*;
 
 /// Everything in memory.
-const MEMORY: Storage = Storage { memory_max: 1 << 30, cache: None };
+static MEMORY: LazyLock<Storage> = LazyLock::new(|| Storage { memory_max: 1 << 30, ..Storage::default() });
 
 const ORDER: OrderSpec = OrderSpec { seed: Some(1), window: None, micro_shard: 4 };
 
@@ -28,6 +29,7 @@ fn spec(path: &Path, format: DataFormat, part: DataPart) -> DataSpec {
         columns: ColumnSpec::default(),
         order: ORDER,
         prefetch: 4,
+        locality: Locality::Prefer,
     }
 }
 
@@ -145,11 +147,21 @@ fn a_small_gzipped_file_cannot_claim_much_memory() {
 // ---- what the columns of a table become
 
 #[test]
-fn a_table_of_bytes_with_the_class_last() {
-    let data = Table::csv("a,b,class\n0,255,1\n3,4,0\n").open().unwrap();
+fn a_table_of_pixels_with_the_class_last() {
+    let data = Table::csv("p9,p10,class\n0,255,1\n3,4,0\n").open().unwrap();
     let Rows::Bytes(bytes) = data.rows() else { panic!("{:?}", data.rows()) };
     assert_eq!(bytes, &[0, 255, 3, 4]);
     assert_eq!((data.targets(), names(&data)), (&Targets::Classes(vec![1, 0]), vec!["0".to_owned(), "1".to_owned()]));
+    assert_eq!(data.input().mean(), [65.5]);
+}
+
+#[test]
+fn small_whole_numbers_that_are_no_pixels_have_a_mean_of_their_own_each() {
+    for header in ["hour,distance", "p1,p3", "p2,p1", "p1,q2", "1,p2", "p,p1"] {
+        let data = Table::csv(&format!("{header},class\n0,255,1\n2,5,0\n")).open().unwrap();
+        assert_eq!(data.input().mean(), [1.0, 130.0], "{header}");
+        assert_eq!(features(&data, &data), [-1.0, 1.0, 1.0, -1.0], "{header}");
+    }
 }
 
 #[test]
@@ -473,7 +485,7 @@ fn large_table() -> Table {
 }
 
 fn small_storage(cache: Option<&Path>) -> Storage {
-    Storage { memory_max: 4_096, cache: cache.map(Path::to_owned) }
+    Storage { memory_max: 4_096, cache: cache.map(Path::to_owned), ..Storage::default() }
 }
 
 fn cached_files(folder: &Path) -> Vec<PathBuf> {

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -15,11 +14,11 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, DataType, SchemaRef};
+use foldhash::fast::RandomState;
 use neap_scheduler::spec::DataFormat;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::super::DataError;
 use super::{CHUNK_ROWS, Chunk, Column, Fault, NO_WORD, Next, Request, Visit, number_word};
 
 /// How an Arrow IPC file begins, padded to eight bytes; a stream does not.
@@ -34,26 +33,19 @@ const CONTINUATION: u32 = u32::MAX;
 const FIX_FILE: &str = "check that the file is complete, and what its name says";
 
 /// The names of the columns.
-pub(super) fn header(path: &Path, format: DataFormat) -> Result<Result<Vec<String>, Fault>, DataError> {
-    let file = open(path)?;
-    Ok(guarded(|| {
+pub(super) fn header(file: File, format: DataFormat) -> Result<Vec<String>, Fault> {
+    guarded(|| {
         let schema = match format {
             DataFormat::Parquet => parquet(file)?.schema().clone(),
             _ => batches_of_ipc(file, None)?.0,
         };
         Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
-    }))
+    })
 }
 
 /// Goes through the rows.
-pub(super) fn read(
-    path: &Path,
-    format: DataFormat,
-    request: &Request,
-    visit: &mut Visit<'_>,
-) -> Result<Result<(), Fault>, DataError> {
-    let file = open(path)?;
-    Ok(guarded(|| {
+pub(super) fn read(file: File, format: DataFormat, request: &Request, visit: &mut Visit<'_>) -> Result<(), Fault> {
+    guarded(|| {
         let batches = match format {
             DataFormat::Parquet => batches_of_parquet(file, request)?,
             _ => {
@@ -72,11 +64,7 @@ pub(super) fn read(
             }
         }
         Ok(())
-    }))
-}
-
-fn open(path: &Path) -> Result<File, DataError> {
-    File::open(path).map_err(|source| DataError::Unreadable { path: path.display().to_string(), source })
+    })
 }
 
 /// The decoders check what they read, but not everything: what panics in them is a damaged file.
@@ -214,7 +202,7 @@ fn numbers<T: ArrowPrimitiveType>(array: &ArrayRef, real: bool, number: impl Fn(
 }
 
 fn words<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> Column {
-    let (mut words, mut known) = (Vec::new(), HashMap::new());
+    let (mut words, mut known) = (Vec::new(), HashMap::with_hasher(RandomState::default()));
     let mut code = |text: &'a str| {
         *known.entry(text).or_insert_with(|| {
             words.push(text.to_owned());
@@ -226,7 +214,7 @@ fn words<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> Column {
 }
 
 fn words_of_numbers(values: &[f64]) -> Column {
-    let (mut words, mut known) = (Vec::new(), HashMap::new());
+    let (mut words, mut known) = (Vec::new(), HashMap::with_hasher(RandomState::default()));
     let mut code = |value: f64| {
         *known.entry((value + 0.0).to_bits()).or_insert_with(|| {
             words.push(number_word(value));

@@ -75,7 +75,8 @@ impl<'a> Encoder<'a> {
 
     fn column(&mut self, at: usize, chunk: &Chunk, rows: &[u32]) -> Result<(), Fault> {
         let width = self.names.len();
-        let cells = self.buffer.iter_mut().skip(at).step_by(width).zip(rows.iter().map(|&row| row as usize));
+        let samples = self.buffer.chunks_exact_mut(width).zip(rows);
+        let cells = samples.map(|(sample, &row)| (&mut sample[at], row as usize));
         match (&self.codes[at], &chunk.columns[at]) {
             (None, Column::Missing) => {}
             (None, Column::Numbers { values, .. }) => {

@@ -24,7 +24,7 @@ pub(in super::super) struct Fit {
     names: Vec<String>,
     label: String,
     columns: Vec<ColumnFit>,
-    /// How often each byte occurs, while all values are bytes.
+    /// How often each byte occurs, while the columns may be the pixels of an image and all values are bytes.
     bytes: Option<Box<[u64; 256]>>,
     target: TargetFit,
     rows: u64,
@@ -70,7 +70,7 @@ impl Fit {
             names: selection.features().to_vec(),
             label: selection.label().to_owned(),
             columns: vec![ColumnFit::Unknown { missing: 0 }; selection.features().len()],
-            bytes: Some(Box::new([0; 256])),
+            bytes: is_series(selection.features()).then(|| Box::new([0; 256])),
             target: TargetFit { kind: target, names: Some(BTreeSet::new()), numeric: true, real: false },
             rows: 0,
         }
@@ -163,22 +163,15 @@ impl ColumnFit {
                 return self.add(column, rows, bytes);
             }
             (Self::Number { missing, moments }, Column::Numbers { values, .. }) => {
+                count_bytes(rows.iter().map(|&row| values[row as usize]), bytes);
                 for &row in rows {
                     let value = values[row as usize];
                     if value.is_nan() {
                         *missing += 1;
-                        *bytes = None;
-                        continue;
-                    }
-                    if !(value as f32).is_finite() {
+                    } else if (value as f32).is_finite() {
+                        moments.add(value);
+                    } else {
                         return Ok(Some((row, value)));
-                    }
-                    moments.add(value);
-                    match bytes {
-                        Some(counts) if value.fract() == 0.0 && (0.0..=255.0).contains(&value) => {
-                            counts[value as usize] += 1;
-                        }
-                        _ => *bytes = None,
                     }
                 }
             }
@@ -204,6 +197,32 @@ impl ColumnFit {
             _ => None,
         }
     }
+}
+
+/// Counts values while all of them are bytes.
+fn count_bytes(values: impl Iterator<Item = f64>, bytes: &mut Option<Box<[u64; 256]>>) {
+    let Some(counts) = bytes else { return };
+    for value in values {
+        // Saturates, and takes NaN for 0: only a byte comes back as it was.
+        let byte = value as u8;
+        if f64::from(byte) != value {
+            *bytes = None;
+            return;
+        }
+        counts[usize::from(byte)] += 1;
+    }
+}
+
+/// Whether the columns are one thing cut into numbered pieces, as the pixels `p0`, `p1`, `p2` are: one name, and numbers that
+/// follow each other. Only then do they share a mean and a deviation; an hour and a distance do not, small and whole as both
+/// may be.
+fn is_series(names: &[String]) -> bool {
+    let numbered = |name: &String| {
+        let stem = name.trim_end_matches(|end: char| end.is_ascii_digit());
+        Some((stem.to_owned(), name[stem.len()..].parse::<u64>().ok()?))
+    };
+    let Some(numbered) = names.iter().map(numbered).collect::<Option<Vec<_>>>() else { return false };
+    numbered.len() > 1 && numbered.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 + 1 == pair[1].1)
 }
 
 /// The words that these rows use; the empty one where one has none.

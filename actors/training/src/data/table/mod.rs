@@ -13,7 +13,6 @@ mod jsonl;
 mod selection;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use neap_scheduler::spec::DataFormat;
 
@@ -21,7 +20,7 @@ pub(super) use encode::{EncodeError, Encoder};
 pub(super) use fit::Fit;
 pub(super) use selection::{Selection, TableColumns};
 
-use super::files::Source;
+use super::files::{DataFile, Source};
 use super::{DATA_BYTES_MAX, DataError, Fault};
 
 /// Rows decoded at once.
@@ -124,34 +123,34 @@ pub(super) fn suffixes(format: DataFormat) -> &'static [&'static str] {
 }
 
 /// The names of a file's columns.
-pub(super) fn header(path: &Path, format: DataFormat) -> Result<Vec<String>, DataError> {
+pub(super) fn header(file: &DataFile, format: DataFormat) -> Result<Vec<String>, DataError> {
     let names = match format {
-        DataFormat::Csv | DataFormat::Idx => csv::header(Source::open(path)?.content),
-        DataFormat::Jsonl => jsonl::header(Source::open(path)?.content),
-        DataFormat::Parquet | DataFormat::Arrow => arrow::header(path, format)?,
+        DataFormat::Csv | DataFormat::Idx => csv::header(Source::open(file)?.content),
+        DataFormat::Jsonl => jsonl::header(Source::open(file)?.content),
+        DataFormat::Parquet | DataFormat::Arrow => arrow::header(file.open()?, format),
     };
-    let names = names.map_err(|fault| fault.at(path))?;
+    let names = names.map_err(|fault| fault.at(file.shown()))?;
     let mut seen = BTreeSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
         let what = format!("the column `{twice}` is there twice");
-        return Err(Fault::new(what, "give every column a name of its own").at(path));
+        return Err(Fault::new(what, "give every column a name of its own").at(file.shown()));
     }
     if names.len() > COLUMNS_MAX {
         let what = format!("has {} columns, at most {COLUMNS_MAX} are possible", names.len());
-        return Err(Fault::new(what, "split it, or store images as IDX").at(path));
+        return Err(Fault::new(what, "split it, or store images as IDX").at(file.shown()));
     }
     Ok(names)
 }
 
 /// Goes through the rows of all files, until the end or until `visit` has seen enough. Returns how many rows were read.
 pub(super) fn read(
-    files: &[PathBuf],
+    files: &[DataFile],
     format: DataFormat,
     request: &Request,
     visit: &mut Visit<'_>,
 ) -> Result<u64, DataError> {
     let mut rows = 0;
-    for path in files {
+    for file in files {
         let mut next = Next::Go;
         let mut count = |mut chunk: Chunk| {
             chunk.first_row = rows;
@@ -159,13 +158,13 @@ pub(super) fn read(
             next = visit(chunk)?;
             Ok(next)
         };
-        let source = || Source::open(path).map(|source| std::io::Read::take(source.content, DATA_BYTES_MAX));
+        let source = || Source::open(file).map(|source| std::io::Read::take(source.content, DATA_BYTES_MAX));
         let outcome = match format {
             DataFormat::Csv | DataFormat::Idx => csv::read(source()?, request, &mut count),
             DataFormat::Jsonl => jsonl::read(source()?, request, &mut count),
-            DataFormat::Parquet | DataFormat::Arrow => arrow::read(path, format, request, &mut count)?,
+            DataFormat::Parquet | DataFormat::Arrow => arrow::read(file.open()?, format, request, &mut count),
         };
-        outcome.map_err(|fault| fault.at(path))?;
+        outcome.map_err(|fault| fault.at(file.shown()))?;
         if next == Next::Stop {
             break;
         }
