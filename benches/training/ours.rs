@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
+    Backend, Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TRAIN_WORKLOAD,
+    TrainLaunch,
 };
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,
@@ -84,6 +85,7 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
         compression: None,
+        backend: Backend::Flex,
         memory_mib: 1024,
     };
     codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")

@@ -61,6 +61,8 @@ pub mod finite;
 
 pub mod schedule;
 
+pub mod device;
+
 pub mod model;
 
 pub mod init;

@@ -62,6 +62,19 @@ pub struct TrainLaunch {
     pub strategy: Strategy,
     /// How gradients are made smaller on their way to a server in another process.
     pub compression: Option<Compression>,
+    /// What computes.
+    pub backend: Backend,
+}
+
+/// What computes a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backend {
+    /// The processor.
+    Flex,
+    /// A graphics card, through Vulkan, Metal or DirectX.
+    Wgpu,
+    /// A graphics card of NVIDIA's, through CUDA.
+    Cuda,
 }
 
 /// How gradients are made smaller.
@@ -309,6 +322,11 @@ impl TrainLaunch {
                 spec::Compression::TopK { share } => Compression::TopK { share },
             }),
             memory_mib: spec.resources.memory.0,
+            backend: match train.backend {
+                spec::Backend::Flex => Backend::Flex,
+                spec::Backend::Wgpu => Backend::Wgpu,
+                spec::Backend::Cuda => Backend::Cuda,
+            },
         }
     }
 }
@@ -422,6 +440,8 @@ pub struct TrainerHello {
     pub worker: WorkerId,
     /// Digest of the training data it uses; another one than the server's ends the job.
     pub data_digest: [u8; 32],
+    /// The model of the device it computes on; another one than the server's ends a job that must be bit-identical.
+    pub device: String,
 }
 
 /// Announces the gradients of one trainer for one step. The payload is one gradient a part, in the order of `parts`,
