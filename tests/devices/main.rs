@@ -13,9 +13,13 @@ mod support;
 #[allow(dead_code, reason = "shared with the tests of training, which use other parts")]
 mod cluster;
 
+#[path = "../../actors/training/tests/cluster/mod.rs"]
+mod workers;
+
 mod gradients;
 mod inventory;
 mod jobs;
+mod mixed;
 
 use std::io::Write;
 

@@ -25,7 +25,7 @@ const ALL_TIMEOUT: Duration = Duration::from_secs(60);
 const READINGS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pause between two readings.
-const READ_PAUSE: Duration = Duration::from_secs(10);
+pub(crate) const READ_PAUSE: Duration = Duration::from_secs(10);
 
 /// Readings that may fail in a row; after that nothing is read any more.
 const FAILURES_MAX: u32 = 3;
@@ -51,8 +51,8 @@ enum NoAnswer {
     Garbage(#[from] serde_json::Error),
 }
 
-/// Finds the node's devices and keeps reading them, until it is aborted or there is nothing to read.
-pub(crate) async fn run(program: PathBuf, devices: watch::Sender<Vec<Device>>) {
+/// Finds the node's devices and keeps reading them, with a pause in between, until it is aborted or there is nothing to read.
+pub(crate) async fn run(program: PathBuf, devices: watch::Sender<Vec<Device>>, pause: Duration) {
     let found = match ask(&program, &[], ALL_TIMEOUT).await {
         Ok(found) => found,
         Err(error) => {
@@ -70,7 +70,7 @@ pub(crate) async fn run(program: PathBuf, devices: watch::Sender<Vec<Device>>) {
         if !known.iter().any(Device::has_readings) && failures == 0 {
             return;
         }
-        tokio::time::sleep(READ_PAUSE).await;
+        tokio::time::sleep(pause).await;
         let readings = match ask(&program, &[READINGS_FLAG], READINGS_TIMEOUT).await {
             Ok(read) => {
                 failures = 0;
@@ -188,8 +188,8 @@ mod tests {
     async fn a_child_that_hangs_is_ended_with_what_it_started() {
         let (folder, path) = program("sleep 1000 & echo $! > \"$0.pid\"; wait");
         let started = Instant::now();
-        let error = asked(&path, &[], SECOND).await.unwrap_err();
-        assert_eq!(error.to_string(), "it did not answer within 1 s");
+        let error = asked(&path, &[], 5 * SECOND).await.unwrap_err();
+        assert_eq!(error.to_string(), "it did not answer within 5 s");
         assert!(started.elapsed() < 60 * SECOND);
         let pid = std::fs::read_to_string(folder.path().join("program.pid")).unwrap();
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
@@ -210,14 +210,37 @@ mod tests {
         assert_eq!(found.devices[0].memory_used_bytes, Some(5));
         let (sender, devices) = watch::channel(Vec::new());
         // Without readings there is nothing to go on with.
-        run(path, sender).await;
+        run(path, sender, SECOND).await;
         assert_eq!((&devices.borrow()[0].name[..], devices.borrow().len()), ("H100", 1));
     }
 
     #[tokio::test]
     async fn a_failing_child_leaves_a_node_without_devices() {
         let (sender, devices) = watch::channel(Vec::new());
-        run(PathBuf::from("/nowhere/neap"), sender).await;
+        run(PathBuf::from("/nowhere/neap"), sender, SECOND).await;
         assert!(devices.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn readings_follow_until_they_fail_again_and_again() {
+        let device = r#"{"name":"H100","kind":"discrete","vendor_id":4318,"api":null,"driver":null,"bus":"0000:01:00.0",
+            "uuid":null,"memory_bytes":8,"memory_used_bytes":'$used',"busy_percent":null}"#;
+        let text = format!(
+            "used=1; [ \"$2\" = --readings ] && {{ used=5; [ -e \"$0.broken\" ] && exit 1; }}\n\
+             echo '{{\"devices\":[{device}],\"remarks\":[]}}'"
+        );
+        let (folder, path) = program(&text);
+        asked(&path, &[], 20 * SECOND).await.unwrap();
+        let (sender, mut devices) = watch::channel(Vec::new());
+        let running = tokio::spawn(run(path, sender, SECOND / 20));
+        let used = |wanted: Option<u64>| {
+            move |devices: &Vec<Device>| devices.iter().any(|device| device.memory_used_bytes == wanted)
+        };
+        devices.wait_for(used(Some(5))).await.unwrap();
+        std::fs::write(folder.path().join("program.broken"), "").unwrap();
+        running.await.unwrap();
+        let last = devices.borrow().clone();
+        assert!(used(None)(&last), "what was read last does not stay");
+        assert_eq!((&last[0].name[..], last.len()), ("H100", 1));
     }
 }

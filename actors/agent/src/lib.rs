@@ -109,7 +109,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let cache = ArtifactStore::open_cache(settings.folder.join(NODE_ARTIFACTS), CACHE_BYTES_MAX)?;
     let artifacts = Artifacts::start(cache, node.clone()).await.map_err(boxed)?;
     let (devices, found) = watch::channel(Vec::new());
-    let inventory = tokio::spawn(inventory::run(settings.worker_binary.clone(), devices));
+    let inventory = tokio::spawn(inventory::run(settings.worker_binary.clone(), devices, inventory::READ_PAUSE));
     let (outgoing, to_send) = mpsc::channel(link::OUTGOING_MAX);
     let (ending, mut ended) = mpsc::channel(1);
     let parts = AgentParts {

@@ -25,9 +25,7 @@ struct Answers {
 pub(super) fn read() -> Inventory {
     match Nvml::init().and_then(|library| cards(&library)) {
         Ok(inventory) => inventory,
-        Err(NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound | NvmlError::DriverNotLoaded) => {
-            Inventory::default()
-        }
+        Err(NvmlError::LibloadingError(_)) => Inventory::default(),
         Err(error) => Inventory { devices: Vec::new(), remarks: vec![format!("NVIDIA's library: {error}")] },
     }
 }
