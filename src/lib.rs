@@ -23,6 +23,9 @@ mod cluster;
 
 mod artifact;
 
+#[cfg(feature = "wgpu")]
+mod adapters;
+
 pub mod cli;
 
 pub mod home;

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use neap_runtime::system;
 use neap_runtime::workload::{
-    AGENT_ARGUMENT, CONTROL_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT, Workloads,
+    AGENT_ARGUMENT, CONTROL_ARGUMENT, DEVICES_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT, Workloads,
 };
 use neap_training::Entries;
 
 use crate::{cli, snapshots};
 
 /// The arguments with which processes of Neap start a program in a role. No command of its own should be called so.
-const ROLES: [&str; 5] = [WORKER_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, AGENT_ARGUMENT, CONTROL_ARGUMENT];
+const ROLES: [&str; 6] =
+    [WORKER_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, DEVICES_ARGUMENT, AGENT_ARGUMENT, CONTROL_ARGUMENT];
 
 /// What a program adds to Neap: entries to train, and own actors. Made from [`Entries`] where there are only those, and from
 /// [`system::Program`] where there are only actors.

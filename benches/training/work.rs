@@ -4,7 +4,7 @@ use std::path::Path;
 
 use neap_runtime::codec;
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
+    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::workload::LAUNCH_BYTES_MAX;
 use neap_scheduler::model::JobId;
@@ -74,6 +74,7 @@ pub(crate) fn launch(folder: &Path, work: &Work) -> Vec<u8> {
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
         compression: None,
+        backend: Backend::Flex,
         memory_mib: 1024,
         replicas: 0,
     };

@@ -69,6 +69,18 @@ install_s3_server() {
     fi
 }
 
+# Mesa's software Vulkan, so that the tests of wgpu have an adapter where there is no card.
+install_vulkan() {
+    if ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' && compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null; then
+        return
+    fi
+    say "software Vulkan for tests: installing mesa-vulkan-drivers libvulkan1"
+    if ! apt_install mesa-vulkan-drivers libvulkan1; then
+        [ "${CI:-}" != true ] || fail "mesa-vulkan-drivers could not be installed, and the tests need it here."
+        echo "could not install mesa-vulkan-drivers; the tests of wgpu will say SKIPPED" >&2
+    fi
+}
+
 prepare() {
     find_rust
     install_packages

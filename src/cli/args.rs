@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use neap_runtime::workload::{AGENT_ARGUMENT, CONTROL_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT};
+use neap_runtime::workload::{
+    AGENT_ARGUMENT, CONTROL_ARGUMENT, DEVICES_ARGUMENT, ENTRIES_ARGUMENT, MEASURE_ARGUMENT, WORKER_ARGUMENT,
+};
 use neap_scheduler::model::{CpuMillis, MemoryMib, NodeId};
 
 mod simulate;
@@ -124,6 +126,8 @@ pub enum Command {
     /// Look at nodes, or take one back.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// List what this machine can compute on: its graphics cards, with their memory and use where they tell it.
+    Devices,
     /// Print the JSON Schema of job files, for editors.
     Schema,
     /// Check this machine and the control plane, and say what to do about what is wrong.
@@ -145,6 +149,17 @@ pub enum Command {
     /// How fast this program trains the job on its standard input, for whoever handles it as an artifact.
     #[command(hide = true, name = MEASURE_ARGUMENT)]
     Measure,
+    /// What this machine can compute on, for the node agent.
+    #[command(hide = true, name = DEVICES_ARGUMENT)]
+    Inventory(InventoryArgs),
+}
+
+/// What a node agent asks its child.
+#[derive(Debug, Args)]
+pub struct InventoryArgs {
+    /// Only cards whose memory or use can be read, without asking wgpu.
+    #[arg(long)]
+    pub readings: bool,
 }
 
 /// Where the control plane listens and what it is configured with.

@@ -27,6 +27,8 @@ mod checkpoint;
 
 mod nodes;
 
+mod devices;
+
 mod cost;
 
 mod budget;
@@ -167,6 +169,7 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Checkpoint(CheckpointCommand::Gc(args)) => checkpoint::gc(shell, &args),
         Command::Node(NodeCommand::List(args)) => nodes::list(shell, &args),
         Command::Node(NodeCommand::Preempt(args)) => nodes::preempt(shell, &args),
+        Command::Devices => devices::list(shell),
         Command::Schema => validate::schema(shell),
         Command::Doctor => doctor::doctor(shell),
         Command::Version => version(shell),
@@ -175,6 +178,7 @@ fn dispatch(shell: &Shell, command: Command) -> Result<Exit, CliError> {
         Command::Worker => roles::worker(&shell.program),
         Command::Describe => entries::describe(shell),
         Command::Measure => entries::measure(shell),
+        Command::Inventory(args) => devices::inventory(shell, &args),
     }
 }
 

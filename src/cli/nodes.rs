@@ -6,13 +6,15 @@ use crate::http::body::NodeBody;
 
 use super::Shell;
 use super::args::{AllArgs, Format, PreemptArgs};
+use super::devices::gpus;
 use super::exit::{CliError, Exit};
 use super::output::{Listing, Tone, age, coarse, now};
 
 pub(super) fn list(shell: &Shell, args: &AllArgs) -> Result<Exit, CliError> {
     let nodes = shell.client()?.nodes(args.listed())?;
-    let mut listing =
-        Listing::new(&["NODE", "STATE", "OFFER", "CPUS", "MEMORY", "MARKET", "PRICE", "JOBS", "COST", "AGE", "WHY"]);
+    let mut listing = Listing::new(&[
+        "NODE", "STATE", "OFFER", "CPUS", "MEMORY", "GPUS", "MARKET", "PRICE", "JOBS", "COST", "AGE", "WHY",
+    ]);
     for node in &nodes {
         listing.row(row(node));
     }
@@ -49,6 +51,7 @@ fn row(node: &NodeBody) -> Vec<(String, Tone)> {
         plain(node.offer.clone()),
         plain(node.cpu_millis.to_string()),
         plain(node.memory_mib.to_string()),
+        plain(gpus(&node.devices)),
         plain(node.market.clone()),
         plain(node.price_micro_usd_per_hour.to_string()),
         plain(jobs),

@@ -365,6 +365,36 @@ pub struct NodeBody {
     pub keep_reason: String,
     /// What it cost so far.
     pub cost_micro_usd: MicroUsd,
+    /// What it can compute on beside its processor, as its agent last said.
+    #[serde(default)]
+    pub devices: Vec<DeviceBody>,
+}
+
+/// A device that a machine can compute on, with its last readings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceBody {
+    /// Its model.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` (software that plays a card) or `unknown`.
+    pub kind: String,
+    /// Whether it counts as a GPU: software does not.
+    pub gpu: bool,
+    /// The maker's PCI id, or 0.
+    pub vendor_id: u32,
+    /// Through which interface wgpu reaches it, if it does.
+    pub api: Option<String>,
+    /// Its driver.
+    pub driver: Option<String>,
+    /// Its PCI address.
+    pub bus: Option<String>,
+    /// The id that its maker gave it.
+    pub uuid: Option<String>,
+    /// Its memory.
+    pub memory_bytes: Option<u64>,
+    /// How much of that is used.
+    pub memory_used_bytes: Option<u64>,
+    /// The share of the time in which it computed lately.
+    pub busy_percent: Option<u8>,
 }
 
 /// Why something is as it is.

@@ -7,14 +7,15 @@ use neap_control::views::{
     BillView, CheckpointView, CostView, DataView, EpochView, Explanation, JobView, LogView, NodeView, ProgressView,
     ResultView, StatusView, WorkerView,
 };
+use neap_runtime::wire::device::Device;
 use neap_scheduler::model::JobState;
 use neap_scheduler::spec::Fault;
 use neap_storage::record::EstimateRecord;
 
 use super::body::{
-    BillBody, BudgetBody, CheckpointBody, CostBody, DataBody, EpochBody, EstimateBody, ExplanationBody, FaultBody,
-    HistoryBody, JobBillBody, JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody, ResultBody,
-    ShardsBody, StatusBody, VersionBody, WorkerBody, WorkersWantedBody,
+    BillBody, BudgetBody, CheckpointBody, CostBody, DataBody, DeviceBody, EpochBody, EstimateBody, ExplanationBody,
+    FaultBody, HistoryBody, JobBillBody, JobBody, JobStateBody, LogBody, NodeBillBody, NodeBody, ProgressBody,
+    ResultBody, ShardsBody, StatusBody, VersionBody, WorkerBody, WorkersWantedBody,
 };
 
 impl From<JobState> for JobStateBody {
@@ -164,7 +165,18 @@ impl From<NodeView> for NodeBody {
             jobs: node.jobs.iter().map(ToString::to_string).collect(),
             keep_reason: node.keep_reason,
             cost_micro_usd: node.cost,
+            devices: node.devices.into_iter().map(DeviceBody::from).collect(),
         }
+    }
+}
+
+impl From<Device> for DeviceBody {
+    fn from(device: Device) -> Self {
+        let gpu = device.is_gpu();
+        let Device { name, kind, vendor_id, api, driver, bus, uuid, memory_bytes, memory_used_bytes, busy_percent } =
+            device;
+        let kind = kind.word().to_owned();
+        Self { name, kind, gpu, vendor_id, api, driver, bus, uuid, memory_bytes, memory_used_bytes, busy_percent }
     }
 }
 

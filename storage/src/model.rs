@@ -46,6 +46,9 @@ pub struct ModelCard {
     pub epochs: u32,
     /// When training ended.
     pub created_at: Millis,
+    /// What computed it: backend, model and driver of the device. Cards of earlier versions do not say it.
+    #[serde(default)]
+    pub device: String,
 }
 
 fn numbers_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
@@ -177,6 +180,7 @@ mod tests {
             steps: 120,
             epochs: 3,
             created_at: Millis::new(1_700_000_000_000),
+            device: "flex x86_64".to_owned(),
         }
     }
 

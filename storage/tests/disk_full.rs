@@ -121,6 +121,7 @@ fn a_full_disk_refuses_a_model_and_keeps_the_earlier_one() {
         steps: 10,
         epochs: 1,
         created_at: Millis::new(1),
+        device: "flex x86_64".to_owned(),
     };
     write_model(disk.path(), &[1; 200_000], &card).unwrap();
     let error = write_model(disk.path(), &[2; 900_000], &card).unwrap_err();

@@ -45,6 +45,18 @@ fn data_that_is_not_what_it_should_be_fails_the_job_with_its_place() {
     says(&failed(&cluster, &job(&digits, ", split: {rows: 0..9999}")), &["1797"]);
 }
 
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn a_backend_that_the_nodes_were_built_without_fails_the_job_with_what_to_do() {
+    let cluster = Cluster::up();
+    let digits = job(&folder("examples/data/digits.csv"), "").replace("entry: mlp", "entry: mlp, backend: wgpu");
+    let reason = failed(&cluster, &digits);
+    says(
+        &reason,
+        &["invalid_at_runtime", "built without the cargo feature `wgpu`", "--features wgpu", "backend: flex"],
+    );
+}
+
 #[test]
 fn data_that_is_not_there_is_refused_before_anything_is_rented() {
     let cluster = Cluster::up();

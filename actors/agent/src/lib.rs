@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! run                        joins, opens the endpoint, waits for the end
+//!  ├─ inventory (task)       asks children what the node can compute on, and how much that is used
 //!  ├─ ControlLink (task)     connects and registers, renews the lease, delivers reports in order until answered
 //!  └─ Agent (actor)          commands from the control plane, words of workers
 //!       ├─ Artifacts         programs that jobs bring along, fetched from the control plane at first use
@@ -23,6 +24,10 @@ mod process;
 
 mod artifacts;
 
+mod inventory;
+
+pub mod devices;
+
 mod logs;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,7 +43,7 @@ use neap_runtime::wire::worker::{WORKER_HOST_ACTOR, WorkerHostProtocol};
 use neap_scheduler::model::{NodeId, NodeSize};
 use neap_storage::{ArtifactError, ArtifactStore};
 use ractor::Actor;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use agent::{Agent, AgentMsg, AgentParts};
 use artifacts::{Artifacts, CACHE_BYTES_MAX};
@@ -103,6 +108,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let boxed = |error| AgentError::Actor(error);
     let cache = ArtifactStore::open_cache(settings.folder.join(NODE_ARTIFACTS), CACHE_BYTES_MAX)?;
     let artifacts = Artifacts::start(cache, node.clone()).await.map_err(boxed)?;
+    let (devices, found) = watch::channel(Vec::new());
+    let inventory = tokio::spawn(inventory::run(settings.worker_binary.clone(), devices, inventory::READ_PAUSE));
     let (outgoing, to_send) = mpsc::channel(link::OUTGOING_MAX);
     let (ending, mut ended) = mpsc::channel(1);
     let parts = AgentParts {
@@ -122,12 +129,13 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     node.register::<AgentProtocol, AgentMsg>(AGENT_ACTOR, agent.clone(), control_only).map_err(boxed)?;
     let workers_only = Access::only(|role| matches!(role, Role::Worker { .. }));
     node.register::<WorkerHostProtocol, AgentMsg>(WORKER_HOST_ACTOR, agent.clone(), workers_only).map_err(boxed)?;
-    let link = ControlLink::new(node.clone(), settings.control, settings.node, settings.size, agent.clone());
+    let link = ControlLink::new(node.clone(), settings.control, settings.node, settings.size, agent.clone(), found);
     let outcome = tokio::select! {
         outcome = link.run(to_send) => outcome,
         _ = ended.recv() => Ok(()),
         () = terminated() => Ok(()),
     };
+    inventory.abort();
     // Stopping the actor drops the workers' standard inputs and kills what does not end by itself.
     agent.stop(None);
     let _ = running.await;

@@ -9,10 +9,11 @@ use neap_runtime::remote::{RemoteError, RemoteRef};
 use neap_runtime::wire::agent::{
     AgentReply, AgentReport, AgentRequest, CONTROL_ACTOR, ControlProtocol, LogLines, Register,
 };
+use neap_runtime::wire::device::Device;
 use neap_runtime::wire::worker::WorkerReport;
 use neap_scheduler::model::{NodeId, NodeSize};
 use ractor::ActorRef;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::AgentError;
@@ -79,14 +80,22 @@ pub(crate) struct ControlLink {
     id: NodeId,
     size: NodeSize,
     agent: ActorRef<AgentMsg>,
+    devices: watch::Receiver<Vec<Device>>,
     heard: Instant,
     lease: Lease,
 }
 
 impl ControlLink {
-    pub(crate) fn new(node: Node, control: SocketAddr, id: NodeId, size: NodeSize, agent: ActorRef<AgentMsg>) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        control: SocketAddr,
+        id: NodeId,
+        size: NodeSize,
+        agent: ActorRef<AgentMsg>,
+        devices: watch::Receiver<Vec<Device>>,
+    ) -> Self {
         let lease = Lease { renew: ANSWER_TIMEOUT, dead_man: DEAD_MAN_FIRST };
-        Self { node, control, id, size, agent, heard: Instant::now(), lease }
+        Self { node, control, id, size, agent, devices, heard: Instant::now(), lease }
     }
 
     /// Runs until the control plane refuses the node, or is not heard for the dead-man time.
@@ -151,6 +160,9 @@ impl ControlLink {
         unanswered: &mut Option<AgentReport>,
     ) -> Option<AgentError> {
         let mut renew_at = Instant::now() + self.lease.renew;
+        if !self.devices.borrow().is_empty() {
+            self.devices.mark_changed();
+        }
         loop {
             if let Some(report) = unanswered.clone() {
                 match self.ask(control, AgentRequest::Report(report)).await {
@@ -168,6 +180,12 @@ impl ControlLink {
                     }
                     None => return None,
                 },
+                Ok(()) = self.devices.changed() => {
+                    let devices = self.devices.borrow_and_update().clone();
+                    if let Err(lost) = self.ask(control, AgentRequest::Report(AgentReport::Devices(devices))).await {
+                        return lost.into_refusal();
+                    }
+                }
                 () = tokio::time::sleep_until(renew_at) => {
                     if let Err(lost) = self.ask(control, AgentRequest::Renew).await {
                         return lost.into_refusal();

@@ -89,6 +89,7 @@ impl Controller {
             ended: node.ended,
             notice_until: node.notice_until,
             pid: self.live.agent_pids.get(&node.id).copied(),
+            devices: self.live.devices.get(&node.id).cloned().unwrap_or_default(),
             jobs,
             keep_reason: kept.map_or_else(|| node.why.clone(), |reason| reason.text(now)),
             cost: node.cost(now),

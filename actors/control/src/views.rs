@@ -6,6 +6,7 @@ mod money;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use neap_runtime::wire::device::Device;
 use neap_runtime::wire::worker::DataUsed;
 use neap_scheduler::model::{
     JobId, JobState, Market, MembershipEpoch, MicroUsd, MicroUsdPerHour, Millis, NodeId, NodeSize, NodeState, WorkerId,
@@ -285,6 +286,8 @@ pub struct NodeView {
     pub notice_until: Option<Millis>,
     /// The agent's process, once it has joined.
     pub pid: Option<u32>,
+    /// What it can compute on, as its agent last said.
+    pub devices: Vec<Device>,
     /// The jobs it carries.
     pub jobs: Vec<JobId>,
     /// Why it is kept (or why it ended), in a sentence.

@@ -52,6 +52,12 @@ pub const ENTRIES_ARGUMENT: &str = "neap-entries";
 /// The argument that makes a program which links Neap measure how fast it trains the job on its standard input.
 pub const MEASURE_ARGUMENT: &str = "neap-measure";
 
+/// The argument that makes a program which links Neap print what this machine can compute on, for the node agent.
+pub const DEVICES_ARGUMENT: &str = "neap-devices";
+
+/// With [`DEVICES_ARGUMENT`]: only what is read without waking a driver for graphics.
+pub const READINGS_FLAG: &str = "--readings";
+
 /// The exit code of a program that was built with another [`LAUNCH_VERSION`] than its agent: EX_CONFIG of sysexits(3).
 pub const OTHER_VERSION_EXIT: i32 = 78;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neap_runtime::wire::training::{self, Every, Init, Length, Param, Strategy, TrainLaunch};
+use neap_runtime::wire::training::{self, Backend, Every, Init, Length, Param, Strategy, TrainLaunch};
 use neap_scheduler::model::{JobId, Location, Millis};
 use neap_scheduler::spec::{CheckpointEvery, Consistency, DataSpec, Locality, ParamValue, TrainLength};
 
@@ -25,6 +25,8 @@ pub(crate) struct TrainJob {
     pub(crate) name: String,
     /// Digest of what defines the result.
     pub(crate) spec_hash: String,
+    /// What computes.
+    pub(crate) backend: Backend,
     /// The entry.
     pub(crate) entry: String,
     /// Its settings, complete.
@@ -94,6 +96,7 @@ impl TrainJob {
             spec_hash: launch.spec_hash,
             update,
             params,
+            backend: launch.backend,
             entry: launch.entry,
             train_data: launch.train_data.into(),
             eval_data: launch.eval_data.map(DataSpec::from),

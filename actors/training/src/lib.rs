@@ -63,6 +63,8 @@ pub mod finite;
 
 pub mod schedule;
 
+pub mod device;
+
 pub mod model;
 
 pub mod init;

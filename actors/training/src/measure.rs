@@ -10,6 +10,7 @@ use neap_runtime::wire::training::{DataSet, TrainLaunch};
 use neap_storage::object::{Access, Patience};
 
 use crate::data::{DataError, Storage, Stores};
+use crate::device::{ComputeDevice, DeviceError};
 use crate::entry::{Entries, EntryError};
 use crate::job::TrainJob;
 use crate::loader::LocalData;
@@ -44,6 +45,9 @@ pub enum MeasureError {
     /// Its entry does not take its settings or its data.
     #[error(transparent)]
     Entry(#[from] EntryError),
+    /// There is nothing to compute it on.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The thread that measures did not end well.
     #[error("the measurement crashed; this is a fault of the entry, or of Neap")]
     Crashed,
@@ -58,12 +62,13 @@ pub fn measure(launch: TrainLaunch, entries: &Entries, time: Duration) -> Result
     let (job, entries) = (TrainJob::new(launch, entries)?, entries.clone());
     let run = move || {
         compute_alone();
+        let device = ComputeDevice::open(job.backend)?;
         let stores = Stores::new(Access::from_environment().patient(STORE_PATIENCE)).with_most(FETCHED_BYTES_MAX);
         let storage = Storage { memory_max: job.data_memory, cache: None, stores: Arc::new(stores) };
         let data = LocalData::open(&job.train_data, None, &storage)?;
         let schedule = job.schedule(data.facts().train_samples);
         let facts = data.facts();
-        let mut network = entries.build(&job.entry, facts.shape, &facts.target, &job.params)?;
+        let mut network = entries.build(&device, &job.entry, facts.shape, &facts.target, &job.params)?;
         let initial = network.layout().initial(job.seed);
         network.load(&initial);
         let samples_per_second = rate(network.as_mut(), &data, &schedule, time)?;

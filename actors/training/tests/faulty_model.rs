@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Part, Strategy, TrainLaunch,
+    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::wire::worker::{FailureKind, Member, Membership, WorkerCommand, WorkerReport};
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload};
@@ -102,6 +102,7 @@ fn launch(entry: &str, strategy: Strategy) -> TrainLaunch {
         model_folder: "/nonexistent".to_owned(),
         strategy,
         compression: None,
+        backend: Backend::Flex,
         memory_mib: 64,
         replicas: 0,
     }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::job::{
-    ActorsSpec, Compression, Consistency, DataPart, DataSpec, Determinism, HashSide, InitSpec, JobSpec, ParamValue,
-    TargetKind, TrainLength, TrainSpec, Work,
+    ActorsSpec, Backend, Compression, Consistency, DataPart, DataSpec, Determinism, HashSide, InitSpec, JobSpec,
+    ParamValue, TargetKind, TrainLength, TrainSpec, Work,
 };
 
 impl JobSpec {
     /// The text behind the spec hash: two jobs with the same text and the same data give the same model.
     ///
     /// It covers the data sets (path, format, part, label and other columns, order) and of the training: entry, artifact
-    /// (its content, wherever it lies), global batch, micro batch, logical shards, length, consistency, compression,
+    /// (its content, wherever it lies), backend, global batch, micro batch, logical shards, length, consistency, compression,
     /// determinism, seed, the weights it begins with and parameters (with their defaults); of own actors the artifact,
     /// the main function and its parameters. It leaves out what must not change the result: name, description, labels, the number of workers,
     /// their resources, market and price, what happens on preemption and crashes, checkpoints, how gradients are exchanged,
@@ -39,6 +39,12 @@ impl JobSpec {
 
 fn train_lines(train: &TrainSpec, lines: &mut Vec<String>) {
     lines.extend(train.artifact.iter().map(|hash| format!("train.artifact = {hash}")));
+    // The processor has no line, as before there was anything else.
+    lines.extend(match train.backend {
+        Backend::Flex => None,
+        Backend::Wgpu => Some("train.backend = wgpu".to_owned()),
+        Backend::Cuda => Some("train.backend = cuda".to_owned()),
+    });
     // A synchronous exchange has no line, as before there was another.
     lines.extend(match train.consistency {
         Consistency::Sync => None,

@@ -344,6 +344,8 @@ pub struct TrainSpec {
     pub entry: String,
     /// The program that has the entry; `None` is the one that every node runs.
     pub artifact: Option<ContentHash>,
+    /// What computes.
+    pub backend: Backend,
     /// How gradients become a step.
     pub strategy: Strategy,
     /// Where the parameter server lives.
@@ -372,6 +374,17 @@ pub struct TrainSpec {
     pub init: Option<InitSpec>,
     /// The entry's own parameters, checked by the entry.
     pub params: BTreeMap<String, ParamValue>,
+}
+
+/// What computes a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The processor.
+    Flex,
+    /// A graphics card, through Vulkan, Metal or DirectX.
+    Wgpu,
+    /// A graphics card of NVIDIA's, through CUDA.
+    Cuda,
 }
 
 /// How gradients become a step.

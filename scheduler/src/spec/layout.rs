@@ -66,7 +66,7 @@ pub(super) const RESOURCES: Layout = Layout {
     kinds: &[],
     planned: &[
         ("disk", LEAVE_OUT),
-        ("gpu", "leave it out; training runs on the processor with `train.backend: flex`"),
+        ("gpu", "leave it out; `train.backend: wgpu` computes on the graphics card that a node has"),
         ("shm_size", LEAVE_OUT),
         ("instance_type", "say what is needed with `cpus` and `memory`"),
         ("any_of", "say what is needed with `cpus` and `memory`"),

@@ -529,8 +529,12 @@ struct Init {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "snake_case")]
 enum Backend {
-    /// burn's backend for processors.
+    /// The processor.
     Flex,
+    /// A graphics card, through Vulkan, Metal or DirectX. Takes a `neap` built with the feature `wgpu`.
+    Wgpu,
+    /// A graphics card of NVIDIA's, through CUDA. Takes a `neap` built with the feature `cuda`.
+    Cuda,
 }
 
 /// How parameters are exchanged.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use neap_runtime::Role;
 use neap_runtime::remote::Inbound;
-use neap_runtime::wire::agent::{AgentCommand, AgentReply, AgentRequest, ControlProtocol, Register, RunningWorker};
+use neap_runtime::wire::agent::{
+    AgentCommand, AgentReply, AgentReport, AgentRequest, ControlProtocol, Register, RunningWorker,
+};
+use neap_runtime::wire::device::limited;
 use neap_runtime::wire::worker::WorkerCommand;
 use neap_scheduler::model::{JobId, Millis, NodeId, NodeState, WorkerId};
 use neap_storage::record::Record;
@@ -49,6 +52,11 @@ impl Controller {
             AgentRequest::Renew => {
                 self.extend_lease(node);
                 (Some(self.granted()), Changed::No)
+            }
+            AgentRequest::Report(AgentReport::Devices(devices)) => {
+                self.extend_lease(node);
+                self.live.devices.insert(node, limited(devices));
+                (Some(AgentReply::Noted), Changed::No)
             }
             AgentRequest::Report(report) => {
                 self.extend_lease(node);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use neap_runtime::Peer;
 use neap_runtime::remote::RemoteRef;
 use neap_runtime::wire::agent::{AGENT_ACTOR, AgentCommand, AgentProtocol};
+use neap_runtime::wire::device::Device;
 use neap_runtime::wire::worker::DataUsed;
 use neap_scheduler::autoscale::Launches;
 use neap_scheduler::model::{Generation, JobId, MembershipEpoch, Millis, NodeId, NodeState, WorkerId};
@@ -61,6 +62,8 @@ pub(crate) struct Live {
     pub(super) links: BTreeMap<NodeId, Link>,
     pub(super) lease_until: BTreeMap<NodeId, Millis>,
     pub(crate) agent_pids: BTreeMap<NodeId, u32>,
+    /// What nodes can compute on, as they last said.
+    pub(crate) devices: BTreeMap<NodeId, Vec<Device>>,
     pub(crate) workers: BTreeMap<WorkerId, LiveWorker>,
     pub(crate) retiring: BTreeSet<WorkerId>,
     /// Workers of own actors that have to go and are ready to.
@@ -121,6 +124,7 @@ impl Live {
             links: BTreeMap::new(),
             lease_until,
             agent_pids: BTreeMap::new(),
+            devices: BTreeMap::new(),
             workers: BTreeMap::new(),
             retiring: BTreeSet::new(),
             vacated: BTreeSet::new(),
@@ -186,6 +190,7 @@ impl Live {
                 self.links.remove(node);
                 self.lease_until.remove(node);
                 self.agent_pids.remove(node);
+                self.devices.remove(node);
                 self.idle_since.remove(node);
                 self.awaited.remove(node);
             }

@@ -22,6 +22,8 @@ impl Controller {
                 self.worker_found(node, worker);
                 true
             }
+            // Noted where it came in: nothing is written down.
+            AgentReport::Devices(_) => true,
             AgentReport::WorkerExited { job, worker, exit } => self.worker_exited(node, job, worker, &exit).await,
             AgentReport::Worker { job, worker, report } => {
                 let hosts = self.state.jobs.get(&job).and_then(|job| job.workers.get(&worker));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use neap_scheduler::model::{ContentHash, JobId, NodeId, NodeSize, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use super::device::Device;
 use super::worker::{WorkerCommand, WorkerReport};
 use crate::identity::Identity;
 use crate::remote::Protocol;
@@ -119,6 +120,9 @@ pub enum AgentReport {
         /// What it says.
         report: WorkerReport,
     },
+    /// What the node can compute on, with the readings of now. Said anew on every connection and whenever something was read;
+    /// nothing is written down.
+    Devices(Vec<Device>),
 }
 
 /// How a worker process ended.

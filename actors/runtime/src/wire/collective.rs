@@ -37,6 +37,8 @@ pub struct CollectiveHello {
     pub state: Option<StateMark>,
     /// The step of the newest checkpoint that the control plane told it of.
     pub checkpoint_step: Option<u64>,
+    /// The model of the device it computes on; another one than the lead's ends a job that must be bit-identical.
+    pub device: String,
 }
 
 /// Which training state a worker has. Two workers with the same mark have the same bits. Ordered by how far it has come.

@@ -6,11 +6,13 @@
 //!
 //! Six conversations: [`agent`] between control plane and node agent, [`artifact`] between the same two about the programs
 //! that jobs bring along, [`worker`] between a node agent and the worker processes it started, [`training`] and
-//! [`collective`] between the workers of one training, [`actors`] between those of a job of own actors.
+//! [`collective`] between the workers of one training, [`actors`] between those of a job of own actors. [`device`] is a part of
+//! the first, and what an agent is told by a child.
 
 pub mod actors;
 pub mod agent;
 pub mod artifact;
 pub mod collective;
+pub mod device;
 pub mod training;
 pub mod worker;

@@ -65,6 +65,19 @@ pub struct TrainLaunch {
     pub compression: Option<Compression>,
     /// How many other workers hold a replica of the parameter server's state, as far as there are so many.
     pub replicas: u32,
+    /// What computes.
+    pub backend: Backend,
+}
+
+/// What computes a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backend {
+    /// The processor.
+    Flex,
+    /// A graphics card, through Vulkan, Metal or DirectX.
+    Wgpu,
+    /// A graphics card of NVIDIA's, through CUDA.
+    Cuda,
 }
 
 /// How gradients are made smaller.
@@ -326,6 +339,11 @@ impl TrainLaunch {
             }),
             memory_mib: spec.resources.memory.0,
             replicas: train.replicas,
+            backend: match train.backend {
+                spec::Backend::Flex => Backend::Flex,
+                spec::Backend::Wgpu => Backend::Wgpu,
+                spec::Backend::Cuda => Backend::Cuda,
+            },
         }
     }
 }
@@ -449,6 +467,8 @@ pub struct TrainerHello {
     pub worker: WorkerId,
     /// Digest of the training data it uses; another one than the server's ends the job.
     pub data_digest: [u8; 32],
+    /// The model of the device it computes on; another one than the server's ends a job that must be bit-identical.
+    pub device: String,
 }
 
 /// Announces the gradients of one trainer for one step. The payload is one gradient a part, in the order of `parts`,

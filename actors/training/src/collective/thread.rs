@@ -164,6 +164,7 @@ impl CollectiveThread {
             data_digest: self.setup.data_digest,
             state: standing.state,
             checkpoint_step: standing.checkpoint_step,
+            device: self.setup.device.model().to_owned(),
         };
         for link in links.values() {
             // A task that has ended belongs to a membership that is over.
@@ -201,15 +202,22 @@ impl CollectiveThread {
         self.meet(&hello);
     }
 
-    /// Whoever has other data than the lead ends the job, and the lead says so: it hears of everybody.
-    fn refuse_data(&self, hello: &CollectiveHello) {
-        tracing::error!(worker = %hello.worker, "another worker has other training data");
+    /// What keeps this worker and another one from making a step together.
+    fn mismatch(&self, hello: &CollectiveHello) -> Option<String> {
+        if hello.data_digest == self.setup.data_digest {
+            return self.setup.other_device(hello.worker, &hello.device);
+        }
+        Some(format!(
+            "worker {} has other training data under {} than worker {}; give all nodes the same data, and do not change \
+             it while a job runs",
+            hello.worker, self.setup.job.train_data.path, self.worker
+        ))
+    }
+
+    /// Whoever does not match the lead ends the job, and the lead says so: it hears of everybody.
+    fn refuse(&self, hello: &CollectiveHello, text: String) {
+        tracing::error!(worker = %hello.worker, text, "another worker does not match");
         if self.turn.as_ref().is_some_and(|turn| turn.leads(self.worker)) {
-            let text = format!(
-                "worker {} has other training data under {} than worker {}; give all nodes the same data, and do not change \
-                 it while a job runs",
-                hello.worker, self.setup.job.train_data.path, self.worker
-            );
             self.setup.outbox.fail(FailureKind::Invalid, text);
         }
     }
@@ -219,11 +227,12 @@ impl CollectiveThread {
         if self.turn.as_ref().is_none_or(|turn| turn.membership.epoch != hello.membership) {
             return;
         }
-        if hello.data_digest == self.setup.data_digest {
-            let standing = Standing { state: hello.state, checkpoint_step: hello.checkpoint_step };
-            self.note(hello.worker, standing);
-        } else {
-            self.refuse_data(hello);
+        match self.mismatch(hello) {
+            None => {
+                let standing = Standing { state: hello.state, checkpoint_step: hello.checkpoint_step };
+                self.note(hello.worker, standing);
+            }
+            Some(text) => self.refuse(hello, text),
         }
     }
 

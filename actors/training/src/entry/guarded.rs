@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::{Entries, EntryError, Params};
 use crate::data::{SampleShape, TargetInfo, Targets};
+use crate::device::{ComputeDevice, DeviceError};
 use crate::model::{Batch, Layout, Network, Score, Write};
 
 impl Entries {
@@ -17,16 +18,17 @@ impl Entries {
     ///
     /// # Errors
     ///
-    /// As [`Self::build`], and [`EntryError::Panicked`] where the entry panics.
+    /// As [`Self::build`], and [`EntryError::Panicked`] where the entry panics, [`EntryError::Device`] where the device fails.
     pub fn try_out(
         &self,
+        device: &ComputeDevice,
         entry: &str,
         sample: SampleShape,
         target: &TargetInfo,
         params: &Params,
     ) -> Result<(), EntryError> {
         let compute = || {
-            let mut network = self.build(entry, sample, target, params)?;
+            let mut network = self.build(device, entry, sample, target, params)?;
             let batch = Batch {
                 features: vec![0.0; sample.len()],
                 targets: match target {
@@ -40,17 +42,26 @@ impl Entries {
             network.score(batch);
             Ok(())
         };
-        catch_unwind(AssertUnwindSafe(compute))
-            .unwrap_or_else(|panic| Err(EntryError::panicked(entry, &given(1, sample, target), &*panic)))
+        catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
+            Err(EntryError::panicked(entry, device.model(), &given(1, sample, target), &*panic))
+        })
     }
 }
 
 impl EntryError {
-    fn panicked(entry: &str, given: &str, panic: &(dyn Any + Send)) -> Self {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let said = said.unwrap_or("nothing that can be shown").to_owned();
-        Self::Panicked { entry: entry.to_owned(), given: given.to_owned(), said }
+    fn panicked(entry: &str, device: &str, given: &str, panic: &(dyn Any + Send)) -> Self {
+        let entry = entry.to_owned();
+        match panic.downcast_ref::<DeviceError>() {
+            Some(error) => Self::Device { entry, device: device.to_owned(), fault: error.clone() },
+            None => Self::Panicked { entry, given: given.to_owned(), said: said(panic) },
+        }
     }
+}
+
+/// What a panic said.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("nothing that can be shown").to_owned()
 }
 
 fn given(samples: usize, sample: SampleShape, target: &TargetInfo) -> String {
@@ -65,6 +76,8 @@ fn given(samples: usize, sample: SampleShape, target: &TargetInfo) -> String {
 /// A network that tells whom it may concern when its entry panics.
 pub(crate) struct Guarded<F> {
     network: Box<dyn Network>,
+    /// The model of the device that it computes on.
+    device: String,
     entry: String,
     sample: SampleShape,
     target: TargetInfo,
@@ -72,15 +85,17 @@ pub(crate) struct Guarded<F> {
 }
 
 impl<F: Fn(EntryError) + Send> Guarded<F> {
-    /// Guards a network of `entry`, for this data.
+    /// Guards a network of `entry` on `device`, for this data.
     pub(crate) fn new(
         network: Box<dyn Network>,
+        device: &ComputeDevice,
         entry: &str,
         sample: SampleShape,
         target: &TargetInfo,
         tell: F,
     ) -> Self {
-        Self { network, entry: entry.to_owned(), sample, target: target.clone(), tell }
+        let device = device.model().to_owned();
+        Self { network, device, entry: entry.to_owned(), sample, target: target.clone(), tell }
     }
 }
 
@@ -106,10 +121,10 @@ impl<F: Fn(EntryError) + Send> Network for Guarded<F> {
     }
 
     fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32], how: Write) -> f64 {
-        let Self { network, entry, sample, target, tell } = self;
+        let Self { network, device, entry, sample, target, tell } = self;
         let samples = batch.targets.len();
         let tell = |panic: &(dyn Any + Send)| {
-            tell(EntryError::panicked(entry, &given(samples, *sample, target), panic));
+            tell(EntryError::panicked(entry, device, &given(samples, *sample, target), panic));
         };
         guard(tell, || network.gradient(batch, weight, gradient, how))
     }
@@ -117,7 +132,8 @@ impl<F: Fn(EntryError) + Send> Network for Guarded<F> {
     fn score(&self, batch: Batch) -> Score {
         let samples = batch.targets.len();
         let tell = |panic: &(dyn Any + Send)| {
-            (self.tell)(EntryError::panicked(&self.entry, &given(samples, self.sample, &self.target), panic));
+            let given = given(samples, self.sample, &self.target);
+            (self.tell)(EntryError::panicked(&self.entry, &self.device, &given, panic));
         };
         guard(tell, || self.network.score(batch))
     }
@@ -165,7 +181,8 @@ mod tests {
     #[test]
     fn shapes_that_do_not_fit_are_found_with_one_sample() {
         let params = entries().params("tests::Narrow", &[].into()).unwrap();
-        let try_out = |width| entries().try_out("tests::Narrow", shape(width), &TargetInfo::Value, &params);
+        let device = ComputeDevice::flex();
+        let try_out = |width| entries().try_out(&device, "tests::Narrow", shape(width), &TargetInfo::Value, &params);
         assert_eq!(try_out(7), Ok(()));
         let error = try_out(8).unwrap_err().to_string();
         let start = "the entry `tests::Narrow` panicked over 1 sample(s) of 1 x 8 x 1 with a value to predict: ";
@@ -175,9 +192,10 @@ mod tests {
     #[test]
     fn a_panic_later_on_is_told_and_goes_on() {
         let params = entries().params("tests::Narrow", &[].into()).unwrap();
-        let network = entries().build("tests::Narrow", shape(7), &TargetInfo::Value, &params).unwrap();
+        let device = ComputeDevice::flex();
+        let network = entries().build(&device, "tests::Narrow", shape(7), &TargetInfo::Value, &params).unwrap();
         let (sender, told) = mpsc::channel();
-        let mut guarded = Guarded::new(network, "tests::Narrow", shape(7), &TargetInfo::Value, move |error| {
+        let mut guarded = Guarded::new(network, &device, "tests::Narrow", shape(7), &TargetInfo::Value, move |error| {
             sender.send(error).unwrap();
         });
         let mut gradient = vec![0.0; guarded.layout().len()];
@@ -190,5 +208,15 @@ mod tests {
         assert!(told.recv().unwrap().to_string().ends_with("no more than two at a time"));
         assert!(catch_unwind(AssertUnwindSafe(|| guarded.score(batch(3)))).is_err());
         assert!(told.recv().unwrap().to_string().contains("over 3 sample(s)"));
+    }
+
+    #[test]
+    fn a_device_that_is_lost_is_told_as_such() {
+        let lost = DeviceError::Lost("out of memory".to_owned());
+        let panic = catch_unwind(|| std::panic::panic_any(lost.clone())).unwrap_err();
+        let error = EntryError::panicked("mlp", "wgpu card", "anything", &*panic);
+        let said =
+            "the entry `mlp` was left by its device wgpu card: the device does not compute any more: out of memory";
+        assert!(error.to_string().starts_with(said), "{error}");
     }
 }

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use neap_runtime::wire::worker::FailureKind;
 use neap_scheduler::spec::{EntryInfo, ParamInfo, ParamValue};
 
-pub(crate) use guarded::Guarded;
+pub(crate) use guarded::{Guarded, said};
 pub use params::Params;
 pub(crate) use params::json;
 
 use crate::data::{SampleShape, TargetInfo};
+use crate::device::{ComputeDevice, DeviceError};
 use crate::model::{
     Cnn, DataShape, Entry, LinearRegression, LogisticRegression, Mlp, Model, Network, OwnNetwork, StandardNetwork,
 };
@@ -72,6 +74,26 @@ pub enum EntryError {
         /// What it said.
         said: String,
     },
+    /// The device that the entry computes on failed.
+    #[error("the entry `{entry}` was left by its device {device}: {fault}")]
+    Device {
+        /// The entry.
+        entry: String,
+        /// The device's model.
+        device: String,
+        /// What happened to it.
+        fault: DeviceError,
+    },
+}
+
+impl EntryError {
+    /// Whose fault it is.
+    pub(crate) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Device { .. } => FailureKind::Invalid,
+            _ => FailureKind::User,
+        }
+    }
 }
 
 /// The entries that a program can train, by name.
@@ -132,19 +154,20 @@ impl Entries {
         Params::for_entry(self.find(entry)?.info(), given)
     }
 
-    /// Builds the network of an entry.
+    /// Builds the network of an entry on a device.
     ///
     /// # Errors
     ///
     /// [`EntryError`] where the entry is unknown or cannot take the samples.
     pub fn build(
         &self,
+        device: &ComputeDevice,
         entry: &str,
         sample: SampleShape,
         target: &TargetInfo,
         params: &Params,
     ) -> Result<Box<dyn Network>, EntryError> {
-        self.find(entry)?.build(sample, target, params)
+        self.find(entry)?.build(device, sample, target, params)
     }
 
     fn find(&self, name: &str) -> Result<&dyn Registered, EntryError> {
@@ -167,7 +190,13 @@ fn info<P: crate::model::Hyper>(name: &str, default_batch: u32) -> EntryInfo {
 trait Registered: Send + Sync {
     fn name(&self) -> &'static str;
     fn info(&self) -> &EntryInfo;
-    fn build(&self, sample: SampleShape, target: &TargetInfo, params: &Params) -> Result<Box<dyn Network>, EntryError>;
+    fn build(
+        &self,
+        device: &ComputeDevice,
+        sample: SampleShape,
+        target: &TargetInfo,
+        params: &Params,
+    ) -> Result<Box<dyn Network>, EntryError>;
 }
 
 struct Standard<M: Model> {
@@ -184,8 +213,14 @@ impl<M: Model> Registered for Standard<M> {
         &self.info
     }
 
-    fn build(&self, sample: SampleShape, target: &TargetInfo, params: &Params) -> Result<Box<dyn Network>, EntryError> {
-        Ok(Box::new(StandardNetwork::<M>::new(sample, target, &params.own()?)?))
+    fn build(
+        &self,
+        device: &ComputeDevice,
+        sample: SampleShape,
+        target: &TargetInfo,
+        params: &Params,
+    ) -> Result<Box<dyn Network>, EntryError> {
+        Ok(Box::new(StandardNetwork::<M>::on(device, sample, target, &params.own()?)?))
     }
 }
 
@@ -203,8 +238,14 @@ impl<E: Entry> Registered for Own<E> {
         &self.info
     }
 
-    fn build(&self, sample: SampleShape, target: &TargetInfo, params: &Params) -> Result<Box<dyn Network>, EntryError> {
+    fn build(
+        &self,
+        device: &ComputeDevice,
+        sample: SampleShape,
+        target: &TargetInfo,
+        params: &Params,
+    ) -> Result<Box<dyn Network>, EntryError> {
         let data = DataShape { sample, target: target.clone() };
-        Ok(Box::new(OwnNetwork::<E>::new(data, &params.own()?)?))
+        Ok(Box::new(OwnNetwork::<E>::on(device, data, &params.own()?)?))
     }
 }

@@ -1,32 +1,30 @@
-//! A burn module with its parameters in and its gradients out as flat buffers, on burn's CPU backend.
+//! A burn module with its parameters in and its gradients out as flat buffers, on any device.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData, Transaction};
 
 use super::{Layout, Write};
+use crate::device::{ComputeDevice, lost};
 
 /// A module with what lies where in its flat buffer.
 pub(super) struct Flat<M> {
     /// On the device with autodiff. `None` only while new parameters are mapped into it.
     module: Option<M>,
     layout: Layout,
-    device: Device,
+    training: Device,
+    prediction: Device,
 }
 
 impl<M: Module> Flat<M> {
-    /// Takes over a module that was built on `device`.
-    pub(super) fn new(module: M, device: Device) -> Self {
-        Self { layout: Layout::of(&module), module: Some(module), device }
-    }
-
-    /// Where modules that are to be trained are built.
-    pub(super) fn training_device() -> Device {
-        Device::flex().autodiff()
-    }
-
-    /// Where modules only predict.
-    pub(super) fn prediction_device() -> Device {
-        Device::flex()
+    /// Builds a module on `device`.
+    ///
+    /// # Errors
+    ///
+    /// As `build`.
+    pub(super) fn build<E>(device: &ComputeDevice, build: impl FnOnce(&Device) -> Result<M, E>) -> Result<Self, E> {
+        let training = device.training();
+        let module = build(&training)?;
+        Ok(Self { layout: Layout::of(&module), module: Some(module), training, prediction: device.prediction() })
     }
 
     pub(super) fn module(&self) -> &M {
@@ -37,21 +35,48 @@ impl<M: Module> Flat<M> {
         &self.layout
     }
 
-    pub(super) fn device(&self) -> &Device {
-        &self.device
+    /// Where what is differentiated is computed.
+    pub(super) fn training_device(&self) -> &Device {
+        &self.training
+    }
+
+    /// Where the module only predicts.
+    pub(super) fn prediction_device(&self) -> &Device {
+        &self.prediction
     }
 
     /// Takes over parameters.
     pub(super) fn load(&mut self, parameters: &[f32]) {
         assert_eq!(parameters.len(), self.layout.len(), "callers check lengths where parameters come in");
-        let mut loader = Loader { rest: parameters, device: &self.device };
+        let mut loader = Loader { rest: parameters, device: &self.training };
         self.module = self.module.take().map(|module| module.map(&mut loader));
     }
 
-    /// Puts the gradient of what was differentiated into `gradient`.
+    /// Puts the gradient of what was differentiated into `gradient`. It comes from the device in one transfer.
+    ///
+    /// # Panics
+    ///
+    /// With [`crate::device::DeviceError::Lost`] where it does not come.
     pub(super) fn collect(&self, mut gradients: Gradients, gradient: &mut [f32], how: Write) {
-        let mut collector = GradientCollector { gradients: &mut gradients, rest: gradient, how };
-        self.module().visit(&mut collector);
+        let mut asked =
+            GradientVisitor { gradients: &mut gradients, transfer: Transaction::default(), parts: Vec::new() };
+        self.module().visit(&mut asked);
+        let GradientVisitor { transfer, parts, .. } = asked;
+        let mut arrived = transfer.try_execute().unwrap_or_else(|error| lost(&error)).into_iter();
+        let mut rest = gradient;
+        for Part { length, has_gradient } in parts {
+            let (out, after) = rest.split_at_mut(length);
+            rest = after;
+            let data = has_gradient.then(|| arrived.next().expect("as many tensors come as were asked for"));
+            let values = data.as_ref().map(|data| data.as_slice::<f32>().expect("gradients are floats"));
+            match (values, how) {
+                (Some(values), Write::Replace) => out.copy_from_slice(values),
+                (Some(values), Write::Add) => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+                // A parameter that the loss does not depend on.
+                (None, Write::Replace) => out.fill(0.0),
+                (None, Write::Add) => {}
+            }
+        }
     }
 
     /// The module for predicting, without a record of what it does.
@@ -75,24 +100,25 @@ impl ModuleMapper for Loader<'_> {
     }
 }
 
-struct GradientCollector<'a, 'b> {
+/// Asks for the gradients of all parameters, in their order.
+struct GradientVisitor<'a> {
     gradients: &'a mut Gradients,
-    rest: &'b mut [f32],
-    how: Write,
+    transfer: Transaction,
+    parts: Vec<Part>,
 }
 
-impl ModuleVisitor for GradientCollector<'_, '_> {
+/// What one parameter has of the gradient.
+struct Part {
+    length: usize,
+    has_gradient: bool,
+}
+
+impl ModuleVisitor for GradientVisitor<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let (out, rest) = std::mem::take(&mut self.rest).split_at_mut(param.lazy_shape().num_elements());
-        self.rest = rest;
-        let data = param.val().grad_remove(self.gradients).map(Tensor::into_data);
-        let values = data.as_ref().map(|data| data.as_slice::<f32>().expect("gradients are floats"));
-        match (values, self.how) {
-            (Some(values), Write::Replace) => out.copy_from_slice(values),
-            (Some(values), Write::Add) => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
-            // A parameter that the loss does not depend on.
-            (None, Write::Replace) => out.fill(0.0),
-            (None, Write::Add) => {}
+        let gradient = param.val().grad_remove(self.gradients);
+        self.parts.push(Part { length: param.lazy_shape().num_elements(), has_gradient: gradient.is_some() });
+        if let Some(gradient) = gradient {
+            self.transfer = std::mem::take(&mut self.transfer).register(gradient);
         }
     }
 }

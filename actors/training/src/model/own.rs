@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::flat::Flat;
 use super::{Batch, DataShape, Entry, Evaluation, Layout, Network, Sample, Score, Write};
+use crate::device::{ComputeDevice, read};
 use crate::entry::EntryError;
 
 /// An [`Entry`] with its flat buffer.
@@ -13,15 +14,23 @@ pub struct OwnNetwork<E: Entry> {
 }
 
 impl<E: Entry> OwnNetwork<E> {
-    /// Builds the entry's network.
+    /// Builds the entry's network on the processor.
     ///
     /// # Errors
     ///
     /// As [`Entry::build`].
     pub fn new(data: DataShape, params: &E::Params) -> Result<Self, EntryError> {
-        let device = Flat::<E>::training_device();
-        let module = E::build(&data, params, &device)?;
-        Ok(Self { flat: Flat::new(module, device), data })
+        Self::on(&ComputeDevice::flex(), data, params)
+    }
+
+    /// Builds the entry's network on a device.
+    ///
+    /// # Errors
+    ///
+    /// As [`Entry::build`].
+    pub fn on(device: &ComputeDevice, data: DataShape, params: &E::Params) -> Result<Self, EntryError> {
+        let flat = Flat::build(device, |device| E::build(&data, params, device))?;
+        Ok(Self { flat, data })
     }
 
     fn batch(&self, batch: &Batch, device: &Device) -> E::Batch {
@@ -47,7 +56,7 @@ impl<E: Entry> Network for OwnNetwork<E> {
 
     fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32], how: Write) -> f64 {
         let count = batch.targets.len();
-        let losses = self.flat.module().losses(&self.batch(&batch, self.flat.device()));
+        let losses = self.flat.module().losses(&self.batch(&batch, self.flat.training_device()));
         let sum = sum_of::<E>("loss", losses.clone().inner(), count);
         self.flat.collect((losses.sum() * weight).backward(), gradient, how);
         sum
@@ -56,7 +65,7 @@ impl<E: Entry> Network for OwnNetwork<E> {
     fn score(&self, batch: Batch) -> Score {
         let count = batch.targets.len();
         let Evaluation { losses, metrics } =
-            self.flat.valid().evaluate(&self.batch(&batch, &Flat::<E>::prediction_device()));
+            self.flat.valid().evaluate(&self.batch(&batch, self.flat.prediction_device()));
         assert_eq!(metrics.len(), E::METRICS.len(), "`{}` names as many metrics as it computes", E::NAME);
         let metrics = metrics.into_iter().zip(E::METRICS).map(|(values, name)| sum_of::<E>(name, values, count));
         Score { loss: sum_of::<E>("loss", losses, count), metrics: metrics.collect() }
@@ -69,7 +78,7 @@ impl<E: Entry> Network for OwnNetwork<E> {
 ///
 /// Where an entry gives another number of values: its results would depend on how a step is cut into shards.
 fn sum_of<E: Entry>(what: &str, values: Tensor<1>, samples: usize) -> f64 {
-    let values = values.into_data().try_into_vec::<f32>().unwrap_or_default();
+    let values = read(values).try_into_vec::<f32>().unwrap_or_default();
     assert_eq!(values.len(), samples, "`{}` must give one {what} a sample, as floats, and no mean or sum", E::NAME);
     values.iter().map(|&value| f64::from(value)).sum()
 }

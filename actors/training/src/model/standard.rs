@@ -9,6 +9,7 @@ use neap_runtime::wire::worker::ACCURACY;
 use super::flat::Flat;
 use super::{Batch, Layout, Model, Network, Score, Write};
 use crate::data::{SampleShape, TargetInfo, Targets};
+use crate::device::{ComputeDevice, read};
 use crate::entry::EntryError;
 
 /// The mean absolute error, in the unit of the values.
@@ -23,20 +24,33 @@ pub struct StandardNetwork<M: Model> {
 }
 
 impl<M: Model> StandardNetwork<M> {
-    /// Builds the model.
+    /// Builds the model on the processor.
     ///
     /// # Errors
     ///
     /// As [`Model::build`].
     pub fn new(shape: SampleShape, target: &TargetInfo, params: &M::Params) -> Result<Self, EntryError> {
-        let device = Flat::<M>::training_device();
+        Self::on(&ComputeDevice::flex(), shape, target, params)
+    }
+
+    /// Builds the model on a device.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::build`].
+    pub fn on(
+        device: &ComputeDevice,
+        shape: SampleShape,
+        target: &TargetInfo,
+        params: &M::Params,
+    ) -> Result<Self, EntryError> {
         let outputs = target.outputs();
-        let model = M::build(shape, outputs, params, &device)?;
+        let flat = Flat::build(device, |device| M::build(shape, outputs, params, device))?;
         let metrics = match target {
             TargetInfo::Classes(_) => [ACCURACY],
             TargetInfo::Value => [MAE],
         };
-        Ok(Self { flat: Flat::new(model, device), shape, outputs, metrics })
+        Ok(Self { flat, shape, outputs, metrics })
     }
 
     fn samples(&self, features: Vec<f32>, count: usize, device: &Device) -> Tensor<4> {
@@ -61,9 +75,9 @@ impl<M: Model> Network for StandardNetwork<M> {
 
     fn gradient(&mut self, batch: Batch, weight: f32, gradient: &mut [f32], how: Write) -> f64 {
         let Batch { features, targets } = batch;
-        let device = self.flat.device();
+        let device = self.flat.training_device();
         let scores = self.flat.module().forward(self.samples(features, targets.len(), device));
-        let mut slopes = scores.clone().inner().into_data().try_into_vec::<f32>().expect("scores are floats");
+        let mut slopes = read(scores.clone().inner()).try_into_vec::<f32>().expect("scores are floats");
         let score = loss(&mut slopes, &targets, self.outputs, weight);
         let slopes = Tensor::<2>::from_data(TensorData::new(slopes, [targets.len(), self.outputs]), device);
         self.flat.collect((scores * slopes).sum().backward(), gradient, how);
@@ -72,9 +86,9 @@ impl<M: Model> Network for StandardNetwork<M> {
 
     fn score(&self, batch: Batch) -> Score {
         let Batch { features, targets } = batch;
-        let samples = self.samples(features, targets.len(), &Flat::<M>::prediction_device());
+        let samples = self.samples(features, targets.len(), self.flat.prediction_device());
         let scores = self.flat.valid().forward(samples);
-        let mut scores = scores.into_data().try_into_vec::<f32>().expect("scores are floats");
+        let mut scores = read(scores).try_into_vec::<f32>().expect("scores are floats");
         loss(&mut scores, &targets, self.outputs, 0.0)
     }
 }

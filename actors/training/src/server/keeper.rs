@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::saver::{CheckpointCost, Saver};
 use crate::data::{ColumnKind, InputColumn, TargetInfo};
+use crate::device::ComputeDevice;
 use crate::entry::json;
 use crate::finite::describe_state;
 use crate::job::TrainJob;
@@ -69,6 +70,7 @@ struct KeeperThread {
     data: Arc<JobData>,
     schedule: Schedule,
     network: Box<dyn Network>,
+    device: ComputeDevice,
     outbox: Outbox,
     saver: Saver,
     /// The step last evaluated, so that the end of training does not evaluate the last epoch again.
@@ -76,7 +78,7 @@ struct KeeperThread {
 }
 
 impl Keeper {
-    /// Starts the thread; it ends with the last handle.
+    /// Starts the thread, with a network on `device`; it ends with the last handle.
     ///
     /// # Errors
     ///
@@ -86,13 +88,14 @@ impl Keeper {
         data: Arc<JobData>,
         schedule: Schedule,
         network: Box<dyn Network>,
+        device: ComputeDevice,
         outbox: Outbox,
     ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(KEEPER_QUEUE_MAX);
         let guard = PanicGuard { thread: "keeper", session: outbox.session.clone() };
         let checkpoint_cost = CheckpointCost::default();
         let saver = Saver::start(job.clone(), schedule, outbox.clone(), checkpoint_cost.clone())?;
-        let mut keeper = KeeperThread { job, data, schedule, network, outbox, saver, evaluated: None };
+        let mut keeper = KeeperThread { job, data, schedule, network, device, outbox, saver, evaluated: None };
         let run = move || {
             let _guard = guard;
             compute_alone();
@@ -235,6 +238,7 @@ impl KeeperThread {
             steps,
             epochs,
             created_at: Millis::from(now),
+            device: self.device.model().to_owned(),
         }
     }
 

@@ -30,6 +30,7 @@ use super::paces::PaceMeter;
 use super::relaxed::RelaxedServer;
 use super::replicate::{Held, Stands};
 use super::{Keeper, ServerEvent, gradients};
+use crate::device::ComputeDevice;
 use crate::finite::NotFinite;
 use crate::job::TrainJob;
 use crate::links::{Gradients, Outbox, PanicGuard, SegmentLink, THREAD_QUEUE_MAX, TrainerLink};
@@ -47,6 +48,7 @@ pub(crate) struct ServerSetup {
     pub(crate) schedule: Schedule,
     pub(crate) layout: Layout,
     pub(crate) data_digest: [u8; 32],
+    pub(crate) device: ComputeDevice,
     pub(crate) buffers: Buffers,
     pub(crate) outbox: Outbox,
 }
@@ -133,18 +135,33 @@ impl ServerSetup {
         }
     }
 
-    /// Whether a trainer has the server's training data; another's end the job.
+    /// Whether a trainer has the server's training data, and where it matters its model of device; another's end the job.
     pub(super) fn same_data(&self, hello: &TrainerHello) -> bool {
-        let same = hello.data_digest == self.data_digest;
-        if !same {
-            let text = format!(
+        let text = if hello.data_digest != self.data_digest {
+            format!(
                 "worker {} has other training data under {} than the parameter server; give all nodes the same data, and \
                  do not change it while a job runs",
                 hello.worker, self.job.train_data.path
-            );
-            self.outbox.fail(FailureKind::Invalid, text);
-        }
-        same
+            )
+        } else if let Some(text) = self.other_device(hello.worker, &hello.device) {
+            text
+        } else {
+            return true;
+        };
+        self.outbox.fail(FailureKind::Invalid, text);
+        false
+    }
+
+    /// What is wrong with the device of another worker: under `strict` all must be of one model, because other devices round
+    /// otherwise.
+    pub(crate) fn other_device(&self, worker: WorkerId, device: &str) -> Option<String> {
+        (self.job.strict && device != self.device.model()).then(|| {
+            format!(
+                "worker {worker} computes on `{device}` and another worker of the job on `{}`, which does not give the same \
+                 bits; give all nodes the same devices and drivers, or write `train.determinism: samples`",
+                self.device
+            )
+        })
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use neap_runtime::wire::training::{
-    LOADER_ACTOR, LoaderProtocol, SEGMENT_ACTOR, SERVER_ACTOR, SegmentProtocol, ServerProtocol, Strategy,
+    Backend, LOADER_ACTOR, LoaderProtocol, SEGMENT_ACTOR, SERVER_ACTOR, SegmentProtocol, ServerProtocol, Strategy,
     TRAINER_ACTOR, TrainerHello, TrainerProtocol,
 };
-use neap_runtime::wire::worker::{FailureKind, Membership};
+use neap_runtime::wire::worker::Membership;
 use neap_runtime::workload::WorkerContext;
 use neap_runtime::{Access, Node, RegisterError, Role};
 use neap_scheduler::elastic::ShardRange;
@@ -24,6 +24,7 @@ use super::collective::Collective;
 use super::follow::{self, ServerAddress};
 use crate::collective::{CollectiveEvent, CollectiveThread};
 use crate::data::Storage;
+use crate::device::ComputeDevice;
 use crate::entry::{Entries, EntryError, Guarded};
 use crate::init::PartlyFrozen;
 use crate::job::TrainJob;
@@ -120,6 +121,7 @@ pub(super) struct Engines {
     worker: WorkerId,
     node: Node,
     compute_threads: u32,
+    device: ComputeDevice,
     loader: LoaderSettings,
     data: Data,
     /// The server of this process, once the data is known.
@@ -148,13 +150,17 @@ enum Data {
 }
 
 impl Engines {
-    /// Reads the data where this process can.
+    /// Opens the device, and reads the data where this process can.
     pub(super) async fn new(
         actors: Actors,
         job: Arc<TrainJob>,
         entries: Entries,
         context: &WorkerContext,
     ) -> Result<Self, SessionError> {
+        let backend = job.backend;
+        let device = tokio::task::spawn_blocking(move || ComputeDevice::open(backend));
+        let device = device.await.map_err(|_| SessionError::Panicked("device"))??;
+        tracing::info!(%device, "computes on");
         let reader = job.clone();
         let loader = LoaderSettings {
             steps_ahead: job.train_data.prefetch,
@@ -187,6 +193,7 @@ impl Engines {
             worker: context.worker,
             node: context.node.clone(),
             compute_threads: context.compute_threads,
+            device,
             loader,
             data,
             server: None,
@@ -217,8 +224,12 @@ impl Engines {
         let Some(block) = block.filter(|block| !block.is_empty()) else {
             return self.tell_trainer(TrainerEvent::Release);
         };
-        let hello =
-            TrainerHello { membership: membership.epoch, worker: self.worker, data_digest: data.facts().train_digest };
+        let hello = TrainerHello {
+            membership: membership.epoch,
+            worker: self.worker,
+            data_digest: data.facts().train_digest,
+            device: self.device.model().to_owned(),
+        };
         let followed = TrainerMsg::Follow { membership: membership.epoch, servers: membership.servers.clone() };
         // The actor lives as long as this struct.
         let _ = self.actors.trainer.cast(followed);
@@ -381,12 +392,13 @@ impl Engines {
     /// Lets the entry compute one sample, away from the threads that serve the network.
     fn try_out(&self, data: &Arc<JobData>) -> Result<TryOut, SessionError> {
         let (entries, job, facts) = (self.entries.clone(), self.job.clone(), data.facts());
+        let device = self.device.clone();
         let (shape, target) = (facts.shape, facts.target.clone());
         let (done, tried) = oneshot::channel();
         let try_out = move || {
             compute_alone();
             // Nobody listens any more where the worker is ending.
-            let _ = done.send(entries.try_out(&job.entry, shape, &target, &job.params));
+            let _ = done.send(entries.try_out(&device, &job.entry, shape, &target, &job.params));
         };
         let failed = |error: std::io::Error| SessionError::Start { what: "a thread", reason: error.to_string() };
         std::thread::Builder::new().name("try-out".to_owned()).spawn(try_out).map_err(failed)?;
@@ -431,26 +443,31 @@ impl Engines {
         let schedule = self.job.schedule(facts.train_samples);
         let build = || -> Result<Box<dyn Network>, EntryError> {
             let (entry, outbox) = (&self.job.entry, outbox.clone());
-            let network = self.entries.build(entry, facts.shape, &facts.target, &self.job.params)?;
-            let tell = move |error: EntryError| outbox.fail(FailureKind::User, error.to_string());
-            Ok(Box::new(Guarded::new(network, entry, facts.shape, &facts.target, tell)))
+            let network = self.entries.build(&self.device, entry, facts.shape, &facts.target, &self.job.params)?;
+            let tell = move |error: EntryError| outbox.fail(error.kind(), error.to_string());
+            Ok(Box::new(Guarded::new(network, &self.device, entry, facts.shape, &facts.target, tell)))
         };
         let own = build()?;
         let layout = own.layout().clone();
         let frozen = self.job.init.as_ref().map(|init| init.frozen(&layout)).transpose()?.unwrap_or_default();
-        let helpers = self.compute_threads.min(self.job.logical_shards).saturating_sub(1);
+        let helpers = match self.device.backend() {
+            Backend::Flex => self.compute_threads.min(self.job.logical_shards).saturating_sub(1),
+            // A card computes one shard with all it has; more threads would only need more of its memory.
+            Backend::Wgpu | Backend::Cuda => 0,
+        };
         let own = PartlyFrozen::over(own, &frozen);
         let help = |_| build().map(|network| PartlyFrozen::over(network, &frozen));
         let others = (0..helpers).map(help).collect::<Result<Vec<_>, _>>()?;
         let buffers = Buffers::default();
         let crew = Crew::new(own, others, buffers.clone()).map_err(no_thread)?;
-        let keeper =
-            Keeper::start(self.job.clone(), data.clone(), schedule, build()?, outbox.clone()).map_err(no_thread)?;
+        let (job, device) = (self.job.clone(), self.device.clone());
+        let keeper = Keeper::start(job, data.clone(), schedule, build()?, device, outbox.clone()).map_err(no_thread)?;
         let setup = ServerSetup {
             job: self.job.clone(),
             schedule,
             layout,
             data_digest: facts.train_digest,
+            device: self.device.clone(),
             buffers,
             outbox: outbox.clone(),
         };

@@ -27,6 +27,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use crate::data::DataError;
+use crate::device::DeviceError;
 use crate::entry::{Entries, EntryError};
 use crate::init::InitError;
 use crate::job::TrainJob;
@@ -70,7 +71,13 @@ impl From<InitError> for SessionError {
 
 impl From<EntryError> for SessionError {
     fn from(error: EntryError) -> Self {
-        Self::Failed { kind: FailureKind::User, message: error.to_string() }
+        Self::Failed { kind: error.kind(), message: error.to_string() }
+    }
+}
+
+impl From<DeviceError> for SessionError {
+    fn from(error: DeviceError) -> Self {
+        Self::Failed { kind: FailureKind::Invalid, message: error.to_string() }
     }
 }
 

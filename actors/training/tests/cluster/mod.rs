@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
+    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::wire::worker::{
     CheckpointRef, EpochFinished, Finished, Member, Membership, WorkerCommand, WorkerReport,
@@ -228,6 +228,7 @@ fn launch(folder: &Path) -> TrainLaunch {
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
         compression: None,
+        backend: Backend::Flex,
         memory_mib: 64,
         replicas: 0,
     }

@@ -4,7 +4,9 @@ use super::super::code::Code;
 use super::super::context::{EntryInfo, ParseContext};
 use super::super::fault::{Faults, Reported};
 use super::super::field::{Block, Field, Missing, similar, words};
-use super::super::job::{Consistency, Determinism, ServerPlacement, Strategy, TrainLength, TrainSpec, WorkerRange};
+use super::super::job::{
+    Backend, Consistency, Determinism, ServerPlacement, Strategy, TrainLength, TrainSpec, WorkerRange,
+};
 use super::super::layout;
 use super::{artifact, compression, init, missing, params};
 
@@ -54,7 +56,8 @@ fn train_block(
         Err(reported) => Err(*reported),
     };
     let backend = train.optional(faults, "backend", |field, faults| {
-        field.choice(faults, Code::BadValue, &[("flex", ())], &["wgpu", "cuda"])
+        let built = [("flex", Backend::Flex), ("wgpu", Backend::Wgpu), ("cuda", Backend::Cuda)];
+        field.choice(faults, Code::BadValue, &built, &[])
     });
     let strategy = train.optional(faults, "strategy", |field, faults| {
         let built = [("ps", Strategy::ParameterServer), ("allreduce", Strategy::AllReduce)];
@@ -81,13 +84,13 @@ fn train_block(
     let seed = train.optional(faults, "seed", |field, faults| field.whole(faults, 0..=u64::MAX));
     let init = train.optional(faults, "init", |field, faults| init::init(field, context, faults));
     let params = params::params(&train, entry.as_ref().ok().copied(), faults);
-    backend?;
     no_server?;
     enough?;
     let ParameterServers { placement, servers, replicas, consistency } = server?.unwrap_or_default();
     Ok(TrainSpec {
         entry: entry?.name.clone(),
         artifact: artifact?.map(|artifact| artifact.hash),
+        backend: backend?.unwrap_or(Backend::Flex),
         strategy: strategy?,
         server: placement,
         servers,

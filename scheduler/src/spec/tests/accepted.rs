@@ -99,6 +99,7 @@ fn the_smallest_file_gets_the_defaults() {
     let train = TrainSpec {
         entry: "mlp".to_owned(),
         artifact: None,
+        backend: Backend::Flex,
         strategy: Strategy::ParameterServer,
         server: ServerPlacement::Colocated,
         servers: 1,
@@ -460,4 +461,18 @@ train.micro_batch = 5
     // A logical shard has 16 samples of each step.
     assert_eq!(with(16).canonical(), whole);
     assert_ne!(with(15).canonical(), whole);
+}
+
+#[test]
+fn the_backend_is_part_of_the_result_where_it_is_not_the_processor() {
+    let job = |backend: &str| accepted(&SMALL.replace("entry: mlp", &format!("entry: mlp{backend}")));
+    let plain = job("");
+    assert_eq!(plain.train().unwrap().backend, Backend::Flex);
+    assert_eq!(job(", backend: flex").canonical(), plain.canonical());
+    for (word, backend) in [("wgpu", Backend::Wgpu), ("cuda", Backend::Cuda)] {
+        let spec = job(&format!(", backend: {word}"));
+        assert_eq!(spec.train().unwrap().backend, backend);
+        assert!(spec.canonical().lines().any(|line| line == format!("train.backend = {word}")), "{word}");
+        assert_ne!(spec.canonical(), plain.canonical());
+    }
 }

@@ -34,7 +34,7 @@ const PLANTS: &[Plant] = &[
     ("    uri: eval.csv.gz\n", "    format: csv\n", Code::DataMissing, "data.eval.uri"),
     ("label: digit", "labl: digit", Code::UnknownKey, "data.eval.labl"),
     ("entry: cnn", "entry: vit", Code::UnknownEntry, "train.entry"),
-    ("backend: flex", "backend: wgpu", Code::NotBuiltYet, "train.backend"),
+    ("backend: flex", "backend: gpu", Code::BadValue, "train.backend"),
     ("placement: separate", "placement: moon", Code::BadValue, "train.ps.placement"),
     ("global_batch: 64", "global_batch: 63", Code::BatchNotDivisible, "train.global_batch"),
     ("epochs: 5", "epochs: 5\n  steps: 5", Code::Length, "train.steps"),

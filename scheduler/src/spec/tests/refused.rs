@@ -151,7 +151,7 @@ fn keys() {
             5:1 error[E090] queue: `queue` is not built yet | leave it out; jobs start in the order they came
             6:1 error[E090] schedule: `schedule` is not built yet | start the job from cron with `neap run`
             resources: {gpu: 1, cpu: 3}
-            5:13 error[E090] resources.gpu: `gpu` is not built yet | leave it out; training runs on the processor with `train.backend: flex`
+            5:13 error[E090] resources.gpu: `gpu` is not built yet | leave it out; `train.backend: wgpu` computes on the graphics card that a node has
             5:21 error[E091] resources.cpu: unknown key `cpu` | did you mean `cpus`?
             test: {uri: /usr
             25:1 error[E032] data.train: `train` is missing | name the training data: `data: {train: {uri: path/to/data}}`
@@ -569,7 +569,7 @@ fn training() {
         &[
             changed("entry: cnn", "entry: cn"),
             changed("entry: cnn", "entry: resnet50"),
-            changed("backend: flex", "backend: cuda"),
+            changed("backend: flex", "backend: rocm"),
             changed("strategy: ps", "strategy: allreduce"),
             changed("servers: 1", "servers: 65"),
             changed("servers: 1", "replicas: 2"),
@@ -604,8 +604,8 @@ fn training() {
             34:10 error[E040] train.entry: there is no entry `cn` | did you mean `cnn`? choose `mlp` or `cnn`
             entry: resnet50
             34:10 error[E040] train.entry: there is no entry `resnet50` | choose `mlp` or `cnn`
-            backend: cuda
-            35:12 error[E090] train.backend: `cuda` is not built yet | write `flex`
+            backend: rocm
+            35:12 error[E085] train.backend: unknown value `rocm` | write `flex`, `wgpu` or `cuda`
             strategy: allreduce
             37:3 error[E042] train.ps: `strategy: allreduce` has no parameter server | remove `ps`, or write `strategy: ps`
             servers: 65
