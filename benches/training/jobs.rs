@@ -1,11 +1,12 @@
-//! The workload `train`, in this process and in processes of its own.
+//! Jobs of the workload `train`, in this process and in processes of their own.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{
     Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
@@ -24,7 +25,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use crate::{BATCH, Measurement, STEPS, usage};
+use crate::allocated::Allocated;
+use crate::models::entries;
+use crate::results::Measurement;
+use crate::usage;
 
 /// Tells this binary to be a worker process.
 pub(crate) const WORKER_ARGUMENT: &str = "worker-process";
@@ -32,8 +36,49 @@ pub(crate) const WORKER_ARGUMENT: &str = "worker-process";
 const JOB: JobId = JobId::new(1);
 const AGENT: Role = Role::Node(NodeId::new(1));
 
-/// Samples of the made-up data set: 50 steps an epoch.
+/// Samples of the made-up data set: 50 steps an epoch at the usual batch.
 const SAMPLES: u32 = 6_400;
+
+/// The first report of so many steps begins the measurement.
+const WARM_UP: u64 = 20;
+
+/// A job that says nothing for so long has failed.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// What is trained, and how.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) entry: &'static str,
+    pub(crate) params: Vec<(String, Param)>,
+    /// Samples a step over all logical shards.
+    pub(crate) batch: u32,
+    pub(crate) logical_shards: u32,
+    pub(crate) steps: u64,
+    /// Threads that compute in each worker.
+    pub(crate) threads: u32,
+    pub(crate) consistency: Consistency,
+}
+
+/// What was measured of a job, from an early step to its last one.
+pub(crate) struct Timed {
+    wall_seconds: f64,
+    cpu_seconds: f64,
+    steps: u64,
+}
+
+impl Timed {
+    /// In samples, with the CPU of a step.
+    pub(crate) fn samples(&self, job: &Job) -> Measurement {
+        self.per(f64::from(job.batch), 1.0)
+    }
+
+    /// With so many units and parts in each step.
+    pub(crate) fn per(&self, units: f64, parts: f64) -> Measurement {
+        let Self { wall_seconds, cpu_seconds, steps } = *self;
+        let (units, steps) = (steps as f64 * units, steps as f64 * parts);
+        Measurement { wall_seconds, cpu_seconds, units, steps, peer: None }
+    }
+}
 
 /// Writes a data set of random 28×28 images.
 pub(crate) fn write_data(folder: &Path) {
@@ -51,13 +96,13 @@ pub(crate) fn write_data(folder: &Path) {
     write("train-labels-idx1-ubyte", &[0x801, SAMPLES], (0..SAMPLES).map(|_| byte() % 10).collect());
 }
 
-fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
+fn launch(job: &Job, folder: &Path) -> Vec<u8> {
     let launch = TrainLaunch {
         job: JOB,
         job_name: "bench".to_owned(),
         spec_hash: "0".to_owned(),
-        entry: "mlp".to_owned(),
-        params: vec![("momentum".to_owned(), Param::Float(0.0))],
+        entry: job.entry.to_owned(),
+        params: job.params.clone(),
         train_data: Data {
             path: folder.display().to_string(),
             format: Format::Idx,
@@ -69,14 +114,14 @@ fn launch(folder: &Path, logical_shards: u32) -> Vec<u8> {
             prefetch: 4,
         },
         eval_data: None,
-        global_batch: BATCH as u32,
-        logical_shards,
+        global_batch: job.batch,
+        logical_shards: job.logical_shards,
         micro_batch: None,
-        length: Length::Steps(STEPS as u64 + 1),
+        length: Length::Steps(job.steps),
         strict: true,
         separate_server: false,
         init: None,
-        consistency: Consistency::Sync,
+        consistency: job.consistency,
         seed: 1,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Never,
@@ -117,32 +162,35 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
     })
 }
 
-/// From the first committed step to the end of the job.
-async fn measure(reports: &mut mpsc::Receiver<WorkerReport>, pids: &[u32]) -> Measurement {
-    let cpu = || pids.iter().map(|&pid| usage::cpu_seconds(pid)).sum::<f64>();
-    let (mut started, mut first) = (Instant::now(), None);
+/// From the first report after [`WARM_UP`] to that of the last step. The processes must be alive for their CPU to be read,
+/// and are: they end only when they are told to.
+async fn measure(job: &Job, reports: &mut mpsc::Receiver<WorkerReport>, pids: &[u32]) -> Result<Timed, String> {
+    let now = |step| (step, Instant::now(), pids.iter().map(|&pid| usage::cpu_seconds(pid)).sum::<f64>());
+    let mut first: Option<(u64, Instant, f64)> = None;
+    let mut timed = None;
     loop {
-        match reports.recv().await.expect("the job runs to its end") {
-            WorkerReport::Progress(progress) if first.is_none() => {
-                first = Some((progress.step, cpu()));
-                started = Instant::now();
+        let report = tokio::time::timeout(SILENCE_MAX, reports.recv()).await;
+        match report.map_err(|_| "the job hangs")?.ok_or("the job's worker ended before the job")? {
+            WorkerReport::Progress(progress) if progress.step >= job.steps => {
+                let (step, at, cpu) = now(progress.step);
+                timed = first.map(|(before, since, used)| Timed {
+                    wall_seconds: (at - since).as_secs_f64(),
+                    cpu_seconds: cpu - used,
+                    steps: step - before,
+                });
             }
-            WorkerReport::Finished(finished) => {
-                let (step, before) = first.expect("progress comes before the end");
-                return Measurement {
-                    wall_seconds: started.elapsed().as_secs_f64(),
-                    cpu_seconds: cpu() - before,
-                    samples: (finished.steps - step) as usize * BATCH,
-                };
+            WorkerReport::Progress(progress) if first.is_none_or(|(step, ..)| step < WARM_UP) => {
+                first = Some(now(progress.step));
             }
-            WorkerReport::Failed { message, .. } => panic!("{message}"),
+            WorkerReport::Finished(_) => return timed.ok_or_else(|| "the job is too short".to_owned()),
+            WorkerReport::Failed { message, .. } => return Err(message),
             _ => {}
         }
     }
 }
 
 /// One worker process with all actors in it: this one.
-pub(crate) fn one_process(folder: &Path, shards: u32) -> Measurement {
+pub(crate) fn one_process(job: &Job, folder: &Path) -> Result<Timed, String> {
     runtime().block_on(async {
         let authority = CertificateAuthority::load_or_create(&folder.join("ca")).expect("an authority");
         let worker = WorkerId::new(1);
@@ -153,27 +201,27 @@ pub(crate) fn one_process(folder: &Path, shards: u32) -> Measurement {
         let context = WorkerContext {
             job: JOB,
             worker,
-            args: launch(folder, shards),
-            compute_threads: 1,
+            args: launch(job, folder),
+            compute_threads: job.threads,
             cache: folder.join("cache"),
             node: node.clone(),
             commands: inbox,
             reports: sender,
         };
-        let running = tokio::spawn(Arc::new(neap_training::workload(neap_training::Entries::builtin())).start(context));
+        let running = tokio::spawn(Arc::new(neap_training::workload(entries())).start(context));
         let me = (worker, node.local_addr());
-        commands.send(membership(&[me], me, shards)).await.expect("the worker listens");
-        let measurement = measure(&mut reports, &[std::process::id()]).await;
+        commands.send(membership(&[me], me, job.logical_shards)).await.expect("the worker listens");
+        let timed = measure(job, &mut reports, &[std::process::id()]).await?;
         commands.send(WorkerCommand::Stop { save: false }).await.expect("the worker listens");
         running.await.expect("no panic").expect("a clean end");
         node.shutdown().await;
-        measurement
+        Ok(timed)
     })
 }
 
-/// Two trainer processes and a server process, on one machine over QUIC. This process plays their node agent.
-pub(crate) fn separate(folder: &Path) -> Measurement {
-    const SHARDS: u32 = 2;
+/// Two trainer processes and a server process, on one machine over QUIC. This process plays their node agent. Says also
+/// what each of the three allocated, from its start to its end.
+pub(crate) fn two_trainers(job: &Job, folder: &Path) -> Result<(Timed, Vec<Allocated>), String> {
     runtime().block_on(async {
         let authority = CertificateAuthority::load_or_create(&folder.join("ca")).expect("an authority");
         let identity = authority.issue(AGENT).expect("an identity");
@@ -194,9 +242,9 @@ pub(crate) fn separate(folder: &Path) -> Measurement {
                     node: NodeId::new(1),
                     agent: node.local_addr(),
                     bind: loopback(),
-                    compute_threads: 1,
+                    compute_threads: job.threads,
                     workload: TRAIN_WORKLOAD.to_owned(),
-                    args: launch(folder, SHARDS),
+                    args: launch(job, folder),
                 };
                 start_process(&launch)
             })
@@ -206,24 +254,20 @@ pub(crate) fn separate(folder: &Path) -> Measurement {
             addresses.push(up.recv().await.expect("workers come up"));
         }
         addresses.sort_unstable();
-        tell(&node, &membership(&addresses[..2], addresses[2], SHARDS)).await;
+        tell(&node, &membership(&addresses[..2], addresses[2], job.logical_shards)).await;
         let pids: Vec<u32> = children.iter().map(Child::id).collect();
-        let measurement = measure(&mut reports, &pids).await;
+        // Where it fails, the children's pipes are closed here, and they end by themselves.
+        let timed = measure(job, &mut reports, &pids).await?;
         tell(&node, &WorkerCommand::Stop { save: false }).await;
-        for mut child in children {
-            // Waiting closes the pipe by itself, and a worker whose pipe closes takes its agent for dead.
-            let life_line = child.stdin.take();
-            assert!(child.wait().is_ok_and(|status| status.success()), "a worker ends well");
-            drop(life_line);
-        }
+        let allocated = children.into_iter().map(end_process).collect::<Result<_, _>>();
         node.shutdown().await;
-        measurement
+        Ok((timed, allocated?))
     })
 }
 
-/// What this binary does as a worker process.
+/// What this binary does as a worker process. At its end it says what it has allocated.
 pub(crate) fn run_worker_process() {
-    let workloads = Workloads::default().with(neap_training::workload(neap_training::Entries::builtin()));
+    let workloads = Workloads::default().with(neap_training::workload(entries()));
     let run = async {
         let input = std::io::stdin().as_fd().try_clone_to_owned().expect("a standard input");
         run_worker(workloads, pipe::Receiver::from_owned_fd(input).expect("a pipe")).await
@@ -232,18 +276,32 @@ pub(crate) fn run_worker_process() {
         eprintln!("{error}");
         std::process::exit(1);
     }
+    println!("{}", Allocated::so_far().to_line());
 }
 
 fn start_process(launch: &WorkerLaunch) -> Child {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
         .arg(WORKER_ARGUMENT)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("a worker process");
     let frame = launch_frame(launch).expect("a small launch");
     // The pipe stays open as long as the child is kept: its end tells the worker to exit.
     std::io::Write::write_all(child.stdin.as_mut().expect("piped"), &frame).expect("the worker reads its launch");
     child
+}
+
+/// Waits for a worker that was told to stop; what it has allocated.
+fn end_process(mut child: Child) -> Result<Allocated, String> {
+    // Waiting closes the pipe by itself, and a worker whose pipe closes takes its agent for dead.
+    let life_line = child.stdin.take();
+    let ended = child.wait().map_err(|error| error.to_string())?;
+    drop(life_line);
+    let mut said = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut said).map_err(|error| error.to_string())?;
+    let allocated = said.lines().find_map(Allocated::from_line).filter(|_| ended.success());
+    allocated.ok_or_else(|| format!("a worker ended badly: {ended}"))
 }
 
 async fn tell(node: &Node, command: &WorkerCommand) {
