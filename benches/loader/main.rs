@@ -9,7 +9,7 @@
 //! from the page cache costs one more copy.
 //!
 //! ```text
-//! cargo bench -p neap-training --profile dev --bench loader [-- ROUNDS [ONLY]]
+//! cargo bench --profile dev --bench loader [-- ROUNDS [ONLY]]
 //! ```
 //!
 //! CPU seconds are those of the whole process, so one core's rate is what is shown whatever ran beside. One JSON object a

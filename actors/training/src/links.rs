@@ -188,3 +188,21 @@ impl Drop for PanicGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn parameters_for_a_trainer_of_the_same_process_are_shared() {
+        let (trainer, events) = sync_channel(1);
+        let parameters = Arc::new(vec![1.0, 2.0]);
+        let membership = MembershipEpoch(1);
+        let header = ParametersHeader { membership, step: 0, segment: 0, shard_start: 0, shard_end: 1 };
+        assert!(TrainerLink::Local(trainer).send(header, &parameters));
+        let Ok(TrainerEvent::Parameters { values, .. }) = events.recv() else { panic!("parameters were sent") };
+        assert_eq!(values.values().as_ptr(), parameters.as_ptr());
+    }
+}

@@ -38,8 +38,7 @@ impl Sender {
         buffers: &Buffers,
     ) {
         if let [ServerLink::Local(server)] = servers {
-            let parts = parts.into_iter().map(|(node, part)| (node, part.map(boxed))).collect();
-            return self.hand_over(server, parts);
+            return self.hand_over(server, moved(parts));
         }
         let parts: Parts<Arc<Vec<f32>>> =
             parts.into_iter().map(|(node, part)| (node, part.map(|gradient| buffers.lend(gradient)))).collect();
@@ -107,6 +106,12 @@ fn boxed(gradient: Vec<f32>) -> Box<dyn Floats> {
     Box::new(gradient)
 }
 
+/// For the only server, in this process.
+fn moved(parts: Parts<Vec<f32>>) -> Parts<Box<dyn Floats>> {
+    parts.into_iter().map(|(node, part)| (node, part.map(boxed))).collect()
+}
+
+/// For one of several servers, in this process.
 fn copied(
     parts: &Parts<Arc<Vec<f32>>>,
     segment: &Range<usize>,
@@ -130,5 +135,28 @@ impl<F> Part<F> {
 
     fn map<G>(self, gradient: impl FnOnce(F) -> G) -> Part<G> {
         Part { gradient: gradient(self.gradient), losses: self.losses, samples: self.samples }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neap_scheduler::elastic::ReductionTree;
+
+    use super::*;
+    use crate::reduction::Reducer;
+
+    #[test]
+    fn a_gradient_goes_to_the_server_of_the_same_process_and_back_in_the_same_memory() {
+        let buffers = Buffers::default();
+        let gradient = buffers.take(5);
+        let memory = gradient.as_ptr();
+        let tree = ReductionTree::new(1);
+        let part = Part { gradient, losses: vec![1.0], samples: vec![7] };
+        let (node, part) = moved(vec![(tree.root(), part)]).remove(0);
+        assert_eq!(part.gradient.values().as_ptr(), memory);
+        let sum = Reducer::new(tree).insert(node, part, &buffers).unwrap();
+        assert_eq!(sum.gradient.values().as_ptr(), memory);
+        buffers.put(sum.gradient.into_vec().unwrap());
+        assert_eq!(buffers.take(5).as_ptr(), memory);
     }
 }
