@@ -9,9 +9,7 @@
 //! cargo bench --profile dev --bench server_memory [-- STEPS]
 //! ```
 
-#[path = "../training/processes.rs"]
 mod processes;
-#[path = "../training/work.rs"]
 mod work;
 
 use std::path::Path;

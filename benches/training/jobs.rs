@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neap_runtime::wire::training::{
-    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TRAIN_WORKLOAD, TrainLaunch,
+    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TRAIN_WORKLOAD,
+    TrainLaunch,
 };
 use neap_runtime::wire::worker::{
     Member, Membership, WORKER_ACTOR, WORKER_HOST_ACTOR, WorkerCommand, WorkerHostProtocol, WorkerHostRequest,

@@ -48,7 +48,8 @@ impl Digits {
     }
 
     fn text(&self) -> String {
-        let Self { name, workers, epochs, placement, servers, replicas, strategy, market, checkpoint, data, init } = self;
+        let Self { name, workers, epochs, placement, servers, replicas, strategy, market, checkpoint, data, init } =
+            self;
         let exchange = match *strategy {
             "ps" => format!("ps: {{placement: {placement}, servers: {servers}, replicas: {replicas}}}"),
             other => format!("strategy: {other}"),

@@ -24,8 +24,8 @@ pub use fault::{Fault, Severity, Span};
 pub use job::{
     ActorsSpec, Backend, BudgetSpec, CheckpointEvery, CheckpointSpec, ColumnSpec, Compression, Consistency,
     DEFAULT_PROJECT, DataFormat, DataPart, DataSpec, Deadline, Determinism, HashSide, HashSplit, InitSpec, JobSpec,
-    Locality, Objective, OnExceed, OnPreempt, OrderSpec, ParamValue, ServerPlacement, Strategy, TargetKind, TrainLength,
-    TrainSpec, Work, WorkerRange,
+    Locality, Objective, OnExceed, OnPreempt, OrderSpec, ParamValue, ServerPlacement, Strategy, TargetKind,
+    TrainLength, TrainSpec, Work, WorkerRange,
 };
 pub use quantity::is_dns_label;
 pub use schema::json_schema;
