@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use neap_runtime::wire::training::{
-    Columns, Consistency, Data, Every, Format, Length, Order, Param, Part, Strategy, TrainLaunch,
+    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
 };
 use neap_runtime::wire::worker::{Member, Membership, WorkerCommand, WorkerReport};
 use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload};
@@ -142,6 +142,7 @@ fn train(every: Every, steps: u64) -> Measurement {
             members,
             server: worker,
             servers: vec![worker],
+            replicas: Vec::new(),
             restore: None,
             losses_per_1000_h: LOSSES_PER_1000_H,
         };
@@ -202,6 +203,7 @@ fn launch(folder: &Path, every: Every, steps: u64) -> TrainLaunch {
             columns: Columns::default(),
             order: Order { seed: Some(1), window: None, micro_shard: 256 },
             prefetch: 4,
+            locality: Locality::Prefer,
         },
         eval_data: None,
         global_batch: BATCH,
@@ -220,6 +222,8 @@ fn launch(folder: &Path, every: Every, steps: u64) -> TrainLaunch {
         strategy: Strategy::ParameterServer,
         compression: None,
         memory_mib: 1024,
+        replicas: 0,
+        backend: Backend::Flex,
     }
 }
 

@@ -161,6 +161,7 @@ fn membership(carriers: &[(WorkerId, SocketAddr)], server: (WorkerId, SocketAddr
         members,
         server: server.0,
         servers: vec![server.0],
+        replicas: Vec::new(),
         restore: None,
         losses_per_1000_h: 0,
     })

@@ -50,6 +50,7 @@ impl Program {
             members: vec![Member { worker, addr: node.local_addr(), shard_start: 0, shard_end: 1 }],
             server: worker,
             servers: vec![worker],
+            replicas: Vec::new(),
             restore: None,
             losses_per_1000_h: 0,
         });

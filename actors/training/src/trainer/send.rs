@@ -157,6 +157,7 @@ mod tests {
         let sum = Reducer::new(tree).insert(node, part, &buffers).unwrap();
         assert_eq!(sum.gradient.values().as_ptr(), memory);
         buffers.put(sum.gradient.into_vec().unwrap());
-        assert_eq!(buffers.take(5).as_ptr(), memory);
+        let taken = buffers.take(5);
+        assert_eq!(taken.as_ptr(), memory);
     }
 }

@@ -426,8 +426,8 @@ train.seed = 0
         SMALL.replace(
             "epochs: 2",
             "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {placement: separate, servers: 3}",
-            "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {replicas: 1}",
         ),
+        SMALL.replace("epochs: 2", "epochs: 2, params: {lr: 0.10, optimizer: sgd}, ps: {replicas: 1}"),
         SMALL.replace("epochs: 2", "epochs: 2, strategy: allreduce, determinism: strict"),
     ];
     for text in same {
