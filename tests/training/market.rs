@@ -64,7 +64,10 @@ fn with_time_to_spare_it_waits_for_spot_and_goes_on_from_its_checkpoint() {
     let explained = cluster.home.neap(&["explain", "patient"]).expect(0).stdout;
     assert!(explained.contains("waits for spot, which costs least"), "{explained}");
     let saved = waiting["checkpoint"]["step"].as_u64().unwrap();
-    cluster.wait_for_step("patient", saved + 1);
+    // What the first node committed after its last checkpoint may still be reported.
+    cluster.wait_for("patient", "steps on another node", |job| {
+        job["state"] == "running" && job["progress"]["step"].as_u64() > Some(saved)
+    });
     assert_eq!(markets(&cluster), ["spot", "spot"]);
     cluster.home.neap(&["stop", "patient", "--now"]).expect(0);
 }
