@@ -25,16 +25,16 @@ fn actors_of_ones_own_count_words_and_leave_nothing_behind() {
 }
 
 #[test]
-fn what_was_learnt_on_some_digits_helps_with_others() {
+fn what_was_learnt_on_digits_helps_with_their_loops() {
     let shown = done(&mut Command::new(example("transfer_learning"))).expect(0);
     let accuracy = |beginning: &str| -> f64 {
         let line = shown.stdout.lines().find(|line| line.starts_with(beginning)).unwrap_or_else(|| panic!("{shown:?}"));
         line.rsplit_once("accuracy ").unwrap().1.parse().unwrap()
     };
-    // Strictly deterministic jobs: the figures differ between machines at most.
-    assert!(accuracy("digits 0 to 4") > 0.9, "{shown:?}");
-    assert!(accuracy("digits 5 to 9, 40 samples, lower") > 0.6, "{shown:?}");
-    assert!(accuracy("digits 5 to 9, 40 samples, from") > 0.2, "{shown:?}");
+    let (transferred, alone) =
+        (accuracy("loops, 24 samples, lower layers"), accuracy("loops, 24 samples, from nothing"));
+    assert!(accuracy("digits, 800 samples") > 0.9, "{shown:?}");
+    assert!(transferred > alone && transferred > 0.8, "{shown:?}");
 }
 
 #[test]
