@@ -150,6 +150,13 @@ impl OutSlot {
     }
 }
 
+impl OutSlot {
+    /// Whether the peer has said that the actor is there, and nothing else since.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.current).as_ref().is_some_and(|channel| channel.is_open())
+    }
+}
+
 impl Drop for OutSlot {
     fn drop(&mut self) {
         let channel = lock(&self.current).take();

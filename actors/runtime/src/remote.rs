@@ -164,6 +164,21 @@ impl<P: Protocol> RemoteRef<P> {
         &self.peer
     }
 
+    /// Waits until the peer has said whether the actor is there. Casts after that are lost only with the actor or its peer;
+    /// without it, the first ones are on their way before anybody knows.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`] where it is not there, or not for this process.
+    pub async fn opened(&self) -> Result<(), RemoteError> {
+        self.slot.channel(Reopen::AtOnce)?.bulk_bytes_max().await.map(drop)
+    }
+
+    /// Whether the peer has said that the actor is there, and not since that it is gone.
+    pub fn is_open(&self) -> bool {
+        self.peer.is_alive() && self.slot.is_open()
+    }
+
     /// Sends a message without an answer; waits while the actor has no credit to give.
     ///
     /// # Errors

@@ -221,6 +221,7 @@ async fn an_actor_that_parts_from_its_senders_still_gets_what_they_sent() {
     let (actor, _) = Actor::spawn(None, Listener { heard: sender, gate: gate.clone() }, ()).await.unwrap();
     let registration = pair.node.register::<Chat, _>("listener", actor, Access::only(|_| true)).unwrap();
     let listener = pair.peer.actor::<Chat>("listener");
+    listener.opened().await.unwrap();
     let mut sent = 0;
     let refused = loop {
         match listener.try_cast(Say::Number(sent)) {

@@ -377,7 +377,7 @@ impl<A: Actor> Handle<A> {
 fn is_open(route: &Route) -> bool {
     match route {
         Route::Local(running) => running.is_alive(),
-        Route::Remote(_, actor) => actor.peer().is_alive(),
+        Route::Remote(_, actor) => actor.is_open(),
     }
 }
 

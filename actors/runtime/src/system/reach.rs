@@ -116,8 +116,10 @@ impl System {
         if worker == self.worker() {
             return self.incarnation(of).filter(|running| running.is_alive()).map(Route::Local);
         }
-        let peer = self.connect(worker).await.ok()?;
-        Some(Route::Remote(worker, peer.actor::<OwnActorProtocol>(&wire_name(of))))
+        let actor = self.connect(worker).await.ok()?.actor::<OwnActorProtocol>(&wire_name(of));
+        // It may have left meanwhile: what is sent before the answer would be lost.
+        actor.opened().await.ok()?;
+        Some(Route::Remote(worker, actor))
     }
 
     /// Asks the host of another worker; tries again while one of the two does not know the other's membership yet.

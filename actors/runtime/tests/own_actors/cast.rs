@@ -38,6 +38,8 @@ pub(crate) async fn await_lines(test: &str, count: usize) -> Vec<String> {
 pub(crate) struct Counter {
     test: String,
     count: u64,
+    /// Whom it tells.
+    known: Option<Handle<Counter>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ pub(crate) enum Ask {
     CountOf(Handle<Counter>),
     /// Panic, each time.
     Poison,
+    /// Have another one count one more, over the first handle of it that came.
+    Tell(Handle<Counter>),
     /// Wait for the end of another one: 0 if it stopped, 1 if it failed, 2 if its supervisor was lost.
     EndOf(Handle<Counter>),
     /// All numbers below.
@@ -86,7 +90,7 @@ impl Actor for Counter {
     async fn start(test: String, context: &mut Context) -> Result<Self, Fault> {
         let count = context.restored().await?.unwrap_or_default();
         log(&test, format!("start {}", context.path()));
-        Ok(Self { test, count })
+        Ok(Self { test, count, known: None })
     }
 
     async fn cast(&mut self, message: Tell, context: &mut Context) -> Result<(), Fault> {
@@ -118,6 +122,10 @@ impl Actor for Counter {
             Ask::Count => Ok(self.count),
             Ask::Worker => Ok(context.worker().number()),
             Ask::CountOf(other) => Ok(other.call(&Ask::Count, SOON).await?),
+            Ask::Tell(other) => {
+                self.known.get_or_insert(other).send(&Tell::Keep(1)).await?;
+                Ok(0)
+            }
             Ask::EndOf(other) => Ok(match other.ended().await? {
                 Exit::Stopped => 0,
                 Exit::Failed(_) => 1,

@@ -60,6 +60,8 @@ async fn an_actor_of_a_node_that_goes_saves_and_moves_and_no_message_is_lost() {
         let one = counter(&context, "one", Placement::Spread, "first").await?;
         let moved = counter(&context, "moved", Placement::Spread, "moved").await?;
         assert_eq!([one.call(&Ask::Worker, SOON).await?, moved.call(&Ask::Worker, SOON).await?], [1, 2]);
+        let watcher = counter(&context, "watcher", Placement::On(WorkerId::new(3)), "moved-watcher").await?;
+        watcher.call(&Ask::Tell(moved.clone()), SOON).await?;
         // Senders without a pause, over the whole move.
         let mut senders = Vec::new();
         for _ in 0..4 {
@@ -78,8 +80,11 @@ async fn an_actor_of_a_node_that_goes_saves_and_moves_and_no_message_is_lost() {
         for sender in senders {
             sent += sender.await?;
         }
+        // The watcher knew the old place only, and has not used it since: nothing that it sends is lost, either.
+        watcher.call(&Ask::Tell(moved.clone()), SOON).await?;
+        sent += 1;
         let count = moved.call(&Ask::Count, SOON).await?;
-        assert_eq!(count, sent, "messages were lost, or handled twice");
+        assert_eq!(count, sent + 1, "messages were lost, or handled twice");
         assert_ne!(moved.call(&Ask::Worker, SOON).await?, 2);
         Ok(Value::Null)
     };
