@@ -25,11 +25,14 @@ pub(crate) struct Bench {
     pub(crate) short: bool,
 }
 
+/// Makes the measurements of one round.
+type Run = Box<dyn Fn(&Bench) -> Result<Vec<Measurement>, String>>;
+
 /// Something that is done in every round.
 pub(crate) struct Work {
     pub(crate) part: Part,
     pub(crate) rows: Vec<String>,
-    run: Box<dyn Fn(&Bench) -> Result<Vec<Measurement>, String>>,
+    run: Run,
 }
 
 impl Work {

@@ -112,14 +112,14 @@ fn what_cannot_be_brought_along_is_refused_before_it_is_run() {
     let other_machine = home.path().with_file_name("foreign");
     fs::write(&other_machine, foreign).unwrap();
     let mut newer = fs::read(example("custom_model")).unwrap();
-    let mark = b"launch version 1;";
+    let mark = b"launch version 2;";
     for at in (0..newer.len() - mark.len()).filter(|&at| newer[at..].starts_with(mark)).collect::<Vec<_>>() {
         newer[at + mark.len() - 2] = b'7';
     }
     let other_version = home.path().with_file_name("newer");
     fs::write(&other_version, newer).unwrap();
     let cases: [(&Path, &str); 5] = [
-        (&other_version, "reads launch version 7 of Neap, and this is version 1"),
+        (&other_version, "reads launch version 7 of Neap, and this is version 2"),
         (&script, "is a script"),
         (&other_machine, "is built for LoongArch"),
         (Path::new("/bin/true"), "does not link Neap"),

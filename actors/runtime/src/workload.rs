@@ -35,7 +35,7 @@ use crate::wire::worker::{
 /// The version of the launch frame and of what workers say to agents and to each other. A program of one's own is linked
 /// with one version and may be run by agents of another: both sides compare it before anything else. It grows whenever one
 /// of these messages changes in a way that is not only more at its end.
-pub const LAUNCH_VERSION: u32 = 1;
+pub const LAUNCH_VERSION: u32 = 2;
 
 /// The argument that makes a program which links Neap play the node agent.
 pub const AGENT_ARGUMENT: &str = "neap-agent";
@@ -63,7 +63,7 @@ pub const OTHER_VERSION_EXIT: i32 = 78;
 
 /// Marks programs that link Neap and can be workers: [`MARK_PREFIX`] and the launch version in decimal, `;` at the end. It
 /// is found in the file of a program without running it.
-pub static MARK: &str = "neap worker program, launch version 1;";
+pub static MARK: &str = "neap worker program, launch version 2;";
 
 /// How the mark of every version begins.
 pub const MARK_PREFIX: &str = "neap worker program, launch version ";

@@ -49,7 +49,7 @@ pub enum ObjectError {
         key: String,
         /// What the store said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The store cannot be opened with what is in the environment.
     #[error("the object store {uri} is not set up; check the environment (AWS_REGION, AWS_ENDPOINT_URL and so on)")]
@@ -58,7 +58,7 @@ pub enum ObjectError {
         uri: String,
         /// What is wrong.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The store failed, or did not answer in time, more often than we were ready to ask.
     #[error("the object store failed to {action} {key}")]
@@ -69,7 +69,7 @@ pub enum ObjectError {
         key: String,
         /// What it said last.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The store failed, and the environment holds no credentials for it.
     #[error(
@@ -85,7 +85,7 @@ pub enum ObjectError {
         variables: &'static str,
         /// What it said last.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The object is not the one any more that was looked at.
     #[error("{key} was changed in the object store while it was read; put it back, or run the job anew")]
@@ -157,7 +157,8 @@ impl Objects {
     ///
     /// [`ObjectError::Setup`] where the environment does not say what is needed.
     pub fn open(uri: &RemoteUri, access: &Access) -> Result<Self, ObjectError> {
-        let store = build(uri, access).map_err(|source| ObjectError::Setup { uri: uri.to_string(), source })?;
+        let store = build(uri, access)
+            .map_err(|source| ObjectError::Setup { uri: uri.to_string(), source: Box::new(source) })?;
         let no_credentials = access.no_credentials(uri.scheme());
         Ok(Self { store, prefix: Path::from(uri.prefix()), shown: uri.to_string(), no_credentials })
     }
@@ -353,12 +354,12 @@ impl Objects {
         match error {
             object_store::Error::NotFound { .. } => ObjectError::NotFound { key },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                ObjectError::Denied { key, source: error }
+                ObjectError::Denied { key, source: Box::new(error) }
             }
             object_store::Error::Precondition { .. } => ObjectError::Changed { key },
             source => match self.no_credentials {
-                Some(variables) => ObjectError::NoCredentials { action, key, variables, source },
-                None => ObjectError::Failed { action, key, source },
+                Some(variables) => ObjectError::NoCredentials { action, key, variables, source: Box::new(source) },
+                None => ObjectError::Failed { action, key, source: Box::new(source) },
             },
         }
     }

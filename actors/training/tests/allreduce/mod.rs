@@ -172,9 +172,11 @@ async fn around_a_ring_the_samples_are_the_same_and_the_result_nearly_so() {
         cluster.regroup(&carriers, 0, None).await;
         let (epochs, finished) = cluster.await_end(0).await;
         let digests: Vec<_> = epochs.iter().map(|epoch| epoch.sample_digest).collect();
-        told.push((digests, finished.train_loss, finished.eval.unwrap()));
+        // The first epoch may end while step 10 is waited for; the last one is always told.
+        told.push((digests.last().copied(), finished.train_loss, finished.eval.unwrap()));
     }
     let [(strict, loss, eval), (ring, ring_loss, ring_eval)] = &told[..] else { panic!("two trainings") };
+    assert!(strict.is_some());
     assert_eq!(strict, ring);
     assert!((loss - ring_loss).abs() < 0.01, "{loss} {ring_loss}");
     assert!((accuracy(eval) - accuracy(ring_eval)).abs() < 0.02);

@@ -72,7 +72,6 @@ struct Rows {
 
 impl Rows {
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "iterators' closures are compiled without the wide instructions")]
     fn set<S: Simd, const C: usize>(&mut self, column: usize, [upper, lower]: [[S::f32s; C]; 2], _: S) {
         let padded = self.values.len() / (2 * C);
         for channel in 0..C {
