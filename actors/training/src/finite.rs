@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::model::Layout;
+use crate::wide::wide;
 
 /// The bits of a float without its sign; those of infinity and of what is no number are the largest.
 const MAGNITUDE: u32 = 0x7fff_ffff;
@@ -24,7 +25,7 @@ const HELP: &str = "lower `train.params.lr`, set `train.params.clip_norm`, or lo
 pub fn first_not_finite(values: &[f32]) -> Option<usize> {
     let magnitude = |value: &f32| value.to_bits() & MAGNITUDE;
     let largest = |block: &[f32]| block.iter().map(magnitude).fold(0, u32::max);
-    let at = values.chunks(BLOCK).position(|block| largest(block) >= INFINITY)? * BLOCK;
+    let at = wide(|| values.chunks(BLOCK).position(|block| largest(block) >= INFINITY))? * BLOCK;
     values[at..].iter().position(|value| !value.is_finite()).map(|within| at + within)
 }
 

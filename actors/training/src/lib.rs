@@ -39,6 +39,8 @@ pub mod loader;
 
 mod books;
 
+mod wide;
+
 pub mod segment;
 
 pub mod segments;

@@ -3,6 +3,8 @@
 //! The formulas are those of burn 0.22 (`SgdConfig` with dampening 0, `AdamConfig`, `AdamWConfig`), so that a job gives what the same
 //! burn program gives. Every value depends on its own position only: the result has no order of summation to keep.
 
+use crate::wide::wide;
+
 /// Which optimiser, and its settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OptimiserSettings {
@@ -127,18 +129,19 @@ impl Optimiser {
     pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32], scale: Scale) {
         assert_eq!(parameters.len(), gradient.len(), "gradients are checked where they come in");
         self.time += 1;
-        match (self.settings, &mut self.moments[..]) {
+        let (settings, time) = (self.settings, self.time);
+        wide(|| match (settings, &mut self.moments[..]) {
             (OptimiserSettings::Sgd(sgd), []) => plain_step(sgd, scale, parameters, gradient),
             (OptimiserSettings::Sgd(sgd), [velocity]) => momentum_step(sgd, scale, parameters, gradient, velocity),
             (OptimiserSettings::Adam(adam), [first, second]) => {
-                adam_step(adam, scale, Forgotten::after(adam, self.time), parameters, gradient, first, second);
+                adam_step(adam, scale, Forgotten::after(adam, time), parameters, gradient, first, second);
             }
             (OptimiserSettings::AdamW(adam), [first, second]) => {
                 let pulled = pull(adam, scale, parameters);
-                adam_step(pulled, scale, Forgotten::after(adam, self.time), parameters, gradient, first, second);
+                adam_step(pulled, scale, Forgotten::after(adam, time), parameters, gradient, first, second);
             }
             _ => unreachable!("the constructors make the buffers that the settings need"),
-        }
+        });
     }
 
     /// Takes a part of a step along `gradient`, which is what this part adds to the step's whole gradient. For jobs all of
@@ -156,8 +159,10 @@ impl Optimiser {
         let faded = |kept: f32| f64::from(kept).powf(portion) as f32;
         let faded_adam =
             |adam: AdamSettings| AdamSettings { beta1: faded(adam.beta1), beta2: faded(adam.beta2), ..adam };
-        let forgotten = |adam| Forgotten::after_steps(adam, self.time as f64 / f64::from(share.whole));
-        match (self.settings, &mut self.moments[..]) {
+        let time = self.time as f64 / f64::from(share.whole);
+        let forgotten = |adam| Forgotten::after_steps(adam, time);
+        let settings = self.settings;
+        wide(|| match (settings, &mut self.moments[..]) {
             (OptimiserSettings::Sgd(sgd), []) => {
                 let sgd = SgdSettings { weight_decay: sgd.weight_decay * portion as f32, ..sgd };
                 plain_step(sgd, scale, parameters, gradient);
@@ -177,7 +182,7 @@ impl Optimiser {
                 adam_step(pulled, part, forgotten(adam), parameters, gradient, first, second);
             }
             _ => unreachable!("the constructors make the buffers that the settings need"),
-        }
+        });
     }
 }
 
@@ -201,12 +206,14 @@ impl Forgotten {
 }
 
 /// AdamW's pull towards 0, taken off the parameters; the settings for the rest of the step.
+#[inline(always)]
 fn pull(adam: AdamSettings, scale: Scale, parameters: &mut [f32]) -> AdamSettings {
     let kept = 1.0 - adam.lr * scale.rate * adam.weight_decay;
     parameters.iter_mut().for_each(|parameter| *parameter *= kept);
     AdamSettings { weight_decay: 0.0, ..adam }
 }
 
+#[inline(always)]
 fn plain_step(settings: SgdSettings, scale: Scale, parameters: &mut [f32], gradient: &[f32]) {
     let lr = settings.lr * scale.rate;
     for (parameter, &slope) in parameters.iter_mut().zip(gradient) {
@@ -214,6 +221,7 @@ fn plain_step(settings: SgdSettings, scale: Scale, parameters: &mut [f32], gradi
     }
 }
 
+#[inline(always)]
 fn momentum_step(
     SgdSettings { lr, momentum, weight_decay }: SgdSettings,
     scale: Scale,
@@ -228,6 +236,7 @@ fn momentum_step(
     }
 }
 
+#[inline(always)]
 fn adam_step(
     AdamSettings { lr, beta1, beta2, epsilon, weight_decay }: AdamSettings,
     scale: Scale,

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neap_scheduler::elastic::{ReductionTree, ShardRange, TreeNode};
 
+use crate::wide::wide;
+
 /// Memory that holds floats, whoever owns it: a vector of this process, or a received payload.
 pub trait Floats: Send {
     /// The values.
@@ -197,7 +199,7 @@ impl Reducer {
 /// Adds `more` to `sum`, value by value.
 pub(crate) fn add(sum: &mut [f32], more: &[f32]) {
     assert_eq!(sum.len(), more.len(), "gradients are checked where they come in");
-    sum.iter_mut().zip(more).for_each(|(sum, value)| *sum += value);
+    wide(|| sum.iter_mut().zip(more).for_each(|(sum, value)| *sum += value));
 }
 
 #[cfg(test)]

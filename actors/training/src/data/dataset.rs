@@ -242,9 +242,7 @@ impl From<&Meaning> for StoredMeaning {
         Self {
             shape: [meaning.shape.height, meaning.shape.width, meaning.shape.channels],
             input: match &meaning.input {
-                Input::Uniform { mean, scale, .. } => {
-                    StoredInput::Uniform { mean: mean.to_bits(), scale: scale.to_bits() }
-                }
+                Input::Uniform { mean, scale } => StoredInput::Uniform { mean: mean.to_bits(), scale: scale.to_bits() },
                 Input::Columns(columns) => StoredInput::Columns(columns.iter().map(column).collect()),
             },
             classes: match &meaning.target {

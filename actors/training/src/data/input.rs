@@ -2,6 +2,7 @@
 //! over the training data, applied to both, and stored with the model.
 
 use super::SampleShape;
+use crate::wide::wide;
 
 /// Below this a feature counts as constant and is only moved, not scaled.
 const DEVIATION_MIN: f64 = 1.0e-9;
@@ -15,8 +16,6 @@ pub enum Input {
         mean: f32,
         /// What the rest is multiplied with.
         scale: f32,
-        /// The outcome for every byte.
-        table: Box<[f32; 256]>,
     },
     /// The columns of a table.
     Columns(Vec<InputColumn>),
@@ -51,8 +50,7 @@ pub enum ColumnKind {
 impl Input {
     /// Values that share one meaning.
     pub fn uniform(mean: f32, scale: f32) -> Self {
-        let table = std::array::from_fn(|byte| (byte as f32 - mean) * scale);
-        Self::Uniform { mean, scale, table: Box::new(table) }
+        Self::Uniform { mean, scale }
     }
 
     /// The statistics of bytes, exactly: counts of whole numbers.
@@ -98,7 +96,7 @@ impl Input {
 
     fn per_feature(&self, other: f32, pick: impl Fn(f32, f32) -> f32) -> Vec<f32> {
         let columns = match self {
-            Self::Uniform { mean, scale, .. } => return vec![pick(*mean, *scale)],
+            Self::Uniform { mean, scale } => return vec![pick(*mean, *scale)],
             Self::Columns(columns) => columns,
         };
         let mut values = Vec::with_capacity(Self::features(columns));
@@ -117,7 +115,9 @@ impl Input {
     /// The features of one sample stored as bytes, appended.
     pub(crate) fn apply_bytes(&self, sample: &[u8], out: &mut Vec<f32>) {
         match self {
-            Self::Uniform { table, .. } => out.extend(sample.iter().map(|&byte| table[usize::from(byte)])),
+            &Self::Uniform { mean, scale } => {
+                wide(|| out.extend(sample.iter().map(|&byte| (f32::from(byte) - mean) * scale)));
+            }
             Self::Columns(columns) => apply(columns, sample.iter().map(|&byte| f32::from(byte)), out),
         }
     }
@@ -125,8 +125,9 @@ impl Input {
     /// The features of one sample stored as floats, appended.
     pub(crate) fn apply_floats(&self, sample: &[f32], out: &mut Vec<f32>) {
         match self {
-            Self::Uniform { mean, scale, .. } => {
-                out.extend(sample.iter().map(|&value| if value.is_nan() { 0.0 } else { (value - mean) * scale }));
+            &Self::Uniform { mean, scale } => {
+                let feature = |&value: &f32| if value.is_nan() { 0.0 } else { (value - mean) * scale };
+                wide(|| out.extend(sample.iter().map(feature)));
             }
             Self::Columns(columns) => apply(columns, sample.iter().copied(), out),
         }

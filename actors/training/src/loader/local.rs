@@ -147,7 +147,7 @@ fn describe(input: &Input) -> InputDescription {
         (column.name.clone(), kind)
     };
     match input {
-        &Input::Uniform { mean, scale, .. } => InputDescription::Uniform { mean, scale },
+        &Input::Uniform { mean, scale } => InputDescription::Uniform { mean, scale },
         Input::Columns(columns) => InputDescription::Columns(columns.iter().map(column).collect()),
     }
 }

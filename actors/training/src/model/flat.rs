@@ -5,6 +5,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData, Transaction};
 
 use super::{Layout, Write};
 use crate::device::{ComputeDevice, lost};
+use crate::reduction::add;
 
 /// A module with what lies where in its flat buffer.
 pub(super) struct Flat<M> {
@@ -71,7 +72,7 @@ impl<M: Module> Flat<M> {
             let values = data.as_ref().map(|data| data.as_slice::<f32>().expect("gradients are floats"));
             match (values, how) {
                 (Some(values), Write::Replace) => out.copy_from_slice(values),
-                (Some(values), Write::Add) => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+                (Some(values), Write::Add) => add(out, values),
                 // A parameter that the loss does not depend on.
                 (None, Write::Replace) => out.fill(0.0),
                 (None, Write::Add) => {}
