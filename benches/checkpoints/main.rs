@@ -15,28 +15,26 @@
 //! measurement, from the first committed step to the end of the job; then the medians of what each interval costs more than
 //! the training without checkpoints of its round.
 
+#[path = "../training/job.rs"]
+mod job;
+#[path = "../training/usage.rs"]
+mod usage;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use neap_runtime::wire::training::{
-    Backend, Columns, Consistency, Data, Every, Format, Length, Locality, Order, Param, Part, Strategy, TrainLaunch,
-};
+use job::{JOB, Job, encoded, loopback, runtime, write_data};
+use neap_runtime::wire::training::{Consistency, Every, Param, TrainLaunch};
 use neap_runtime::wire::worker::{Member, Membership, WorkerCommand, WorkerReport};
-use neap_runtime::workload::{LAUNCH_BYTES_MAX, ReportSender, WorkerContext, Workload};
-use neap_runtime::{CertificateAuthority, Node, NodeConfig, Role, codec};
-use neap_scheduler::model::{JobId, MembershipEpoch, WorkerId};
+use neap_runtime::workload::{ReportSender, WorkerContext, Workload};
+use neap_runtime::{CertificateAuthority, Node, NodeConfig, Role};
+use neap_scheduler::model::{MembershipEpoch, WorkerId};
 use tokio::sync::mpsc;
-
-const JOB: JobId = JobId::new(1);
 
 /// Samples a step.
 const BATCH: u32 = 128;
-
-/// Samples of the made-up data set.
-const SAMPLES: u32 = 6_400;
 
 /// Rounds and steps unless the command line says otherwise: ten seconds and more a measurement.
 const ROUNDS: usize = 5;
@@ -113,30 +111,26 @@ fn report(what: &str, round: usize, measurement: &Measurement) {
 fn train(every: Every, steps: u64) -> Measurement {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_data(folder.path());
-    let launch = launch(folder.path(), every, steps);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    let job = job(steps);
+    runtime().block_on(async {
         let authority = CertificateAuthority::load_or_create(&folder.path().join("ca")).expect("an authority");
         let worker = WorkerId::new(1);
         let identity = authority.issue(Role::Worker { job: JOB, worker }).expect("an identity");
-        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let node = Node::start(&identity, bind, NodeConfig::default()).expect("an endpoint");
+        let node = Node::start(&identity, loopback(), NodeConfig::default()).expect("an endpoint");
         let (commands, inbox) = mpsc::channel(4);
         let (sender, mut reports) = ReportSender::channel();
         let context = WorkerContext {
             job: JOB,
             worker,
-            args: codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch"),
-            compute_threads: 1,
+            args: encoded(&launch(&job, folder.path(), every)),
+            compute_threads: job.threads,
             cache: folder.path().join("cache"),
             node: node.clone(),
             commands: inbox,
             reports: sender,
         };
         let running = tokio::spawn(Arc::new(neap_training::workload(neap_training::Entries::builtin())).start(context));
-        let members =
-            vec![Member { worker, addr: node.local_addr(), shard_start: 0, shard_end: launch.logical_shards }];
+        let members = vec![Member { worker, addr: node.local_addr(), shard_start: 0, shard_end: job.logical_shards }];
         let membership = Membership {
             epoch: MembershipEpoch(1),
             members,
@@ -161,13 +155,17 @@ async fn measure(reports: &mut mpsc::Receiver<WorkerReport>) -> Measurement {
     loop {
         match reports.recv().await.expect("the job runs to its end") {
             WorkerReport::Progress(_) => {
-                start.get_or_insert_with(|| (Instant::now(), cpu_seconds()));
+                start.get_or_insert_with(|| (Instant::now(), usage::cpu_seconds(std::process::id())));
             }
             WorkerReport::Checkpoint(_) => checkpoints += 1,
             WorkerReport::Finished(_) => {
                 let (started, before) = start.expect("progress comes before the end");
                 let wall_seconds = started.elapsed().as_secs_f64();
-                return Measurement { wall_seconds, cpu_seconds: cpu_seconds() - before, checkpoints };
+                return Measurement {
+                    wall_seconds,
+                    cpu_seconds: usage::cpu_seconds(std::process::id()) - before,
+                    checkpoints,
+                };
             }
             WorkerReport::Failed { message, .. } => panic!("{message}"),
             _ => {}
@@ -175,70 +173,22 @@ async fn measure(reports: &mut mpsc::Receiver<WorkerReport>) -> Measurement {
     }
 }
 
-/// CPU seconds, user and system, that this process has used so far.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    // The command's name may hold spaces; it ends at the last parenthesis. User and system time are fields 14 and 15, in
-    // hundredths of a second.
-    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+/// What is trained, for so many steps after the first.
+fn job(steps: u64) -> Job {
+    let params = vec![("optimizer".to_owned(), Param::Text("adam".to_owned())), ("lr".to_owned(), Param::Float(0.001))];
+    let (entry, consistency) = ("mlp", Consistency::Sync);
+    Job { entry, params, batch: BATCH, logical_shards: 8, steps: steps + 1, threads: 1, consistency }
 }
 
-fn launch(folder: &Path, every: Every, steps: u64) -> TrainLaunch {
+fn launch(job: &Job, folder: &Path, every: Every) -> TrainLaunch {
     // Each training has a place of its own also in an object store: two of them must not fence each other off.
     let own = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let place = std::env::var("NEAP_BENCH_CHECKPOINTS").map(|place| format!("{place}/{own}"));
+    let common = job::launch(job, folder);
     TrainLaunch {
-        job: JOB,
-        job_name: "bench".to_owned(),
-        spec_hash: "0".to_owned(),
-        entry: "mlp".to_owned(),
-        params: vec![("optimizer".to_owned(), Param::Text("adam".to_owned())), ("lr".to_owned(), Param::Float(0.001))],
-        train_data: Data {
-            path: folder.display().to_string(),
-            format: Format::Idx,
-            part: Part::Train,
-            label: None,
-            target: None,
-            columns: Columns::default(),
-            order: Order { seed: Some(1), window: None, micro_shard: 256 },
-            prefetch: 4,
-            locality: Locality::Prefer,
-        },
-        eval_data: None,
-        global_batch: BATCH,
-        logical_shards: 8,
-        micro_batch: None,
-        length: Length::Steps(steps + 1),
-        strict: true,
-        separate_server: false,
-        init: None,
-        consistency: Consistency::Sync,
-        seed: 1,
-        checkpoint_folder: place.unwrap_or_else(|_| folder.join("checkpoints").display().to_string()),
+        checkpoint_folder: place.unwrap_or_else(|_| common.checkpoint_folder.clone()),
         checkpoint_every: every,
         checkpoint_keep: 3,
-        model_folder: folder.join("model").display().to_string(),
-        strategy: Strategy::ParameterServer,
-        compression: None,
-        memory_mib: 1024,
-        replicas: 0,
-        backend: Backend::Flex,
+        ..common
     }
-}
-
-/// Writes a data set of random 28×28 images.
-fn write_data(folder: &Path) {
-    let mut state = 1u64;
-    let mut byte = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    let write = |name: &str, header: &[u32], body: Vec<u8>| {
-        let header = header.iter().flat_map(|number| number.to_be_bytes());
-        std::fs::write(folder.join(name), header.chain(body).collect::<Vec<u8>>()).expect("a writable folder");
-    };
-    let pixels = (0..SAMPLES * 784).map(|_| byte()).collect();
-    write("train-images-idx3-ubyte", &[0x803, SAMPLES, 28, 28], pixels);
-    write("train-labels-idx1-ubyte", &[0x801, SAMPLES], (0..SAMPLES).map(|_| byte() % 10).collect());
 }

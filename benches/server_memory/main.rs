@@ -9,15 +9,18 @@
 //! cargo bench --profile dev --bench server_memory [-- STEPS]
 //! ```
 
+#[path = "../training/job.rs"]
+mod job;
+#[path = "../training/processes.rs"]
 mod processes;
-mod work;
 
 use std::path::Path;
 
-use neap_runtime::wire::training::Param;
+use job::{Job, runtime};
+use neap_runtime::wire::training::{Consistency, Param};
 use neap_runtime::wire::worker::WorkerReport;
-use processes::{Processes, membership, runtime};
-use work::{Work, launch};
+use neap_training::Entries;
+use processes::{Processes, membership};
 
 /// Steps of each training unless the command line says otherwise.
 const STEPS: u64 = 150;
@@ -35,11 +38,11 @@ struct Memory {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if arguments.first().is_some_and(|argument| argument == processes::WORKER_ARGUMENT) {
-        return processes::run_worker_process();
+        return processes::run_worker_process(Entries::builtin());
     }
     let steps = arguments.first().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    work::write_data(folder.path());
+    job::write_data(folder.path());
     let (small, large) = ((16, 16), (2_048, 1_024));
     let constant = run(folder.path(), small, steps);
     let memory = run(folder.path(), large, steps);
@@ -67,9 +70,17 @@ fn run(folder: &Path, (first, second): (u64, u64), steps: u64) -> Memory {
         ("optimizer", Param::Text("adam".to_owned())),
         ("lr", Param::Float(0.001)),
     ];
-    let work = Work { params, global_batch: 8, logical_shards: SHARDS, steps };
+    let job = Job {
+        entry: "mlp",
+        params: params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        batch: 8,
+        logical_shards: SHARDS,
+        steps,
+        threads: 1,
+        consistency: Consistency::Sync,
+    };
     runtime().block_on(async {
-        let mut processes = Processes::start(folder, 3, &launch(folder, &work)).await;
+        let mut processes = Processes::start(&job, folder, 3).await;
         let server = processes.pids()[2];
         let first = membership(&processes.addresses[..2], processes.addresses[2], SHARDS);
         processes.tell(&first).await;
@@ -85,7 +96,7 @@ fn run(folder: &Path, (first, second): (u64, u64), steps: u64) -> Memory {
                 _ => {}
             }
         }
-        processes.stop().await;
+        processes.stop().await.expect("the workers end well");
         seen
     })
 }

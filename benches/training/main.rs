@@ -32,12 +32,14 @@
 mod allocated;
 mod alone;
 mod bounds;
+mod job;
 mod jobs;
 mod memory;
 mod models;
 mod peers;
 mod plain;
 mod plan;
+mod processes;
 mod results;
 mod usage;
 
@@ -87,7 +89,7 @@ fn parts(names: &str) -> Result<Vec<Part>, String> {
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some(jobs::WORKER_ARGUMENT) => jobs::run_worker_process(),
+        Some(processes::WORKER_ARGUMENT) => jobs::run_worker_process(),
         Some(plain::RECEIVER_ARGUMENT) => plain::run_receiver_process(),
         _ => match Arguments::read(std::env::args().skip(1)).and_then(run) {
             Ok(true) => {}
@@ -104,7 +106,7 @@ fn main() -> ExitCode {
 /// Whether what a step allocates is within its bounds.
 fn run(arguments: Arguments) -> Result<bool, String> {
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    jobs::write_data(folder.path());
+    job::write_data(folder.path());
     let bench =
         Bench { folder: folder.path().to_owned(), torch: Peer::torch(), ray: Peer::ray(), short: arguments.short };
     let mut log = Log::open(arguments.raw.as_ref())?;

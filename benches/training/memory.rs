@@ -17,7 +17,8 @@ use neap_training::model::{Mlp, MlpParams};
 
 use crate::allocated::Allocated;
 use crate::alone::Loop;
-use crate::jobs::{Job, one_process, two_trainers};
+use crate::job::Job;
+use crate::jobs::{one_process, two_trainers};
 use crate::models::PushPull;
 use crate::plan::{Bench, mlp, push_pull};
 use crate::results::figure;

@@ -7,7 +7,8 @@ use neap_runtime::wire::training::{Consistency, Param};
 use neap_training::model::{Cnn, Mlp, MlpParams, Model, NoParams};
 
 use crate::alone::Loop;
-use crate::jobs::{Job, one_process, two_trainers};
+use crate::job::Job;
+use crate::jobs::{one_process, two_trainers};
 use crate::models::{HiddenParams, OneHiddenLayer, PushPull};
 use crate::peers::Peer;
 use crate::plain;

@@ -1,5 +1,6 @@
-//! What benches train: the entry `mlp` on a made-up data set.
+//! What benches train: an entry on a made-up data set.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use neap_runtime::codec;
@@ -12,16 +13,22 @@ use neap_scheduler::model::JobId;
 /// The only job.
 pub(crate) const JOB: JobId = JobId::new(1);
 
-/// A training of plain 8-bit images.
-pub(crate) struct Work {
-    pub(crate) params: Vec<(&'static str, Param)>,
-    pub(crate) global_batch: u32,
+/// Samples of the made-up data set: 50 steps an epoch at the usual batch.
+const SAMPLES: u32 = 6_400;
+
+/// What is trained, and how.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) entry: &'static str,
+    pub(crate) params: Vec<(String, Param)>,
+    /// Samples a step over all logical shards.
+    pub(crate) batch: u32,
     pub(crate) logical_shards: u32,
     pub(crate) steps: u64,
+    /// Threads that compute in each worker.
+    pub(crate) threads: u32,
+    pub(crate) consistency: Consistency,
 }
-
-/// Samples of the made-up data set: 50 steps an epoch.
-const SAMPLES: u32 = 6_400;
 
 /// Writes a data set of random 28×28 images.
 pub(crate) fn write_data(folder: &Path) {
@@ -39,14 +46,14 @@ pub(crate) fn write_data(folder: &Path) {
     write("train-labels-idx1-ubyte", &[0x801, SAMPLES], (0..SAMPLES).map(|_| byte() % 10).collect());
 }
 
-/// Its launch data.
-pub(crate) fn launch(folder: &Path, work: &Work) -> Vec<u8> {
-    let launch = TrainLaunch {
+/// Its launch data: without checkpoints, on the processor.
+pub(crate) fn launch(job: &Job, folder: &Path) -> TrainLaunch {
+    TrainLaunch {
         job: JOB,
         job_name: "bench".to_owned(),
         spec_hash: "0".to_owned(),
-        entry: "mlp".to_owned(),
-        params: work.params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        entry: job.entry.to_owned(),
+        params: job.params.clone(),
         train_data: Data {
             path: folder.display().to_string(),
             format: Format::Idx,
@@ -59,14 +66,14 @@ pub(crate) fn launch(folder: &Path, work: &Work) -> Vec<u8> {
             locality: Locality::Prefer,
         },
         eval_data: None,
-        global_batch: work.global_batch,
-        logical_shards: work.logical_shards,
+        global_batch: job.batch,
+        logical_shards: job.logical_shards,
         micro_batch: None,
-        length: Length::Steps(work.steps),
+        length: Length::Steps(job.steps),
         strict: true,
         separate_server: false,
         init: None,
-        consistency: Consistency::Sync,
+        consistency: job.consistency,
         seed: 1,
         checkpoint_folder: folder.join("checkpoints").display().to_string(),
         checkpoint_every: Every::Never,
@@ -74,9 +81,23 @@ pub(crate) fn launch(folder: &Path, work: &Work) -> Vec<u8> {
         model_folder: folder.join("model").display().to_string(),
         strategy: Strategy::ParameterServer,
         compression: None,
-        backend: Backend::Flex,
         memory_mib: 1024,
         replicas: 0,
-    };
-    codec::encode::<_, LAUNCH_BYTES_MAX>(&launch).expect("a small launch")
+        backend: Backend::Flex,
+    }
+}
+
+/// Launch data as a worker gets it.
+pub(crate) fn encoded(launch: &TrainLaunch) -> Vec<u8> {
+    codec::encode::<_, LAUNCH_BYTES_MAX>(launch).expect("a small launch")
+}
+
+/// A runtime as a worker process has it.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// Any free port of this machine.
+pub(crate) fn loopback() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }

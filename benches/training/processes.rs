@@ -1,6 +1,7 @@
 //! Worker processes of one job on this machine, over QUIC; this process plays their node agent and the control plane.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,11 +15,12 @@ use neap_runtime::workload::{Workloads, launch_frame, run_worker};
 use neap_runtime::{Access, CertificateAuthority, Inbound, Node, NodeConfig, Role};
 use neap_scheduler::elastic::assign;
 use neap_scheduler::model::{MembershipEpoch, NodeId, WorkerId};
+use neap_training::Entries;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use crate::work::JOB;
+use crate::job::{JOB, Job, encoded, launch, loopback, runtime};
 
 /// Tells this binary to be a worker process.
 pub(crate) const WORKER_ARGUMENT: &str = "worker-process";
@@ -36,8 +38,9 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts `count` workers with this launch data, and waits until they are up.
-    pub(crate) async fn start(folder: &Path, count: u64, args: &[u8]) -> Self {
+    /// Starts `count` workers of this job, and waits until they are up.
+    pub(crate) async fn start(job: &Job, folder: &Path, count: u64) -> Self {
+        let args = encoded(&launch(job, folder));
         let authority = CertificateAuthority::load_or_create(&folder.join("ca")).expect("an authority");
         let identity = authority.issue(AGENT).expect("an identity");
         let node = Node::start(&identity, loopback(), NodeConfig::default()).expect("an endpoint");
@@ -54,9 +57,9 @@ impl Processes {
                 node: NodeId::new(1),
                 agent: node.local_addr(),
                 bind: loopback(),
-                compute_threads: 1,
+                compute_threads: job.threads,
                 workload: TRAIN_WORKLOAD.to_owned(),
-                args: args.to_vec(),
+                args: args.clone(),
             })
         };
         let children: Vec<Child> = (1..=count).map(WorkerId::new).map(start).collect();
@@ -80,27 +83,13 @@ impl Processes {
         }
     }
 
-    /// Ends them.
-    pub(crate) async fn stop(self) {
+    /// Ends them; what each has said at its end. Where this is not called, their pipes are closed, and they end by themselves.
+    pub(crate) async fn stop(self) -> Result<Vec<String>, String> {
         self.tell(&WorkerCommand::Stop { save: false }).await;
-        for mut child in self.children {
-            // Waiting closes the pipe by itself, and a worker whose pipe closes takes its agent for dead.
-            let life_line = child.stdin.take();
-            assert!(child.wait().is_ok_and(|status| status.success()), "a worker ends well");
-            drop(life_line);
-        }
+        let said = self.children.into_iter().map(end_process).collect();
         self.node.shutdown().await;
+        said
     }
-}
-
-/// A runtime as a worker process has it.
-pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
-}
-
-/// Any free port of this machine.
-pub(crate) fn loopback() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
 /// The first membership of a job.
@@ -129,9 +118,9 @@ pub(crate) fn membership(
     })
 }
 
-/// What this binary does as a worker process.
-pub(crate) fn run_worker_process() {
-    let workloads = Workloads::default().with(neap_training::workload(neap_training::Entries::builtin()));
+/// What this binary does as a worker process that can train these entries.
+pub(crate) fn run_worker_process(entries: Entries) {
+    let workloads = Workloads::default().with(neap_training::workload(entries));
     let run = async {
         let input = std::io::stdin().as_fd().try_clone_to_owned().expect("a standard input");
         run_worker(workloads, pipe::Receiver::from_owned_fd(input).expect("a pipe")).await
@@ -146,12 +135,24 @@ fn start_process(launch: &WorkerLaunch) -> Child {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
         .arg(WORKER_ARGUMENT)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("a worker process");
     let frame = launch_frame(launch).expect("a small launch");
     // The pipe stays open as long as the child is kept: its end tells the worker to exit.
     std::io::Write::write_all(child.stdin.as_mut().expect("piped"), &frame).expect("the worker reads its launch");
     child
+}
+
+/// Waits for a worker that was told to stop; what it has said.
+fn end_process(mut child: Child) -> Result<String, String> {
+    // Waiting closes the pipe by itself, and a worker whose pipe closes takes its agent for dead.
+    let life_line = child.stdin.take();
+    let ended = child.wait().map_err(|error| error.to_string())?;
+    drop(life_line);
+    let mut said = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut said).map_err(|error| error.to_string())?;
+    if ended.success() { Ok(said) } else { Err(format!("a worker ended badly: {ended}")) }
 }
 
 /// Takes the workers' hellos and reports.
